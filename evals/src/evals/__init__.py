@@ -1,0 +1,1 @@
+"""Suites and the runner that scores them, offline and online alike."""

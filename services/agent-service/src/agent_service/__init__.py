@@ -1,0 +1,1 @@
+"""Thinks: sessions, runs, models and tools."""

@@ -1,0 +1,1 @@
+"""The only door: identity, limits, streams and the web chat."""

@@ -1,0 +1,1 @@
+"""Every Flotilla service in one process, and the flotilla command line."""

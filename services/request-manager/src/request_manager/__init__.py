@@ -1,0 +1,1 @@
+"""Accepts work durably and tracks it to its end."""

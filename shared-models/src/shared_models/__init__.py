@@ -1,0 +1,1 @@
+"""The published language: the types that two Flotilla services exchange."""

@@ -1,0 +1,174 @@
+"""Agent configuration: `kind: Agent`, as people write it in `agent-configs/agents/<name>-v<N>.yaml`.
+
+A file is immutable once applied: the digest of its meaning is its revision. `parse_agent` is the only way in, and its
+errors name file, line and column, because people will read them in an editor.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic_core import to_json
+
+from shared_models.requests import Name
+
+MAX_FILE = 1_048_576
+"""Bytes of one configuration file."""
+
+
+class ConfigModel(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class Metadata(ConfigModel):
+    name: Name
+    description: str = ""
+    labels: dict[str, str] = Field(default_factory=dict)
+
+
+class ModelRef(ConfigModel):
+    """Which model answers.
+
+    Attributes:
+        provider: `scripted` needs no key; `openai` takes OPENAI_API_KEY and OPENAI_BASE_URL from the environment.
+        name: the provider's model name; for `scripted` the name of a file in `agent-configs/scripts/`.
+        temperature: 0 to 2, where the model knows it.
+        max_tokens: the longest answer, in tokens.
+        request_seconds: how long one call may take before its first byte, and between two reads.
+    """
+
+    provider: Literal["scripted", "openai"]
+    name: Annotated[str, StringConstraints(min_length=1, max_length=128)]
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    request_seconds: Annotated[float, Field(gt=0, le=600)] = 60.0
+
+
+class Prompts(ConfigModel):
+    system: Annotated[str, StringConstraints(max_length=65_536)] = ""
+
+
+class Limits(ConfigModel):
+    """Bounds of one run.
+
+    Attributes:
+        steps: model calls.
+        seconds: active time; the request's own deadline is wall time.
+        history_messages: how many messages of the session are sent along.
+    """
+
+    steps: Annotated[int, Field(ge=1, le=100)] = 10
+    seconds: Annotated[int, Field(ge=1, le=3600)] = 300
+    history_messages: Annotated[int, Field(ge=2, le=1000)] = 40
+
+
+class AgentSpec(ConfigModel):
+    """What the agent is.
+
+    Attributes:
+        model: answers; `fallbacks` are tried in their order when it cannot.
+        prompts: what it is told.
+        tools: names of built-in read-only tools it may call in place.
+        limits: bounds of one run.
+    """
+
+    model: ModelRef
+    fallbacks: tuple[ModelRef, ...] = Field(default=(), max_length=4)
+    prompts: Prompts = Prompts()
+    tools: tuple[Name, ...] = Field(default=(), max_length=64)
+    limits: Limits = Limits()
+
+
+class Agent(ConfigModel):
+    api_version: Literal["flotilla/v1"] = Field(alias="apiVersion")
+    kind: Literal["Agent"]
+    metadata: Metadata
+    spec: AgentSpec
+
+    @property
+    def revision(self) -> str:
+        """Sixteen hex digits of the SHA-256 over the meaning of the file: comments and layout do not count."""
+        return hashlib.sha256(to_json(self.model_dump(mode="json", by_alias=True))).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One thing wrong in a file; line and column count from 1."""
+
+    line: int
+    column: int
+    where: str
+    message: str
+
+
+class ConfigError(ValueError):
+    """A configuration file cannot be used; the message names every mistake as file:line:column."""
+
+    def __init__(self, file: str, mistakes: tuple[Mistake, ...]) -> None:
+        self.file = file
+        self.mistakes = mistakes
+        super().__init__(
+            "\n".join(f"{file}:{m.line}:{m.column}: {f'{m.where}: ' if m.where else ''}{m.message}" for m in mistakes)
+        )
+
+
+def parse_agent(file: str, text: str) -> Agent:
+    """Read an agent file.
+
+    Args:
+        file: its name, for messages.
+        text: YAML without aliases, at most `MAX_FILE` bytes.
+
+    Raises:
+        ConfigError: with one mistake per fault, each at its line and column.
+    """
+    return parse_document(file, text, Agent)
+
+
+def parse_document[T: BaseModel](file: str, text: str, model: type[T]) -> T:
+    """Read one YAML document as `model`; see `parse_agent`."""
+    root = _compose(file, text)
+    try:
+        return model.model_validate(yaml.safe_load(text))
+    except ValidationError as error:
+        raise ConfigError(
+            file, tuple(_mistake(root, fault["loc"], fault["msg"]) for fault in error.errors())
+        ) from error
+
+
+def _compose(file: str, text: str) -> yaml.Node:
+    if len(text.encode()) > MAX_FILE:
+        raise ConfigError(file, (Mistake(1, 1, "", f"the file is larger than {MAX_FILE} bytes"),))
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
+            raise ConfigError(file, (Mistake(1, 1, "", "YAML aliases (*name) are not allowed; write the value out"),))
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        raise ConfigError(file, (Mistake(line, column, "", f"not YAML: {error.problem}"),)) from error
+    if root is None:
+        raise ConfigError(file, (Mistake(1, 1, "", "the file is empty; expected apiVersion, kind, metadata, spec"),))
+    return root
+
+
+def _mistake(root: yaml.Node, path: tuple[int | str, ...], message: str) -> Mistake:
+    """Find the deepest node of the document that `path` names, and point at it."""
+    node = root
+    for step in path:
+        child = _child(node, step)
+        if child is None:
+            break
+        node = child
+    return Mistake(node.start_mark.line + 1, node.start_mark.column + 1, ".".join(map(str, path)), message)
+
+
+def _child(node: yaml.Node, step: int | str) -> yaml.Node | None:
+    if isinstance(node, yaml.MappingNode):
+        return next((value for key, value in node.value if key.value == str(step)), None)
+    if isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+        found: yaml.Node = node.value[step]
+        return found
+    return None

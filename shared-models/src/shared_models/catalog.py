@@ -1,0 +1,80 @@
+"""The catalogue of events: what may be on the bus, who writes it, who reads it, under which topic and key.
+
+Kafka topics, Knative triggers, the AsyncAPI document and the consumers' subscriptions are all made from it, so an event
+that is not here does not exist.
+"""
+
+from dataclasses import dataclass
+
+from pydantic import BaseModel
+
+from shared_models.requests import RequestCancelled, RequestCreated, ResponseFailed, ResponseReady, RunChanged
+
+
+@dataclass(frozen=True, slots=True)
+class EventType:
+    """One kind of event.
+
+    Attributes:
+        name: the CloudEvents type, with its version.
+        data: the model of its data.
+        producers: services that may write it; consumers check the envelope's `source` against it.
+        consumers: services that read it.
+        topic: the Kafka topic.
+        key: what the partition key is.
+    """
+
+    name: str
+    data: type[BaseModel]
+    producers: frozenset[str]
+    consumers: frozenset[str]
+    topic: str
+    key: str = "session"
+
+
+REQUEST_CREATED = EventType(
+    "flotilla.request.created.v1",
+    RequestCreated,
+    producers=frozenset({"request-manager"}),
+    consumers=frozenset({"agent-service"}),
+    topic="flotilla.requests",
+)
+REQUEST_CANCELLED = EventType(
+    "flotilla.request.cancelled.v1",
+    RequestCancelled,
+    producers=frozenset({"request-manager"}),
+    consumers=frozenset({"agent-service"}),
+    topic="flotilla.requests",
+)
+RUN_CHANGED = EventType(
+    "flotilla.run.changed.v1",
+    RunChanged,
+    producers=frozenset({"agent-service"}),
+    consumers=frozenset({"request-manager"}),
+    topic="flotilla.responses",
+)
+RESPONSE_READY = EventType(
+    "flotilla.response.ready.v1",
+    ResponseReady,
+    producers=frozenset({"agent-service"}),
+    consumers=frozenset({"request-manager"}),
+    topic="flotilla.responses",
+)
+RESPONSE_FAILED = EventType(
+    "flotilla.response.failed.v1",
+    ResponseFailed,
+    producers=frozenset({"agent-service"}),
+    consumers=frozenset({"request-manager"}),
+    topic="flotilla.responses",
+)
+
+EVENTS: dict[str, EventType] = {
+    event.name: event for event in (REQUEST_CREATED, REQUEST_CANCELLED, RUN_CHANGED, RESPONSE_READY, RESPONSE_FAILED)
+}
+
+TOPICS: frozenset[str] = frozenset(event.topic for event in EVENTS.values())
+
+
+def topics_of(consumer: str) -> frozenset[str]:
+    """Return the topics that a service has to read."""
+    return frozenset(event.topic for event in EVENTS.values() if consumer in event.consumers)

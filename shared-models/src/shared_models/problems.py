@@ -1,0 +1,68 @@
+"""Problem types: every error that HTTP clients may see, RFC 9457.
+
+The `type` is stable and programs may branch on it; the title is the same for every occurrence; the detail says what was
+wrong, where, and what was expected. `shared_clients.web` turns a raised `Problem` into the response.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemKind:
+    slug: str
+    status: int
+    title: str
+
+    @property
+    def uri(self) -> str:
+        return f"urn:flotilla:problem:{self.slug}"
+
+
+class Problems(Enum):
+    INVALID_BODY = ProblemKind("invalid-body", 422, "The body does not have the expected shape")
+    INVALID_JSON = ProblemKind("invalid-json", 400, "The body is not JSON")
+    INVALID_PARAMETER = ProblemKind("invalid-parameter", 422, "A parameter is not as expected")
+    BAD_REQUEST = ProblemKind("bad-request", 400, "The request is not as expected")
+    BAD_HEADER = ProblemKind("bad-header", 400, "A header is not as expected")
+    UNSUPPORTED_MEDIA_TYPE = ProblemKind("unsupported-media-type", 415, "The body's media type is not accepted here")
+    BODY_TOO_LARGE = ProblemKind("body-too-large", 413, "The body is too large")
+    RECEIVE_TIMEOUT = ProblemKind("receive-timeout", 408, "The body took too long to arrive")
+    NO_IDENTITY = ProblemKind("no-identity", 401, "No valid identity was given")
+    FORBIDDEN = ProblemKind("forbidden", 403, "This identity may not do that")
+    BAD_ORIGIN = ProblemKind("bad-origin", 403, "The Origin of the request is not ours")
+    MISDIRECTED = ProblemKind("misdirected", 421, "The Host of the request is not served here")
+    NOT_FOUND = ProblemKind("not-found", 404, "There is nothing at this address")
+    UNKNOWN_REQUEST = ProblemKind("unknown-request", 404, "There is no such request")
+    UNKNOWN_SESSION = ProblemKind("unknown-session", 404, "There is no such session")
+    METHOD_NOT_ALLOWED = ProblemKind("method-not-allowed", 405, "This method is not allowed here")
+    ALREADY_EXISTS = ProblemKind("already-exists", 409, "That exists already")
+    IDEMPOTENCY_KEY_REUSED = ProblemKind("idempotency-key-reused", 422, "The Idempotency-Key has another body")
+    UNAVAILABLE = ProblemKind("unavailable", 503, "A part that is needed does not answer at the moment")
+    INTERNAL = ProblemKind("internal", 500, "Something went wrong on our side")
+
+
+class Problem(Exception):  # noqa: N818 - RFC 9457's own word
+    """An outcome that the caller is told as problem+json.
+
+    Args:
+        kind: a member of `Problems`.
+        detail: what was wrong, where, and what was expected; shown to the caller, so never a secret.
+        errors: one entry per fault, each with `pointer` (where) and `detail` (what), where there are several.
+        headers: response headers, such as Retry-After.
+    """
+
+    def __init__(
+        self,
+        kind: Problems,
+        detail: str,
+        *,
+        errors: tuple[Mapping[str, str], ...] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.kind = kind.value
+        self.detail = detail
+        self.errors = errors
+        self.headers = dict(headers or {})
