@@ -5,6 +5,7 @@ errors name file, line and column, because people will read them in an editor.
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -136,6 +137,12 @@ def parse_document[T: BaseModel](file: str, text: str, model: type[T]) -> T:
         raise ConfigError(
             file, tuple(_mistake(root, fault["loc"], fault["msg"]) for fault in error.errors())
         ) from error
+
+
+def config_error(file: str, text: str, faults: Mapping[tuple[int | str, ...], str]) -> ConfigError:
+    """Return the error for faults that only the reader of several files can see, each by its path in this one."""
+    root = _compose(file, text)
+    return ConfigError(file, tuple(_mistake(root, path, message) for path, message in faults.items()))
 
 
 def _compose(file: str, text: str) -> yaml.Node:

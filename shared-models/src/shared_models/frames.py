@@ -3,18 +3,30 @@
 agent-service writes them, the gateway relays them, clients read them. A frame is JSON bytes made once and never parsed
 on the way; its cursor is `<epoch>-<sequence>`, which is also the entry id in Redis, the SSE id and the fence. Only text
 deltas are hot, so only they are built from a ready-made prefix.
+
+Two CUSTOM events are ours. Both speak of the run's text messages, and leave alone those up to `keep` (without: none).
+
+- `reset`: what came after `keep` is void; the work goes on from there under new message ids.
+- `resync`: frames were lost; the messages after `keep` are exactly `earlier` and then the one with `content`.
 """
 
+import json
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 from uuid import UUID
 
-from pydantic_core import to_json
+from pydantic_core import PydanticSerializationError, from_json, to_json
+
+from shared_models.requests import STATES, RequestView, Status
 
 _CURSOR = re.compile(r"(0|[1-9][0-9]{0,17})-(0|[1-9][0-9]{0,17})")
 
 TERMINAL_TYPES = frozenset({"RUN_FINISHED", "RUN_ERROR"})
+
+type Fields = Mapping[str, object]
+"""AG-UI's camelCase fields of one event, without its type and metadata."""
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -37,11 +49,20 @@ class Cursor:
             raise ValueError(msg)
         return cls(int(match[1]), int(match[2]))
 
+    @property
+    def ended(self) -> bool:
+        """Whether it is a terminal frame's, after which nothing comes: epochs number their frames from 1."""
+        return self.sequence == 0 and self.epoch > 0
+
     def __str__(self) -> str:
         return f"{self.epoch}-{self.sequence}"
 
 
 START = Cursor(0, 0)
+REOPENED = Cursor(0, 1)
+"""Of the RUN_STARTED that opens a log anew after its loss: only who has seen nothing at all gets to see it."""
+LAST_SEQUENCE = 999_999_999_999_999
+"""Stands for everything of an epoch; no writer gets there, and JavaScript can still count to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +84,18 @@ class Frame:
         return self.type in TERMINAL_TYPES
 
 
-def encode(type_: str, execution_id: UUID, cursor: Cursor, fields: dict[str, object]) -> Frame:
+def encode(type_: str, execution_id: UUID, cursor: Cursor, fields: Fields) -> Frame:
     """Encode one AG-UI event.
 
     Args:
         type_: AG-UI's type, such as TEXT_MESSAGE_START.
         execution_id: the run.
         cursor: the frame's place; its epoch and sequence go into `metadata`.
-        fields: AG-UI's camelCase fields of that type; an optional field that is unset must be left out, not null.
+        fields: AG-UI's camelCase fields of that type; None leaves an optional one out, as null would break clients.
     """
+    given = {name: value for name, value in fields.items() if value is not None}
     metadata = {"execution_id": str(execution_id), "epoch": cursor.epoch, "sequence": cursor.sequence}
-    return Frame(cursor, type_, to_json({"type": type_, **fields, "metadata": metadata}))
+    return Frame(cursor, type_, _json({"type": type_, **given, "metadata": metadata}))
 
 
 class TextEncoder:
@@ -85,5 +107,137 @@ class TextEncoder:
         self._tail = b',"metadata":{"execution_id":"%s","epoch":%d,"sequence":' % (str(execution_id).encode(), epoch)
 
     def encode(self, sequence: int, delta: str) -> Frame:
-        data = b"%s%s%s%d}}" % (self._head, to_json(delta), self._tail, sequence)
+        data = b"%s%s%s%d}}" % (self._head, _json(delta), self._tail, sequence)
         return Frame(Cursor(self._epoch, sequence), "TEXT_MESSAGE_CONTENT", data)
+
+
+def _json(value: object) -> bytes:
+    try:
+        return to_json(value)
+    except PydanticSerializationError:  # half of a surrogate pair: a provider may cut there, and json.loads takes it
+        text = json.dumps(value, ensure_ascii=False, default=str)
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
+
+
+def sse(frame: Frame | None) -> bytes:
+    """Return a frame as a server-sent event whose id is the cursor; None is a heartbeat, which clients skip."""
+    if frame is None:
+        return b":\n\n"
+    return b"id: %d-%d\ndata: %s\n\n" % (frame.cursor.epoch, frame.cursor.sequence, frame.data)
+
+
+_PAIRS = {
+    "TEXT_MESSAGE_START": ("TEXT_MESSAGE_END", "messageId"),
+    "TOOL_CALL_START": ("TOOL_CALL_END", "toolCallId"),
+    "REASONING_START": ("REASONING_END", "messageId"),
+    "REASONING_MESSAGE_START": ("REASONING_MESSAGE_END", "messageId"),
+    "STEP_STARTED": ("STEP_FINISHED", "stepName"),
+}
+"""What must be closed before a run may finish: the closing event, and the field that says which is meant."""
+_CLOSING = frozenset(closing for closing, _ in _PAIRS.values())
+
+
+class OpenParts:
+    """What is open in a stream: started and not ended."""
+
+    def __init__(self, frames: Iterable[Frame] = ()) -> None:
+        self._open: dict[tuple[str, str, str], None] = {}
+        for frame in frames:
+            if frame.type in _PAIRS or frame.type in _CLOSING:
+                self.saw(frame.type, from_json(frame.data))
+
+    def saw(self, type_: str, fields: Fields) -> None:
+        """Take note of an event in the order of the stream."""
+        if pair := _PAIRS.get(type_):
+            closing, name = pair
+            self._open[closing, name, str(fields[name])] = None
+        elif type_ in _CLOSING:
+            for part in [part for part in self._open if part[0] == type_ and part[2] == str(fields[part[1]])]:
+                del self._open[part]
+
+    def closing(self) -> list[tuple[str, dict[str, object]]]:
+        """Return the events that close all of it, the innermost first."""
+        return [(closing, {name: value}) for closing, name, value in reversed(self._open)]
+
+
+def reset(keep: Cursor | None) -> dict[str, object]:
+    """Return the fields of CUSTOM `reset`: value {keep?}."""
+    return {"name": "reset", "value": {} if keep is None else {"keep": str(keep)}}
+
+
+def resync(messages: Sequence[tuple[UUID, str]] = (), keep: Cursor | None = None) -> dict[str, object]:
+    """Return the fields of CUSTOM `resync`: value {content, messageId?, earlier?: [{messageId, content}], keep?}.
+
+    Args:
+        messages: ids and texts so far of all messages after `keep`, in order; none is an empty `content` without id.
+        keep: what the resync leaves alone, None for nothing.
+    """
+    told = [{"messageId": str(message_id), "content": content} for message_id, content in messages]
+    value: dict[str, object] = dict(told[-1]) if told else {"content": ""}
+    if told[:-1]:
+        value["earlier"] = told[:-1]
+    if keep is not None:
+        value["keep"] = str(keep)
+    return {"name": "resync", "value": value}
+
+
+def terminal_frame(view: RequestView) -> tuple[str, dict[str, object]]:
+    """Return type and fields of the one frame that ends a run.
+
+    An answer is RUN_FINISHED: `threadId` is the session, `runId` the request, `result` the whole view, as polling shows
+    it. Every other end is RUN_ERROR: `message` for people, `code` the failure's reason (without one: the status), and
+    in `rawEvent`, which AG-UI clients hand on untouched, the same view.
+
+    Raises:
+        ValueError: the request has not ended.
+    """
+    state = STATES[view.status]
+    if not state.terminal:
+        msg = f"request {view.request_id} is {view.status}, and a terminal frame was expected to be for one that ended"
+        raise ValueError(msg)
+    whole = view.model_dump(mode="json", exclude_none=True)
+    if view.status is Status.COMPLETED:
+        return "RUN_FINISHED", {"threadId": str(view.session_id), "runId": str(view.request_id), "result": whole}
+    if view.error is None:
+        return "RUN_ERROR", {"message": state.notice, "code": view.status.value, "rawEvent": whole}
+    return "RUN_ERROR", {"message": view.error.message, "code": view.error.reason.value, "rawEvent": whole}
+
+
+def terminal_view(frame: Frame) -> RequestView:
+    """Return the view that a terminal frame carries, for those who wait for the result and not for the stream."""
+    fields = from_json(frame.data)
+    return RequestView.model_validate(fields["result" if frame.type == "RUN_FINISHED" else "rawEvent"])
+
+
+def ending(
+    execution_id: UUID, seen: Cursor, outcome: tuple[str, Fields], *, epoch: int, still_open: OpenParts
+) -> list[Frame]:
+    """Return the frames that end a stream whose log does not: nothing between `seen` and the end will come.
+
+    For an answer: RUN_STARTED where nothing was seen, the ends of what is open, `resync` with the whole answer. Last
+    the terminal frame with its own cursor, `<epoch+1>-0`. A run without an answer just ends.
+
+    Args:
+        execution_id: the run.
+        seen: the last frame that the log, or this reader, has.
+        outcome: what `terminal_frame` returned.
+        epoch: the run's last, at least that of `seen`.
+        still_open: what is open after `seen`.
+    """
+    type_, fields = outcome
+    parts: list[tuple[Cursor, str, Fields]] = [(Cursor(epoch + 1, 0), type_, fields)]
+    if type_ == "RUN_FINISHED" and seen.sequence < LAST_SEQUENCE:
+        whole = {"name": "resync", "value": {"content": _answer(fields)}}
+        parts.insert(0, (Cursor(seen.epoch, LAST_SEQUENCE), "CUSTOM", whole))
+        closing = still_open.closing()
+        if seen == START:
+            closing = [("RUN_STARTED", {name: fields[name] for name in ("threadId", "runId")})]
+        parts[:0] = [
+            (Cursor(seen.epoch, seen.sequence + number), *part) for number, part in enumerate(closing, start=1)
+        ]
+    return [encode(type_, execution_id, cursor, fields) for cursor, type_, fields in parts]
+
+
+def _answer(finished: Fields) -> str:
+    result = RequestView.model_validate(finished["result"])
+    return result.response.content if result.response else ""

@@ -207,6 +207,7 @@ class RunChanged(Open):
 class ResponseReady(Open):
     """`flotilla.response.ready.v1`: the answer."""
 
+    status: Literal[Status.COMPLETED] = Status.COMPLETED
     response: Response
     agent: str
     revision: str

@@ -1,0 +1,1 @@
+"""The outside systems of agent-service: models, tools, and configuration files."""

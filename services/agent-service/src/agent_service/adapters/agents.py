@@ -1,0 +1,49 @@
+"""Agents ready to work: a revision's configuration, its models and its tools, looked up by name."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from agent_service.adapters.agent_files import load_configuration
+from agent_service.adapters.providers import Providers, ProviderSettings
+from agent_service.adapters.tools import Toolbox
+from agent_service.domain.agents import AgentCatalog
+from agent_service.usecases.perform_run import Equipped
+
+
+class AgentFolder:
+    """The agents of one `agent-configs/`."""
+
+    def __init__(self, catalog: AgentCatalog, providers: Providers, toolbox: Toolbox) -> None:
+        self._catalog = catalog
+        self._providers = providers
+        self._toolbox = toolbox
+
+    def equip(self, name: str | None) -> Equipped:
+        """Return an agent with what it works with; see `perform_run.Agents`."""
+        agent = self._catalog.find(name)
+        return Equipped(agent, self._providers.chain(agent), self._toolbox.pick(agent.spec.tools))
+
+
+@asynccontextmanager
+async def open_agents(
+    folder: Path, default: str, openai_api_key: SecretStr | None, openai_base_url: str | None
+) -> AsyncGenerator[AgentFolder]:
+    """Read the agents, open their providers, and close them in the end.
+
+    Raises:
+        ConfigError: a file cannot be used.
+        MissingKeyError: an agent's provider has no key.
+    """
+    toolbox = Toolbox()
+    configuration = load_configuration(folder, tools=toolbox.names, default_agent=default)
+    providers = Providers(ProviderSettings(openai_api_key, openai_base_url), configuration.scripts)
+    try:
+        agents = AgentFolder(configuration.agents, providers, toolbox)
+        for agent in configuration.agents:
+            providers.chain(agent)
+        yield agents
+    finally:
+        await providers.close()

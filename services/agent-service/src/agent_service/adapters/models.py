@@ -1,0 +1,240 @@
+"""Ask a model for a reply and show it as it comes: retries, fallbacks and broken streams end here.
+
+`run_agent` calls `stream_reply` for each step. Only this layer retries (SDK retries are off). A stream that ends
+without the provider's own finish reason is a cut, whatever the SDK says: SDKs report such a stream as a success.
+"""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from opentelemetry.trace import Span, SpanKind, StatusCode, get_tracer
+from pydantic_ai.direct import model_request_stream
+from pydantic_ai.messages import (
+    InstructionPart,
+    ModelMessage,
+    ModelResponse,
+    ModelResponseStreamEvent,
+    PartDeltaEvent,
+    PartStartEvent,
+    TextPart,
+    TextPartDelta,
+)
+from pydantic_ai.models import Model, ModelRequestParameters
+from pydantic_ai.settings import ModelSettings
+from pydantic_ai.tools import ToolDefinition
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from agent_service.adapters.model_failures import FOREIGN, CallFailed, check_whole, translate
+from agent_service.domain.history import MESSAGE_ID, plain
+from agent_service.domain.transcript import transcript
+from agent_service.ports import Frames, Tool
+from shared_clients import metrics
+from shared_models.agents import ModelRef
+from shared_models.ids import new_id
+
+_tracer = get_tracer("agent_service")
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long one model is worth waiting for.
+
+    Attributes:
+        attempts: calls of one model before its first token; after it, none is repeated unseen.
+        pause: seconds before the second attempt at most; doubles with each, drawn at random.
+        longest: seconds that a provider's Retry-After may ask for; beyond it the next model is asked.
+    """
+
+    attempts: int = 3
+    pause: float = 1.0
+    longest: float = 20.0
+
+
+class Candidate:
+    """One model that may answer, with the parameters its agent gives it."""
+
+    def __init__(self, ref: ModelRef, model: Model) -> None:
+        self.ref = ref
+        self.model = model
+        self.label = f"{ref.provider}:{ref.name}"
+        self.settings = ModelSettings()
+        if ref.temperature is not None:
+            self.settings["temperature"] = ref.temperature
+        if ref.max_tokens is not None:
+            self.settings["max_tokens"] = ref.max_tokens
+
+
+class ModelChain:
+    """An agent's model and its fallbacks; implements `ports.Models`.
+
+    Args:
+        candidates: at least one, in the order in which they are asked.
+        instructions: what the models are told before the conversation.
+        patience: how each is retried.
+    """
+
+    def __init__(
+        self, candidates: Sequence[Candidate], instructions: str = "", *, patience: Patience | None = None
+    ) -> None:
+        self._candidates = tuple(candidates)
+        self._instructions = instructions
+        self._patience = patience or Patience()
+
+    async def stream_reply(
+        self, history: Sequence[ModelMessage], tools: Sequence[Tool], frames: Frames
+    ) -> ModelResponse:
+        """Return the first whole reply; see `ports.Models`.
+
+        A model that failed before it began is not asked again. One whose stream broke may be, once, after the others:
+        what it had shown is taken back first.
+        """
+        keep = frames.last
+        parameters = _parameters(self._instructions, tools)
+        beyond: set[Candidate] = set()
+        failures: list[CallFailed] = []
+        message = _Message(frames)
+        for candidate in (*self._candidates, *self._candidates):
+            if candidate in beyond:
+                continue
+            if message.shown:
+                frames.void(keep, transcript(history))
+                message = _Message(frames)
+            try:
+                reply = await self._patiently(candidate, history, parameters, message)
+                return replace(reply, metadata={**(reply.metadata or {}), MESSAGE_ID: str(message.id)})
+            except CallFailed as failure:
+                failures.append(failure)
+                if failure.final:
+                    break
+                if not failure.broke:
+                    beyond.add(candidate)
+            finally:
+                if message.shown:
+                    frames.append("TEXT_MESSAGE_END", messageId=str(message.id))
+        raise failures[-1].outcome("; ".join(dict.fromkeys(failure.detail for failure in failures)))
+
+    async def _patiently(
+        self,
+        candidate: Candidate,
+        history: Sequence[ModelMessage],
+        parameters: ModelRequestParameters,
+        message: "_Message",
+    ) -> ModelResponse:
+        """Ask one model, again where it failed before its first token and may do better later."""
+        patience = self._patience
+        random_pause = wait_random_exponential(multiplier=patience.pause, max=patience.longest)
+
+        def worth_it(error: BaseException) -> bool:
+            return isinstance(error, CallFailed) and error.again and (error.retry_after or 0) <= patience.longest
+
+        def pause(state: RetryCallState) -> float:
+            error = state.outcome.exception() if state.outcome else None
+            asked = error.retry_after if isinstance(error, CallFailed) else None
+            return random_pause(state) if asked is None else asked
+
+        retrying = AsyncRetrying(
+            stop=stop_after_attempt(patience.attempts), wait=pause, retry=retry_if_exception(worth_it), reraise=True
+        )
+        return await retrying(_ask, candidate, history, parameters, message)
+
+
+class _Message:
+    """One text message on the frames; it starts with its first text."""
+
+    def __init__(self, frames: Frames) -> None:
+        self.id = new_id()
+        self.shown = False
+        self._frames = frames
+
+    def show(self, delta: str) -> None:
+        if not self.shown:
+            self.shown = True
+            self._frames.append("TEXT_MESSAGE_START", messageId=str(self.id), role="assistant")
+        self._frames.text(self.id, plain(delta))
+
+
+async def _ask(
+    candidate: Candidate, history: Sequence[ModelMessage], parameters: ModelRequestParameters, message: _Message
+) -> ModelResponse:
+    """Make one call; cancelling it closes the provider's connection.
+
+    Raises:
+        CallFailed: whatever went wrong, in our words.
+    """
+    began, seconds, now = False, candidate.ref.request_seconds, asyncio.get_running_loop().time
+    call = model_request_stream(
+        candidate.model,
+        history,
+        model_settings=candidate.settings,
+        model_request_parameters=parameters,
+        instrument=False,
+    )
+    with _span(candidate) as span:
+        try:
+            async with asyncio.timeout(seconds) as idle, call as stream:
+                async for event in stream:
+                    began = True
+                    idle.reschedule(now() + seconds)
+                    if delta := _text(event):
+                        message.show(delta)
+                reply = stream.get()
+        except FOREIGN as error:
+            raise translate(error, candidate.label, began) from None
+        check_whole(reply, candidate.label)
+        _describe(span, candidate, reply)
+    return reply
+
+
+def _text(event: ModelResponseStreamEvent) -> str:
+    match event:
+        case PartDeltaEvent(delta=TextPartDelta(content_delta=delta)) | PartStartEvent(part=TextPart(content=delta)):
+            return delta
+        case _:
+            return ""
+
+
+def _parameters(instructions: str, tools: Sequence[Tool]) -> ModelRequestParameters:
+    return ModelRequestParameters(
+        function_tools=[
+            ToolDefinition(name=tool.name, description=tool.description, parameters_json_schema=dict(tool.parameters))
+            for tool in tools
+        ],
+        instruction_parts=[InstructionPart(content=instructions)] if instructions else None,
+    )
+
+
+@contextmanager
+def _span(candidate: Candidate) -> Iterator[Span]:
+    """Trace one call by OpenTelemetry's GenAI conventions, without any content."""
+    attributes = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": candidate.ref.provider,
+        "gen_ai.request.model": candidate.ref.name,
+    }
+    with _tracer.start_as_current_span(
+        f"chat {candidate.ref.name}",
+        kind=SpanKind.CLIENT,
+        attributes=attributes,
+        record_exception=False,
+        set_status_on_exception=False,
+    ) as span:
+        try:
+            yield span
+        except CallFailed as failure:
+            metrics.MODEL_CALLS.labels(candidate.ref.provider, failure.outcome.reason.value).inc()
+            span.set_attribute("error.type", failure.outcome.reason.value)
+            span.set_status(StatusCode.ERROR, failure.detail)
+            raise
+
+
+def _describe(span: Span, candidate: Candidate, reply: ModelResponse) -> None:
+    provider, usage = candidate.ref.provider, reply.usage
+    metrics.MODEL_CALLS.labels(provider, "ok").inc()
+    metrics.MODEL_TOKENS.labels(provider, "input").inc(usage.input_tokens)
+    metrics.MODEL_TOKENS.labels(provider, "output").inc(usage.output_tokens)
+    span.set_attribute("gen_ai.response.model", reply.model_name or "")
+    span.set_attribute("gen_ai.response.finish_reasons", [reply.finish_reason or ""])
+    span.set_attribute("gen_ai.usage.input_tokens", usage.input_tokens)
+    span.set_attribute("gen_ai.usage.output_tokens", usage.output_tokens)

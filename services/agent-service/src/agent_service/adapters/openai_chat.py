@@ -1,0 +1,37 @@
+"""OpenAI's chat completions, and whatever speaks them at another address.
+
+Importing the SDK takes seconds, so `adapters/providers` imports this module only when an agent needs it.
+"""
+
+from openai import AsyncOpenAI, Timeout
+from pydantic import SecretStr
+from pydantic_ai.models import Model
+from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.providers.openai import OpenAIProvider
+
+OPENAI = "https://api.openai.com/v1"
+CONNECT_SECONDS = 10.0
+
+
+class OpenAIChat:
+    """One client for all models behind one key.
+
+    Args:
+        api_key: OpenAI's, or None where the server at `base_url` asks for none.
+        base_url: where the API is; OpenAI's own when None.
+    """
+
+    def __init__(self, api_key: SecretStr | None, base_url: str | None) -> None:
+        # Retries and read time-outs are `adapters/models`'; the SDK would repeat them on its own.
+        self._client = AsyncOpenAI(
+            api_key=api_key.get_secret_value() if api_key else "none",
+            base_url=base_url or OPENAI,
+            max_retries=0,
+            timeout=Timeout(None, connect=CONNECT_SECONDS),
+        )
+
+    def model(self, name: str) -> Model:
+        return OpenAIChatModel(name, provider=OpenAIProvider(openai_client=self._client))
+
+    async def close(self) -> None:
+        await self._client.close()

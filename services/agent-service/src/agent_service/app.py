@@ -1,0 +1,64 @@
+"""The composition root of agent-service: the only file that knows all of it."""
+
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from fastapi import FastAPI
+
+from agent_service import api, events, workers
+from agent_service.adapters.agents import open_agents
+from agent_service.domain.runs import ClaimedRun
+from agent_service.settings import ProviderKeys, Settings
+from agent_service.usecases.perform_run import Means
+from shared_clients.bus.port import Bus
+from shared_clients.identity import TrustedKeys, Verifier
+from shared_clients.inbox import Inbox
+from shared_clients.leases import Slots, WorkerLease
+from shared_clients.outbox import Outbox
+from shared_clients.postgres import open_database
+from shared_clients.process import Tasks
+from shared_clients.redis import Redis
+from shared_clients.settings import Mode
+from shared_clients.web import create_app
+from shared_models.catalog import topics_of
+
+NAME: Final = "agent-service"
+SCHEMA: Final = "agent_service"
+MIGRATIONS: Final = Path(__file__).parent / "migrations" / "versions"
+
+
+@asynccontextmanager
+async def open_app(
+    settings: Settings, keys: ProviderKeys, bus: Bus, redis: Redis, trusted: TrustedKeys
+) -> AsyncGenerator[FastAPI]:
+    """Open the service: its database, agents, loops and app; at the end runs are handed back before all is closed.
+
+    Raises:
+        ConfigError: an agent or script file cannot be used.
+    """
+    async with AsyncExitStack() as stack:
+        agents = await stack.enter_async_context(
+            open_agents(settings.agent_configs, settings.default_agent, keys.openai_api_key, keys.openai_base_url)
+        )
+        database = await stack.enter_async_context(open_database(settings.database_url.get_secret_value(), SCHEMA))
+        outbox = Outbox(database, bus)
+        means = Means(database, outbox, redis, agents)
+        performing = workers.Performing(means)
+        lease = WorkerLease(database)
+        slots: Slots[ClaimedRun] = Slots(settings.slots, performing.perform, lease)
+        inbox = Inbox(database, NAME, events.reactions(outbox, slots))
+        app = create_app(
+            NAME, version="0.1.0", routers=[api.router], ready=database.ping, docs=settings.mode is Mode.DEV
+        )
+        app.state.verifier = Verifier(NAME, trusted)
+        app.state.database = database
+        await stack.enter_async_context(outbox.running())
+        stack.push_async_callback(lease.release)
+        stack.push_async_callback(slots.close)
+        await lease.renew()
+        await stack.enter_async_context(bus.subscribe(NAME, topics_of(NAME), inbox.consume))
+        tasks = await stack.enter_async_context(Tasks())
+        workers.start(tasks, means, inbox, lease=lease, slots=slots, performing=performing)
+        yield app

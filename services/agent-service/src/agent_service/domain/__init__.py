@@ -1,0 +1,1 @@
+"""What agent-service knows: runs, and histories that a provider accepts. Pure."""

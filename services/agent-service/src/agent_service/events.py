@@ -1,0 +1,54 @@
+"""The events door: requests that want a run, and requests that nobody wants any more."""
+
+from functools import partial
+from uuid import UUID
+
+from agent_service.domain.runs import ClaimedRun, NewRun
+from agent_service.usecases.bury_request import bury_request
+from agent_service.usecases.cancel_run import cancel_run
+from agent_service.usecases.queue_run import queue_run
+from shared_clients.inbox import Reaction
+from shared_clients.leases import Slots
+from shared_clients.outbox import Outbox
+from shared_clients.postgres import Tx
+from shared_clients.telemetry import inject
+from shared_models.catalog import REQUEST_CANCELLED, REQUEST_CREATED
+from shared_models.envelope import Envelope
+from shared_models.requests import RequestCancelled, RequestCreated
+
+
+def reactions(outbox: Outbox, slots: Slots[ClaimedRun]) -> tuple[Reaction, ...]:
+    """Return what agent-service does about each event that it consumes."""
+    return (
+        Reaction(REQUEST_CREATED, partial(on_request_created, outbox, slots), bury=partial(on_dead_request, outbox)),
+        Reaction(REQUEST_CANCELLED, partial(on_request_cancelled, outbox)),
+    )
+
+
+async def on_request_created(
+    outbox: Outbox, slots: Slots[ClaimedRun], tx: Tx, event: Envelope, request: RequestCreated
+) -> None:
+    if event.turn is None or event.expirytime is None:
+        await bury_request(tx, outbox, event, "the event carries no turn or no expirytime")
+        return
+    run = NewRun(
+        tenant=event.tenantid,
+        execution_id=event.correlationid,
+        session_id=UUID(event.partitionkey),
+        turn=event.turn,
+        agent=request.agent,
+        content=request.content,
+        principal=request.principal,
+        traceparent=inject().get("traceparent"),
+        cause=event.id,
+        expires_at=event.expirytime,
+    )
+    await queue_run(tx, outbox, slots, run)
+
+
+async def on_request_cancelled(outbox: Outbox, tx: Tx, event: Envelope, _: RequestCancelled) -> None:
+    await cancel_run(tx, outbox, event.tenantid, event.correlationid)
+
+
+async def on_dead_request(outbox: Outbox, tx: Tx, event: Envelope, error: str) -> None:
+    await bury_request(tx, outbox, event, error)

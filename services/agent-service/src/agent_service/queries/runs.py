@@ -1,0 +1,345 @@
+"""The statements of runs: every write after a claim carries the epoch, and is refused when it is stale."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from pydantic_core import to_json
+from sqlalchemy import RowMapping
+
+from agent_service.domain.runs import ClaimedRun, LoadedRun, NewRun, Step, title_of
+from shared_clients.errors import Stale
+from shared_clients.leases import EXPIRED
+from shared_clients.postgres import Database, Tx, sql
+from shared_models.envelope import About
+from shared_models.frames import Cursor
+from shared_models.requests import Principal, ResponseFailed, ResponseReady
+
+CLAIMED = """
+    r.tenant, r.execution_id, r.session_id, r.turn, r.epoch, r.tries, r.agent, r.content, r.principal, r.traceparent,
+    r.cause, r.created_at, r.expires_at
+"""
+GATE = """
+    NOT EXISTS (SELECT FROM runs e WHERE e.tenant = {r}.tenant AND e.session_id = {r}.session_id
+                AND e.status IN ('queued', 'running') AND e.turn < {r}.turn)
+    AND NOT EXISTS (SELECT FROM runs a WHERE a.tenant = {r}.tenant AND a.session_id = {r}.session_id
+                    AND a.status = 'running')
+    AND ({r}.turn = 1 OR EXISTS (SELECT FROM runs p WHERE p.tenant = {r}.tenant AND p.session_id = {r}.session_id
+                                 AND p.turn = {r}.turn - 1))
+    AND ({s}.arrived = {s}.last_turn
+         OR (SELECT count(*) FROM runs c WHERE c.tenant = {r}.tenant AND c.session_id = {r}.session_id
+             AND c.turn < {r}.turn) = {r}.turn - 1)
+"""
+"""A turn may start when every turn before it has come and none of them is still to do. Turns that came out of order
+leave a hole (`arrived` lags behind `last_turn`); only then are they counted."""
+
+INSERT_RUN = sql(f"""
+    WITH s AS (
+        INSERT INTO sessions (tenant, session_id, owner, agent, title, arrived, last_turn)
+        VALUES (:tenant, :session_id, :owner, :agent, :title, 1, :turn)
+        ON CONFLICT (tenant, session_id) DO UPDATE SET
+            updated_at = now(), arrived = sessions.arrived + 1,
+            owner = CASE WHEN sessions.owner = '' THEN excluded.owner ELSE sessions.owner END,
+            last_turn = greatest(sessions.last_turn, excluded.last_turn),
+            title = CASE WHEN sessions.title = '' THEN excluded.title ELSE sessions.title END
+        RETURNING agent, arrived, last_turn
+    ), n AS (
+        SELECT CAST(:tenant AS text) AS tenant, CAST(:session_id AS uuid) AS session_id, CAST(:turn AS bigint) AS turn
+    ), start AS (
+        SELECT CAST(:slot AS boolean) AND {GATE.format(r="n", s="s")} AS now FROM n, s
+    )
+    INSERT INTO runs AS r (tenant, execution_id, session_id, turn, status, epoch, tries, worker, started_at, agent,
+                           content, principal, traceparent, cause, expires_at, cancel_asked_at)
+    SELECT n.tenant, :execution_id, n.session_id, n.turn,
+           CASE WHEN start.now THEN 'running' ELSE 'queued' END, CASE WHEN start.now THEN 1 ELSE 0 END,
+           CASE WHEN start.now THEN 1 ELSE 0 END, CASE WHEN start.now THEN CAST(:worker AS uuid) END,
+           CASE WHEN start.now THEN now() END, coalesce(:agent, s.agent), :content, CAST(:principal AS jsonb),
+           :traceparent, :cause, :expires_at,
+           (SELECT asked_at FROM cancellations c WHERE c.tenant = n.tenant AND c.execution_id = :execution_id)
+    FROM n, s, start
+    ON CONFLICT (tenant, execution_id) DO NOTHING
+    RETURNING r.status, {CLAIMED}
+""")
+CLAIM_RUNS = sql(f"""
+    WITH ready AS (
+        SELECT r.tenant, r.execution_id, r.epoch, r.status
+        FROM runs r JOIN sessions s ON s.tenant = r.tenant AND s.session_id = r.session_id
+        WHERE (r.status = 'queued' AND {GATE.format(r="r", s="s")})
+           OR (r.status = 'running' AND {EXPIRED.format(worker="r.worker")})
+        ORDER BY r.created_at LIMIT :most
+        FOR UPDATE OF s SKIP LOCKED
+    )
+    UPDATE runs r SET status = 'running', epoch = r.epoch + 1, tries = r.tries + 1, worker = :worker,
+                      started_at = coalesce(r.started_at, now())
+    FROM ready
+    WHERE r.tenant = ready.tenant AND r.execution_id = ready.execution_id
+      AND r.epoch = ready.epoch AND r.status = ready.status
+    RETURNING {CLAIMED}
+""")
+LOAD_RUN = sql("""
+    SELECT r.cancel_asked_at IS NOT NULL AS cancelled, r.expires_at < now() AS expired,
+           s.deleted_at IS NOT NULL AS session_deleted,
+           (SELECT coalesce(array_agg(CAST(m.message AS text) ORDER BY m.turn, m.ordinal), '{}')
+            FROM (SELECT turn, ordinal, message FROM messages
+                  WHERE tenant = r.tenant AND session_id = r.session_id AND turn < r.turn
+                  ORDER BY turn DESC, ordinal DESC LIMIT :window) m) AS window_messages,
+           (SELECT coalesce(jsonb_agg(jsonb_build_array(key, CAST(result AS text), keep)
+                                      ORDER BY created_at, key), '[]')
+            FROM steps t WHERE t.tenant = r.tenant AND t.execution_id = r.execution_id) AS steps
+    FROM runs r JOIN sessions s ON s.tenant = r.tenant AND s.session_id = r.session_id
+    WHERE r.tenant = :tenant AND r.execution_id = :execution_id AND r.epoch = :epoch AND r.status = 'running'
+""")
+SAVE_STEP = sql("""
+    WITH mine AS (
+        SELECT FROM runs WHERE tenant = :tenant AND execution_id = :execution_id AND epoch = :epoch
+                           AND status = 'running' FOR SHARE
+    )
+    INSERT INTO steps (tenant, execution_id, key, epoch, result, keep)
+    SELECT :tenant, :execution_id, :key, :epoch, CAST(:result AS jsonb), :keep FROM mine
+    ON CONFLICT (tenant, execution_id, key) DO NOTHING
+""")
+STILL_MINE = sql("""
+    SELECT FROM runs WHERE tenant = :tenant AND execution_id = :execution_id AND epoch = :epoch AND status = 'running'
+""")
+FINISH_RUN = sql("""
+    WITH r AS (
+        UPDATE runs SET status = :status, finished_at = :finished_at, worker = NULL, agent = coalesce(:agent, agent),
+                        revision = :revision, answer = :answer, failure = CAST(:failure AS jsonb),
+                        terminal_frame = CAST(:terminal_frame AS jsonb)
+        WHERE tenant = :tenant AND execution_id = :execution_id AND epoch = :epoch AND status = :old
+        RETURNING tenant, session_id, turn, execution_id
+    ), kept AS (
+        INSERT INTO messages (tenant, session_id, turn, ordinal, execution_id, message)
+        SELECT r.tenant, r.session_id, r.turn, m.ordinal, r.execution_id, CAST(m.message AS jsonb)
+        FROM r, unnest(CAST(:messages AS text[])) WITH ORDINALITY AS m(message, ordinal)
+    )
+    UPDATE sessions s SET updated_at = now() FROM r WHERE s.tenant = r.tenant AND s.session_id = r.session_id
+""")
+BURY_RUN = sql("""
+    WITH s AS (
+        INSERT INTO sessions (tenant, session_id, owner, arrived, last_turn)
+        VALUES (:tenant, :session_id, '', 1, :turn)
+        ON CONFLICT (tenant, session_id) DO UPDATE SET
+            arrived = sessions.arrived + 1, last_turn = greatest(sessions.last_turn, excluded.last_turn)
+    )
+    INSERT INTO runs (tenant, execution_id, session_id, turn, status, content, principal, cause, expires_at,
+                      finished_at, failure)
+    VALUES (:tenant, :execution_id, :session_id, :turn, 'failed', '', '{}', 'dead', now(), now(),
+            CAST(:failure AS jsonb))
+    ON CONFLICT DO NOTHING
+""")
+HAND_BACK = sql("""
+    UPDATE runs SET status = 'queued', worker = NULL, tries = tries - 1
+    WHERE tenant = :tenant AND execution_id = :execution_id AND epoch = :epoch AND status = 'running'
+""")
+REMEMBER_CANCEL = sql("""
+    INSERT INTO cancellations (tenant, execution_id) VALUES (:tenant, :execution_id) ON CONFLICT DO NOTHING
+""")
+ASK_TO_CANCEL = sql("""
+    UPDATE runs SET cancel_asked_at = coalesce(cancel_asked_at, now())
+    WHERE tenant = :tenant AND execution_id = :execution_id AND status IN ('queued', 'running')
+    RETURNING status
+""")
+LOCK_QUEUED = sql(f"""
+    SELECT {CLAIMED} FROM runs r
+    WHERE r.tenant = :tenant AND r.execution_id = :execution_id AND r.status = 'queued' FOR UPDATE
+""")
+OVERDUE = sql(f"""
+    SELECT {CLAIMED} FROM runs r WHERE r.status = 'queued' AND r.expires_at < now()
+    ORDER BY r.expires_at LIMIT 50 FOR UPDATE SKIP LOCKED
+""")
+INTERRUPTED = sql("""
+    SELECT execution_id, epoch, cancel_asked_at IS NOT NULL AS cancelled FROM runs
+    WHERE worker = :worker AND status = 'running' AND (cancel_asked_at IS NOT NULL OR expires_at < now())
+""")
+UNTOLD = sql("""
+    SELECT tenant, execution_id, epoch, terminal_frame FROM runs
+    WHERE terminal_frame IS NOT NULL AND finished_at < now() - interval '1 second'
+    ORDER BY finished_at LIMIT 100
+""")
+TOLD = sql("UPDATE runs SET terminal_frame = NULL WHERE tenant = :tenant AND execution_id = :execution_id")
+COUNT_BY_STATUS = sql("SELECT status, count(*) AS runs FROM runs WHERE status IN ('queued', 'running') GROUP BY status")
+
+
+async def insert_run(tx: Tx, run: NewRun, owner: str, worker: UUID | None) -> ClaimedRun | None:
+    """Store a run; with a worker that has a free slot, and an open gate, it is claimed already and returned."""
+    row = await tx.row(
+        INSERT_RUN,
+        tenant=run.tenant,
+        execution_id=run.execution_id,
+        session_id=run.session_id,
+        turn=run.turn,
+        owner=owner,
+        agent=run.agent,
+        title=title_of(run.content),
+        content=run.content,
+        principal=run.principal.model_dump_json(),
+        traceparent=run.traceparent,
+        cause=run.cause,
+        expires_at=run.expires_at,
+        slot=worker is not None,
+        worker=worker,
+    )
+    return _claimed(row) if row is not None and row["status"] == "running" else None
+
+
+async def claim_runs(tx: Tx, worker: UUID, most: int) -> Sequence[ClaimedRun]:
+    """Take up to `most` runs that are ready, or whose worker is dead, under the next epoch."""
+    return [_claimed(row) for row in await tx.rows(CLAIM_RUNS, worker=worker, most=most)]
+
+
+async def load_run(database: Database, run: ClaimedRun, window: int) -> LoadedRun:
+    """Read what a claimed run needs: its session's last `window` messages and its journal.
+
+    Raises:
+        Stale: somebody else has claimed it.
+    """
+    async with database.reading() as tx:
+        row = await tx.row(LOAD_RUN, **_owned(run), window=window)
+    if row is None:
+        raise _stale(run)
+    steps = row["steps"]
+    return LoadedRun(
+        window=tuple(row["window_messages"]),
+        steps=tuple(Step(key, result, Cursor.parse(keep)) for key, result, keep in steps),
+        cancelled=row["cancelled"],
+        expired=row["expired"],
+        session_deleted=row["session_deleted"],
+    )
+
+
+async def save_step(database: Database, run: ClaimedRun, step: Step) -> None:
+    """Write a finished step to the journal.
+
+    Raises:
+        Stale: somebody else has claimed the run; nothing was written.
+    """
+    async with database.reading() as tx:
+        saved = await tx.run(SAVE_STEP, **_owned(run), key=step.key, result=step.result, keep=str(step.keep))
+    if saved == 0:
+        raise _stale(run)
+
+
+async def still_mine(database: Database, run: ClaimedRun) -> bool:
+    async with database.reading() as tx:
+        return await tx.row(STILL_MINE, **_owned(run)) is not None
+
+
+async def finish_run(
+    tx: Tx,
+    run: ClaimedRun,
+    end: ResponseReady | ResponseFailed,
+    *,
+    terminal_frame: bytes,
+    messages: Sequence[str] = (),
+    queued: bool = False,
+) -> None:
+    """End a run by compare-and-set: its answer or failure, its messages, and the terminal frame that is due.
+
+    Raises:
+        Stale: it is somebody else's, or has ended already; nothing was written.
+    """
+    changed = await tx.run(
+        FINISH_RUN,
+        **_owned(run),
+        old="queued" if queued else "running",
+        status=end.status,
+        finished_at=end.completed_at,
+        agent=end.agent,
+        revision=end.revision,
+        answer=end.response.content if isinstance(end, ResponseReady) else None,
+        failure=end.error.model_dump_json() if isinstance(end, ResponseFailed) else None,
+        terminal_frame=terminal_frame.decode(),
+        messages=list(messages),
+    )
+    if changed == 0:
+        raise _stale(run)
+
+
+async def bury_run(tx: Tx, about: About, end: ResponseFailed) -> bool:
+    """Put a failed run in the place of one that can never be made; False where there is a run already."""
+    buried = await tx.run(
+        BURY_RUN,
+        tenant=about.tenant,
+        execution_id=about.request_id,
+        session_id=about.session_id,
+        turn=about.turn or 0,
+        failure=end.error.model_dump_json(),
+    )
+    return buried == 1
+
+
+async def hand_back(database: Database, run: ClaimedRun) -> None:
+    """Give a run up unfinished, without using up one of its tries."""
+    async with database.reading() as tx:
+        await tx.run(HAND_BACK, **_owned(run))
+
+
+async def ask_to_cancel(tx: Tx, tenant: str, execution_id: UUID) -> ClaimedRun | None:
+    """Note that a run is to stop, also when it has not come yet; return it locked if it is still queued."""
+    await tx.run(REMEMBER_CANCEL, tenant=tenant, execution_id=execution_id)
+    await tx.run(ASK_TO_CANCEL, tenant=tenant, execution_id=execution_id)
+    row = await tx.row(LOCK_QUEUED, tenant=tenant, execution_id=execution_id)
+    return None if row is None else _claimed(row)
+
+
+async def overdue(tx: Tx) -> Sequence[ClaimedRun]:
+    """Lock and return queued runs whose deadline has passed."""
+    return [_claimed(row) for row in await tx.rows(OVERDUE)]
+
+
+async def interrupted(database: Database, worker: UUID) -> Sequence[tuple[UUID, bool]]:
+    """Return this worker's runs that have to stop: (execution id, whether somebody asked for it)."""
+    async with database.reading() as tx:
+        rows = await tx.rows(INTERRUPTED, worker=worker)
+    return [(row["execution_id"], row["cancelled"]) for row in rows]
+
+
+async def untold(database: Database) -> Sequence[tuple[str, UUID, int, dict[str, Any]]]:
+    """Return ended runs whose terminal frame may be missing: (tenant, execution id, epoch, frame)."""
+    async with database.reading() as tx:
+        rows = await tx.rows(UNTOLD)
+    return [(row["tenant"], row["execution_id"], row["epoch"], row["terminal_frame"]) for row in rows]
+
+
+async def told(database: Database, tenant: str, execution_id: UUID) -> None:
+    async with database.reading() as tx:
+        await tx.run(TOLD, tenant=tenant, execution_id=execution_id)
+
+
+async def count_by_status(database: Database) -> dict[str, int]:
+    async with database.reading() as tx:
+        return {row["status"]: row["runs"] for row in await tx.rows(COUNT_BY_STATUS)}
+
+
+def _owned(run: ClaimedRun) -> dict[str, object]:
+    return {"tenant": run.tenant, "execution_id": run.execution_id, "epoch": run.epoch}
+
+
+def _stale(run: ClaimedRun) -> Stale:
+    return Stale(f"run {run.execution_id} is no longer held under epoch {run.epoch}")
+
+
+def _claimed(row: RowMapping) -> ClaimedRun:
+    expires_at: datetime = row["expires_at"]
+    return ClaimedRun(
+        tenant=row["tenant"],
+        execution_id=row["execution_id"],
+        session_id=row["session_id"],
+        turn=row["turn"],
+        epoch=row["epoch"],
+        tries=row["tries"],
+        agent=row["agent"],
+        content=row["content"],
+        principal=Principal.model_validate(row["principal"]),
+        traceparent=row["traceparent"],
+        cause=row["cause"],
+        created_at=row["created_at"],
+        expires_at=expires_at,
+    )
+
+
+def frame_json(type_: str, fields: dict[str, object]) -> bytes:
+    """Return a terminal frame as it is kept in the row until it has been appended."""
+    return to_json({"type": type_, "fields": fields})

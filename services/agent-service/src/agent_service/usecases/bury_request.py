@@ -1,0 +1,20 @@
+"""Fail a request whose event can never become a run, so that its owner hears of it and its session goes on."""
+
+from uuid import UUID
+
+from agent_service.domain.runs import failed
+from agent_service.queries import runs as queries
+from shared_clients.outbox import Outbox
+from shared_clients.postgres import Tx
+from shared_models.catalog import RESPONSE_FAILED
+from shared_models.envelope import About, Envelope, new_event
+from shared_models.requests import FailureReason
+
+
+async def bury_request(tx: Tx, outbox: Outbox, event: Envelope, error: str) -> None:
+    """Store a failed run in the request's place and tell the failure; the dead letter keeps the details."""
+    message = f"The request could not be taken on. Its event is kept as a dead letter: {error[:200]}"
+    end = failed(FailureReason.INTERNAL, message)
+    about = About(event.correlationid, UUID(event.partitionkey), event.tenantid, event.turn, event.expirytime)
+    if await queries.bury_run(tx, about, end):
+        await outbox.publish(tx, new_event("agent-service", RESPONSE_FAILED, end, about, cause=event.id))

@@ -1,0 +1,19 @@
+"""Take over runs that are ready, or whose worker died."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from agent_service.domain.runs import ClaimedRun
+from agent_service.queries import runs as queries
+from agent_service.usecases.queue_run import announce_running
+from shared_clients.outbox import Outbox
+from shared_clients.postgres import Database
+
+
+async def claim_runs(database: Database, outbox: Outbox, worker: UUID, most: int) -> Sequence[ClaimedRun]:
+    """Claim up to `most` runs under the next epoch, and tell that they run."""
+    async with database.transaction() as tx:
+        claimed = await queries.claim_runs(tx, worker, most)
+        for run in claimed:
+            await announce_running(tx, outbox, run)
+    return claimed

@@ -1,0 +1,64 @@
+"""The workers door: the loops of agent-service, all started here, and the runs this process is working on."""
+
+import asyncio
+from uuid import UUID
+
+import structlog
+
+from agent_service.domain.runs import ClaimedRun
+from agent_service.queries import runs as queries
+from agent_service.usecases.claim_runs import claim_runs
+from agent_service.usecases.end_run import end_overdue, tell_ends
+from agent_service.usecases.perform_run import Means, perform_run
+from shared_clients.inbox import Inbox
+from shared_clients.leases import RENEW_SECONDS, Slots, WorkerLease, run_slots
+from shared_clients.process import Tasks, every
+from shared_models.requests import FailureReason
+
+log = structlog.get_logger()
+
+LOOK_SECONDS = 0.25
+"""How long a cancel may go unnoticed by the worker of a running run."""
+
+
+class Performing:
+    """The runs in progress here, by id, each with the future that stops it."""
+
+    def __init__(self, means: Means) -> None:
+        self._means = means
+        self._stops: dict[UUID, asyncio.Future[FailureReason]] = {}
+
+    async def perform(self, run: ClaimedRun) -> None:
+        stop: asyncio.Future[FailureReason] = asyncio.get_running_loop().create_future()
+        self._stops[run.execution_id] = stop
+        try:
+            await perform_run(self._means, run, stop)
+        finally:
+            del self._stops[run.execution_id]
+
+    async def look(self, worker: UUID) -> None:
+        """Stop those of this worker's runs that were cancelled or whose deadline has passed."""
+        if not self._stops:
+            return
+        for execution_id, cancelled in await queries.interrupted(self._means.database, worker):
+            stop = self._stops.get(execution_id)
+            if stop is not None and not stop.done():
+                stop.set_result(FailureReason.CANCELLED_BY_CALLER if cancelled else FailureReason.DEADLINE)
+
+
+def start(
+    tasks: Tasks, means: Means, inbox: Inbox, *, lease: WorkerLease, slots: Slots[ClaimedRun], performing: Performing
+) -> None:
+    """Start every loop of the service."""
+    database, outbox = means.database, means.outbox
+    loops = {
+        "renew lease": every(RENEW_SECONDS, lease.renew),
+        "look for cancels": every(LOOK_SECONDS, lambda: performing.look(lease.worker)),
+        "retry parked events": every(1.0, inbox.retry),
+        "sweep outbox": every(1.0, outbox.sweep),
+        "end overdue runs": every(1.0, lambda: end_overdue(database, outbox)),
+        "tell ends": every(1.0, lambda: tell_ends(database, means.redis)),
+        "run slots": lambda: run_slots(slots, lambda most: claim_runs(database, outbox, lease.worker, most)),
+    }
+    for name, loop in loops.items():
+        tasks.start(name, loop)

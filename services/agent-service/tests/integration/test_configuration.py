@@ -1,0 +1,180 @@
+"""`agent-configs/`: mistakes name their place, and what is shipped makes the demonstration it promises."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from pydantic_ai.messages import ModelMessage
+
+from agent_service.adapters.agent_files import load_configuration
+from agent_service.adapters.providers import MissingKeyError, Providers, ProviderSettings
+from agent_service.adapters.tools import Toolbox
+from agent_service.domain.history import user_turn
+from agent_service.errors import UnknownAgent
+from agent_service.usecases.run_agent import run_agent
+from shared_models.agents import ConfigError
+from shared_models.ids import new_id
+from tests.simulators.runs import FrameLog, MemoryJournal
+
+SHIPPED = Path(__file__).parents[4] / "agent-configs"
+TOOLS = Toolbox()
+
+AGENT = """\
+apiVersion: flotilla/v1
+kind: Agent
+metadata:
+  name: assistant
+spec:
+  model: {provider: scripted, name: demo}
+  tools:
+    - calculator
+"""
+SCRIPT = """\
+apiVersion: flotilla/v1
+kind: ModelScript
+metadata: {name: demo}
+spec: {default: {text: Hello.}}
+"""
+
+
+def written(folder: Path, files: dict[str, str]) -> Path:
+    for name, text in {"scripts/demo.yaml": SCRIPT, **files}.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
+def test_agents_and_scripts_are_read_with_their_revisions(tmp_path: Path) -> None:
+    changed = AGENT.replace("calculator", "current-time")
+    folder = written(tmp_path, {"agents/assistant-v2.yaml": AGENT, "agents/assistant-v10.yaml": changed})
+
+    loaded = load_configuration(folder, tools=TOOLS.names)
+
+    current = loaded.agents.find("assistant")
+    assert current.spec.tools == ("current-time",)
+    assert loaded.agents.find(None) is current
+    assert [agent.spec.tools[0] for agent in loaded.agents] == ["calculator", "current-time"]
+    assert set(loaded.scripts) == {"demo"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        (
+            "assistant-v1.yaml",
+            AGENT.replace("calculator", "rocket"),
+            "v1.yaml:8:7: spec.tools.0: there is no tool rocket",
+        ),
+        ("assistant-v1.yaml", AGENT.replace("demo", "gone"), "v1.yaml:6:36: spec.model.name: there is no scripts/gone"),
+        (
+            "assistant-v1.yaml",
+            AGENT.replace("scripted", "wizard"),
+            "v1.yaml:6:21: spec.model.provider: Input should be",
+        ),
+        ("helper-v1.yaml", AGENT, "helper-v1.yaml:4:9: metadata.name: expected helper, as the file is called"),
+        ("assistant.yaml", AGENT, "assistant.yaml:4:9: metadata.name: expected a file called assistant-v<N>.yaml"),
+        ("assistant-v1.yaml", "kind: [", "v1.yaml:1:8: not YAML"),
+    ],
+)
+def test_a_mistake_in_an_agent_names_its_place(tmp_path: Path, name: str, text: str, says: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load_configuration(written(tmp_path, {f"agents/{name}": text}), tools=TOOLS.names)
+
+    assert says in str(refused.value)
+
+
+def test_a_script_is_called_as_its_file(tmp_path: Path) -> None:
+    folder = written(tmp_path, {"agents/assistant-v1.yaml": AGENT, "scripts/other.yaml": SCRIPT})
+
+    with pytest.raises(ConfigError, match=r"other.yaml:3:18: metadata.name: expected other, as the file is called"):
+        load_configuration(folder, tools=TOOLS.names)
+
+
+def test_a_folder_without_the_default_agent_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnknownAgent, match="'assistant'"):
+        load_configuration(written(tmp_path, {}), tools=TOOLS.names)
+
+
+def test_an_agent_whose_provider_has_no_key_says_what_to_set(tmp_path: Path) -> None:
+    agent = AGENT.replace("provider: scripted", "provider: openai")
+    loaded = load_configuration(written(tmp_path, {"agents/assistant-v1.yaml": agent}), tools=TOOLS.names)
+
+    with pytest.raises(MissingKeyError, match="set OPENAI_API_KEY, or OPENAI_BASE_URL"):
+        Providers(ProviderSettings(), loaded.scripts).chain(loaded.agents.find(None))
+
+
+async def test_the_shipped_assistant_holds_the_conversation_it_promises() -> None:
+    loaded = load_configuration(SHIPPED, tools=TOOLS.names)
+    quick = {
+        name: script.model_copy(update={"spec": script.spec.model_copy(update={"token_ms": 0})})
+        for name, script in loaded.scripts.items()
+    }
+    agent = loaded.agents.find(None)
+    chain = Providers(ProviderSettings(), quick).chain(agent)
+    history: list[ModelMessage] = []
+    for said, heard in (
+        ("Hello!", "Hello! I am the assistant"),
+        ("What can you do?", "**Flotilla** runs AI agents"),
+        ("What time is it?", "(UTC)**"),
+        ("what time is it in Europe/Berlin", "(Europe/Berlin)**"),
+        ("What is 12 * (3 + 4)?", "**84**"),
+        ("and 1 / 0", "I could not work that out"),
+        ("Tell me a story", "The boat that came back"),
+        ("Show me a table", "|---|---|---|"),
+        ("show me some code", "```sh"),
+        ("show me a list", "1. A message"),
+        ("My name is Ada", "Nice to meet you, Ada."),
+        ("What is my name?", "Your name is **Ada**"),
+        ("What did I say first?", "> Hello!"),
+        ("Thanks", "You are welcome"),
+        ("Colourless green ideas", "I am Flotilla's **scripted model**"),
+    ):
+        history.append(user_turn(said, new_id()))
+        log = FrameLog()
+        answered = await run_agent(
+            history,
+            TOOLS.pick(agent.spec.tools),
+            agent.spec.limits,
+            models=chain,
+            journal=MemoryJournal(),
+            frames=log,
+        )
+        history += answered.messages
+        assert heard in answered.text, said
+        assert log.texts()[-1] == answered.text
+
+
+async def test_a_script_keeps_its_pace() -> None:
+    from_file = load_configuration(SHIPPED, tools=TOOLS.names)
+    agent = from_file.agents.find(None)
+    began = time.monotonic()
+
+    reply = (
+        await Providers(ProviderSettings(), from_file.scripts)
+        .chain(agent)
+        .stream_reply([user_turn("thanks", new_id())], (), FrameLog())
+    )
+
+    took = time.monotonic() - began
+    assert took >= reply.usage.output_tokens * 0.025
+
+
+def test_no_provider_is_imported_for_agents_that_need_none() -> None:
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from agent_service.adapters.agent_files import load_configuration\n"
+        "from agent_service.adapters.providers import Providers, ProviderSettings\n"
+        "from agent_service.adapters.tools import Toolbox\n"
+        "from agent_service.usecases import run_agent\n"
+        "loaded = load_configuration(Path(sys.argv[1]), tools=Toolbox().names)\n"
+        "Providers(ProviderSettings(), loaded.scripts).chain(loaded.agents.find(None))\n"
+        "print(sorted({'openai', 'anthropic', 'google', 'mcp'} & set(sys.modules)))\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program, str(SHIPPED)], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "[]\n"

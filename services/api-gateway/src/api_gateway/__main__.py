@@ -1,0 +1,62 @@
+"""Start the gateway as a process of its own: `python -m api_gateway`."""
+
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from api_gateway.app import NAME, open_app
+from api_gateway.hop import Forwarder
+from api_gateway.settings import Settings
+from shared_clients.errors import Permanent
+from shared_clients.identity import Credentials, DenyAll, DevKey, Issuer, load_private
+from shared_clients.process import run, serve
+from shared_clients.redis import open_redis
+from shared_clients.settings import Mode
+from shared_clients.telemetry import configure
+from shared_clients.web import draining
+
+
+async def main() -> None:
+    settings = Settings()
+    settings.refuse_if_unfit()
+    configure(NAME, level=settings.log_level, json=settings.log_json, otlp_endpoint=settings.otlp_endpoint)
+    async with AsyncExitStack() as stack:
+        services = {
+            name: await stack.enter_async_context(Forwarder(name, _urls(name, urls)))
+            for name, urls in (
+                ("request-manager", settings.request_manager_urls),
+                ("agent-service", settings.agent_service_urls),
+            )
+        }
+        redis = await stack.enter_async_context(open_redis(settings.redis_url.get_secret_value()))
+        issuer = Issuer(NAME, load_private(_key_file(settings.auth_private_key)))
+        gateway = await stack.enter_async_context(open_app(settings, services, redis, issuer, _keys(settings)))
+        await serve(gateway.app, host=settings.host, port=settings.port, draining=draining(gateway.app).set)
+
+
+def _keys(settings: Settings) -> Credentials:
+    if settings.auth_dev_key is None:
+        return DenyAll()
+    if settings.mode is Mode.PRODUCTION:
+        raise Permanent("FLOTILLA_AUTH_DEV_KEY is set, which production refuses: it is one key for everything")
+    return DevKey(settings.auth_dev_key.get_secret_value())
+
+
+def _urls(name: str, urls: str) -> list[str]:
+    found = [url.strip().rstrip("/") for url in urls.split(",") if url.strip()]
+    if not found:
+        variable = f"FLOTILLA_{name.upper().replace('-', '_')}_URLS"
+        raise Permanent(f"{variable} has to name at least one base URL, such as http://{name}:8080")
+    return found
+
+
+def _key_file(path: Path | None) -> str:
+    if path is None:
+        raise Permanent("FLOTILLA_AUTH_PRIVATE_KEY has to name the file with the gateway's signing key (PEM, Ed25519)")
+    try:
+        return path.read_text()
+    except OSError as error:
+        raise Permanent(f"FLOTILLA_AUTH_PRIVATE_KEY ({path}) cannot be read: {error.strerror}") from error
+
+
+if __name__ == "__main__":
+    run(main)

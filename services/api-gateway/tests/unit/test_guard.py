@@ -1,0 +1,181 @@
+"""The door's own checks: Host, Origin with a cookie, and headers that never come from outside."""
+
+import pytest
+from httpx import ASGITransport, AsyncClient
+from starlette.types import Message, Receive, Scope, Send
+
+from api_gateway.guard import CookieGuard, HostAllowList, NoBorrowedIdentity
+
+OURS = frozenset({"localhost:8080", "127.0.0.1:8080", "[::1]:8080"})
+ORIGINS = frozenset({"http://localhost:8080", "http://127.0.0.1:8080"})
+COOKIE = "__Host-flotilla"
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with the names of the headers that came through."""
+    names = b" ".join(name for name, _ in scope["headers"])
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": names})
+
+
+async def knock(app: HostAllowList | CookieGuard, method: str, headers: list[tuple[str, str]]) -> int:
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b""}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    raw = [(name.lower().encode(), value.encode()) for name, value in headers]
+    await app({"type": "http", "method": method, "path": "/chat", "headers": raw}, receive, send)
+    status = sent[0]["status"]
+    assert isinstance(status, int)
+    return status
+
+
+@pytest.mark.parametrize("host", ["localhost:8080", "LOCALHOST:8080", "127.0.0.1:8080", "[::1]:8080"])
+async def test_our_hosts_are_served(host: str) -> None:
+    assert await knock(HostAllowList(echo, OURS), "GET", [("Host", host)]) == 200
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        [],
+        [""],
+        ["localhost"],
+        ["localhost:80"],
+        ["localhost:8081"],
+        ["localhost:08080"],
+        ["localhost.:8080"],
+        [" localhost:8080"],
+        ["evil.example"],
+        ["evil.example:8080"],
+        ["localhost:8080.evil.example"],
+        ["evil.example#localhost:8080"],
+        ["user@localhost:8080"],
+        ["localhost:8080", "evil.example"],
+        ["localhost:8080", "localhost:8080"],
+        ["localhost:8080,evil.example"],
+        ["[::]:8080"],
+        ["0.0.0.0:8080"],
+        ["127.1:8080"],
+        ["[::ffff:127.0.0.1]:8080"],
+    ],
+)
+async def test_any_other_host_is_misdirected(hosts: list[str]) -> None:
+    assert await knock(HostAllowList(echo, OURS), "GET", [("Host", host) for host in hosts]) == 421
+
+
+async def test_a_misdirected_request_is_told_so_as_a_problem() -> None:
+    client = AsyncClient(transport=ASGITransport(HostAllowList(echo, OURS)), base_url="http://evil.example")
+    answer = await client.get("/chat")
+    assert answer.status_code == 421
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["type"] == "urn:flotilla:problem:misdirected"
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "QUERY", "post", "FOO"])
+@pytest.mark.parametrize(
+    "origins",
+    [
+        [],
+        ["null"],
+        [""],
+        ["http://localhost"],
+        ["http://localhost:8081"],
+        ["https://localhost:8080"],
+        ["http://localhost:8080/"],
+        ["HTTP://LOCALHOST:8080"],
+        ["http://localhost:8080.evil.example"],
+        ["http://evil.example:8080"],
+        ["http://localhost:8080", "http://evil.example"],
+        ["http://localhost:8080 http://evil.example"],
+    ],
+)
+async def test_a_change_with_the_cookie_from_elsewhere_is_refused(method: str, origins: list[str]) -> None:
+    guarded = CookieGuard(echo, cookie=COOKIE, origins=ORIGINS)
+    headers = [("Cookie", f"a=b; {COOKIE}=secret"), *(("Origin", origin) for origin in origins)]
+    assert await knock(guarded, method, headers) == 403
+
+
+@pytest.mark.parametrize("cookie", [f"{COOKIE}=x", f"a=b;{COOKIE}=x", f"a=b;  {COOKIE} =x", COOKIE, f"a; {COOKIE}="])
+async def test_the_cookie_is_found_however_it_is_written(cookie: str) -> None:
+    guarded = CookieGuard(echo, cookie=COOKIE, origins=ORIGINS)
+    assert await knock(guarded, "POST", [("Cookie", cookie)]) == 403
+    assert await knock(guarded, "POST", [("Cookie", "a=b"), ("Cookie", cookie)]) == 403
+
+
+@pytest.mark.parametrize("origin", sorted(ORIGINS))
+async def test_a_change_with_the_cookie_from_our_page_is_served(origin: str) -> None:
+    guarded = CookieGuard(echo, cookie=COOKIE, origins=ORIGINS)
+    assert await knock(guarded, "POST", [("Cookie", f"{COOKIE}=x"), ("Origin", origin)]) == 200
+
+
+@pytest.mark.parametrize("headers", [[], [("Cookie", "other=x")], [("Authorization", "Bearer k"), ("Origin", "null")]])
+async def test_a_change_without_the_cookie_needs_no_origin(headers: list[tuple[str, str]]) -> None:
+    assert await knock(CookieGuard(echo, cookie=COOKIE, origins=ORIGINS), "POST", headers) == 200
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
+async def test_reading_with_the_cookie_needs_no_origin(method: str) -> None:
+    assert await knock(CookieGuard(echo, cookie=COOKIE, origins=ORIGINS), method, [("Cookie", f"{COOKIE}=x")]) == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "closed"),
+    [
+        ([(b"cookie", b"__Host-flotilla=x")], True),
+        ([(b"cookie", b"__Host-flotilla=x"), (b"origin", b"http://evil.example")], True),
+        ([(b"cookie", b"__Host-flotilla=x"), (b"origin", b"http://localhost:8080")], False),
+        ([(b"origin", b"http://evil.example")], False),
+    ],
+)
+async def test_a_websocket_with_the_cookie_opens_only_for_our_page(
+    headers: list[tuple[bytes, bytes]], closed: bool
+) -> None:
+    sent: list[Message] = []
+
+    async def accepting(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.accept"})
+
+    async def receive() -> Message:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    guarded = CookieGuard(accepting, cookie=COOKIE, origins=ORIGINS)
+    await guarded({"type": "websocket", "path": "/ws", "headers": headers}, receive, send)
+    assert sent[0]["type"] == ("websocket.close" if closed else "websocket.accept")
+
+
+async def test_identity_that_a_client_sends_does_not_get_in() -> None:
+    client = AsyncClient(transport=ASGITransport(NoBorrowedIdentity(echo)), base_url="http://localhost:8080")
+    sent = {
+        "Flotilla-Identity": "forged",
+        "FLOTILLA-SESSION": "forged",
+        "Authorization": "Bearer k",
+        "X-Flotilla-CSRF": "1",
+    }
+    names = (await client.get("/chat", headers=sent)).text.split()
+    assert not [name for name in names if name.startswith("flotilla-")]
+    assert {"authorization", "x-flotilla-csrf", "host"} <= set(names)
+
+
+async def test_the_lifespan_passes_all_guards() -> None:
+    seen: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope["type"])
+
+    async def nothing(*_: Message) -> Message:
+        return {}
+
+    async def dropped(message: Message) -> None:
+        pass
+
+    guarded = HostAllowList(CookieGuard(NoBorrowedIdentity(app), cookie=COOKIE, origins=ORIGINS), OURS)
+    await guarded({"type": "lifespan"}, nothing, dropped)
+    assert seen == ["lifespan"]

@@ -1,0 +1,130 @@
+/** Send a message, try again what was refused, and stop what runs. */
+
+import { moveDraft, settleDraft } from '../state/drafts.ts';
+import { QUEUED } from '../state/run.ts';
+import { currentThread, withThread } from '../state/store.ts';
+import { type Exchange, withExchange } from '../state/thread.ts';
+import { cancelRequest, type NewChat, startChat } from '../wire/api.ts';
+import { delayBefore } from '../wire/follow.ts';
+import { Refused } from '../wire/http.ts';
+import { type Desk, notify, pause, problemOf, tell } from './desk.ts';
+import { followRuns } from './follow_runs.ts';
+import { listEarly, refreshSessions } from './list_sessions.ts';
+import { showInAddress } from './open_thread.ts';
+
+/** How often a message is sent again by itself: about a minute in all, then the person decides. */
+const ATTEMPTS = 8;
+const NO_ANSWER_AFTER = 30_000;
+
+/** The same key each time: whatever was lost on the way, the server makes one request of it. */
+async function post(desk: Desk, body: NewChat, key: string): Promise<Response> {
+  for (let failures = 0; ; failures += 1) {
+    const controller = new AbortController();
+    const timer = setTimeout(() => controller.abort(new DOMException('', 'TimeoutError')), NO_ANSWER_AFTER);
+    try {
+      return await startChat(body, key, controller.signal);
+    } catch (error) {
+      if (!(error instanceof Refused) || !error.passing || failures + 1 === ATTEMPTS) throw error;
+      desk.store.change(state => ({ ...state, connection: 'lost' }));
+      await pause(delayBefore(failures, null, error.retryAfter, Math.random), new AbortController().signal);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+}
+
+function accepted(desk: Desk, thread: string, exchange: Exchange, response: Response): void {
+  const requestId = response.headers.get('Flotilla-Execution-Id');
+  const sessionId = response.headers.get('Flotilla-Session-Id');
+  if (requestId === null || sessionId === null) {
+    throw new Refused({
+      title: 'The answer cannot be followed',
+      detail: 'The server sent no Flotilla-Execution-Id or Flotilla-Session-Id header. Is a proxy removing them?',
+      status: response.status,
+      traceId: null,
+    });
+  }
+  const question = exchange.question ?? '';
+  const before = desk.store.get().threads.find(({ key }) => key === thread)?.sessionId ?? null;
+  settleDraft(before, exchange.key);
+  if (before === null) moveDraft(sessionId);
+  desk.store.change(state =>
+    withThread({ ...state, connection: 'good' }, thread, found => ({
+      ...withExchange(found, exchange.key, old => ({ ...old, requestId, delivery: 'sent', problem: null })),
+      sessionId,
+      phase: 'ready',
+    })),
+  );
+  if (desk.store.get().current === thread) showInAddress(sessionId, 'replace');
+  listEarly(desk, sessionId, question);
+  const askedAt = exchange.askedAt ?? new Date().toISOString();
+  tell(desk, { kind: 'asked', sessionId, requestId, question, askedAt });
+  followRuns(desk, { requestId, response });
+}
+
+async function deliver(desk: Desk, thread: string, exchange: Exchange): Promise<void> {
+  const found = desk.store.get().threads.find(({ key }) => key === thread);
+  const session: Partial<NewChat> = found?.sessionId ? { session_id: found.sessionId } : {};
+  try {
+    const body = { content: exchange.question ?? '', ...session };
+    accepted(desk, thread, exchange, await post(desk, body, exchange.key));
+  } catch (error) {
+    const problem = problemOf(desk, error);
+    // Refused for good: the words are still in the exchange, so the draft need not keep them.
+    if (problem.status >= 400 && problem.status < 500 && problem.status !== 401) {
+      settleDraft(found?.sessionId ?? null, exchange.key);
+    }
+    desk.store.change(state =>
+      withThread({ ...state, connection: 'good' }, thread, kept =>
+        withExchange(kept, exchange.key, old => ({ ...old, delivery: 'refused', problem })),
+      ),
+    );
+  }
+}
+
+/** One after the other: the first message of a conversation is what gives it its id. */
+function inTurn(desk: Desk, thread: string, exchange: Exchange): Promise<void> {
+  const sent = (desk.sending.get(thread) ?? Promise.resolve()).then(() => deliver(desk, thread, exchange));
+  desk.sending.set(thread, sent);
+  return sent.then(() => refreshSessions(desk));
+}
+
+/** @param key the idempotency key; one per message that a person means to send. */
+export async function ask(desk: Desk, question: string, key: string): Promise<void> {
+  const thread = currentThread(desk.store.get());
+  if (thread.live.some(exchange => exchange.key === key)) return;
+  const exchange: Exchange = {
+    key,
+    requestId: null,
+    question,
+    askedAt: new Date().toISOString(),
+    run: QUEUED,
+    delivery: 'sending',
+    problem: null,
+  };
+  desk.store.change(state =>
+    withThread(state, thread.key, found => ({ ...found, live: [...found.live, exchange] })),
+  );
+  await inTurn(desk, thread.key, exchange);
+}
+
+export async function sendAgain(desk: Desk, exchange: Exchange): Promise<void> {
+  const thread = currentThread(desk.store.get());
+  desk.store.change(state =>
+    withThread(state, thread.key, found =>
+      withExchange(found, exchange.key, old => ({ ...old, delivery: 'sending', problem: null })),
+    ),
+  );
+  await inTurn(desk, thread.key, exchange);
+}
+
+/** Ask for the run's end; the run itself says when it has ended. False when nobody took the wish. */
+export async function stop(desk: Desk, requestId: string): Promise<boolean> {
+  try {
+    await cancelRequest(requestId);
+    return true;
+  } catch (error) {
+    notify(desk, error);
+    return false;
+  }
+}

@@ -1,0 +1,57 @@
+/**
+ * Signing in by the printed link. Its code is taken out of the address before anything else happens, is posted once, and
+ * is kept nowhere: the cookie that comes back is HttpOnly, so this page never holds a secret.
+ */
+
+import * as api from '../wire/api.ts';
+import { Refused } from '../wire/http.ts';
+import { type Desk, tell } from './desk.ts';
+import { refreshSessions } from './list_sessions.ts';
+import { openThread, sessionInAddress } from './open_thread.ts';
+
+function takeCode(): string | null {
+  const code = /^#code=(.+)$/.exec(location.hash)?.[1];
+  if (code === undefined) return null;
+  history.replaceState(null, '', location.pathname);
+  return decodeURIComponent(code);
+}
+
+/** Who the cookie says we are; shows the sign-in page when it says nothing. */
+async function recognise(desk: Desk, linkFailed: boolean): Promise<void> {
+  try {
+    const identity = await api.me();
+    desk.store.change(state => ({ ...state, who: { kind: 'signed-in', identity } }));
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    const { problem } = error;
+    desk.store.change(state => ({
+      ...state,
+      who:
+        problem.status === 401
+          ? { kind: 'signed-out', why: linkFailed ? 'bad-link' : 'no-cookie' }
+          : { kind: 'unreachable', problem },
+    }));
+  }
+}
+
+async function useCode(code: string): Promise<boolean> {
+  try {
+    await api.signIn(code);
+    return true;
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    return false; // a used link does no harm to somebody who is signed in already
+  }
+}
+
+/** Sign in if the address has a code, find out who we are, and show what the address names. */
+export async function enter(desk: Desk): Promise<void> {
+  const code = takeCode();
+  const worked = code === null || (await useCode(code));
+  if (code !== null && worked) tell(desk, { kind: 'signed-in' });
+  await recognise(desk, !worked);
+  if (desk.store.get().who.kind !== 'signed-in') return;
+  // First the list: it names the running request of the conversation that is opened next.
+  await refreshSessions(desk);
+  await openThread(desk, sessionInAddress(), 'replace');
+}

@@ -1,0 +1,40 @@
+import type { JSX } from 'preact';
+import type { Notice } from '../state/store.ts';
+import { Close, Spinner } from './icons.tsx';
+import { ProblemNote } from './problem_note.tsx';
+
+/** Whether the page is cut off. Lies over the page, so that nothing moves when it comes and goes. */
+export function ConnectionBanner({ online, lost }: { online: boolean; lost: boolean }): JSX.Element {
+  const said = online ? 'Connection lost. Reconnecting…' : 'You are offline. The page goes on when you are back.';
+  return (
+    <div class="banner-place" role="status">
+      {(lost || !online) && (
+        <p class="banner">
+          <Spinner />
+          {said}
+        </p>
+      )}
+    </div>
+  );
+}
+
+export function Notices({
+  notices,
+  dismiss,
+}: {
+  notices: readonly Notice[];
+  dismiss: (id: number) => void;
+}): JSX.Element {
+  return (
+    <div class="notices">
+      {notices.map(({ id, problem }) => (
+        <div class="notice" key={id}>
+          <ProblemNote problem={problem} />
+          <button type="button" class="quiet square" aria-label="Dismiss" onClick={() => dismiss(id)}>
+            <Close />
+          </button>
+        </div>
+      ))}
+    </div>
+  );
+}

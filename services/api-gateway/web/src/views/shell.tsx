@@ -1,0 +1,202 @@
+/** The signed-in page: the list at the side, the conversation, the message box, and the keys that work everywhere. */
+
+import type { JSX } from 'preact';
+import { useCallback, useEffect, useMemo, useRef, useState } from 'preact/hooks';
+import { draftText, keepDraftText, sendDraft } from '../state/drafts.ts';
+import { currentThread, type State } from '../state/store.ts';
+import { currentRun, type Exchange, type Thread } from '../state/thread.ts';
+import { ask, sendAgain, stop } from '../usecases/ask.ts';
+import type { Desk } from '../usecases/desk.ts';
+import { deleteSession, loadMoreSessions, renameSession } from '../usecases/list_sessions.ts';
+import { forgetSession, loadEarlier, refreshThread } from '../usecases/open_thread.ts';
+import type { Identity, Session } from '../wire/api.ts';
+import { Composer } from './composer.tsx';
+import { DeleteDialog, RenameDialog } from './dialogs.tsx';
+import type { ExchangeActions } from './exchange_view.tsx';
+import { Header } from './header.tsx';
+import { useDesk, useMedia } from './hooks.ts';
+import { ConnectionBanner, Notices } from './overlays.tsx';
+import { Sidebar } from './sidebar.tsx';
+import { useStick } from './stick.ts';
+import { useTheme } from './theme.ts';
+import { ThreadView } from './thread_view.tsx';
+
+type Dialog = { readonly kind: 'rename' | 'delete'; readonly session: Session } | null;
+
+/** Stop: which run was asked to stop, and the way to ask. */
+function useStop(desk: Desk): [stopping: string | null, stopRun: (exchange: Exchange | null) => void] {
+  const [stopping, show] = useState<string | null>(null);
+  const stopRun = (exchange: Exchange | null): void => {
+    const requestId = exchange?.requestId ?? null;
+    if (requestId === null || requestId === stopping) return;
+    show(requestId);
+    void stop(desk, requestId).then(taken => taken || show(null));
+  };
+  return [stopping, stopRun];
+}
+
+function useKeys(keys: { escape: () => void; search: () => void }): void {
+  const now = useRef(keys);
+  now.current = keys;
+  useEffect(() => {
+    const pressed = (event: KeyboardEvent): void => {
+      if (event.defaultPrevented || event.isComposing) return;
+      if (event.key === 'Escape' && !(event.target instanceof HTMLInputElement)) now.current.escape();
+      if (event.key === 'k' && (event.ctrlKey || event.metaKey)) {
+        event.preventDefault();
+        now.current.search();
+      }
+    };
+    addEventListener('keydown', pressed);
+    return () => removeEventListener('keydown', pressed);
+  }, []);
+}
+
+function useTitle(thread: Thread, session: Session | null, running: boolean): string {
+  const title = session?.title || (thread.sessionId === null ? 'New chat' : 'Untitled');
+  useEffect(() => {
+    document.title = `${running ? '● ' : ''}${title} · Flotilla`;
+  }, [title, running]);
+  return title;
+}
+
+function Conversation({
+  state,
+  thread,
+  stopping,
+  stopRun,
+}: {
+  state: State;
+  thread: Thread;
+  stopping: string | null;
+  stopRun: (exchange: Exchange | null) => void;
+}): JSX.Element {
+  const desk = useDesk();
+  const message = useRef<HTMLTextAreaElement>(null);
+  const box = useRef<HTMLDivElement>(null);
+  const content = useRef<HTMLDivElement>(null);
+  const stick = useStick(box, content, thread.key);
+  const running = currentRun(thread);
+  const session = thread.sessionId;
+
+  const send = (text: string): void => {
+    stick.toEnd();
+    void ask(desk, text, sendDraft(session, text));
+  };
+  const edit = (text: string): void => {
+    if (message.current === null) return;
+    message.current.value = text;
+    message.current.dispatchEvent(new InputEvent('input', { bubbles: true }));
+    message.current.focus();
+  };
+  const actions: ExchangeActions = {
+    again: exchange => send(exchange.question ?? ''),
+    resend: exchange => void sendAgain(desk, exchange),
+    edit: exchange => edit(exchange.question ?? ''),
+    cancel: stopRun,
+  };
+  const shown = (key: string): boolean => thread.live.some(exchange => exchange.key === key);
+  // biome-ignore lint/correctness/useExhaustiveDependencies: read once a conversation; then the box itself has it
+  const initial = useMemo(() => draftText(session, shown), [thread.key]);
+  return (
+    <>
+      <ThreadView
+        {...{ thread, stopping, actions, stick, box, content }}
+        ask={send}
+        loadEarlier={() => void loadEarlier(desk)}
+        reload={() => void refreshThread(desk)}
+      />
+      <ConnectionBanner online={state.online} lost={state.connection === 'lost'} />
+      <Composer
+        key={thread.key}
+        box={message}
+        initial={initial}
+        running={running !== null}
+        stopping={running !== null && stopping === running.requestId}
+        changed={text => keepDraftText(session, text)}
+        send={send}
+        stop={() => stopRun(running)}
+      />
+    </>
+  );
+}
+
+/** The list of conversations: a column where there is room, a drawer over the page on a phone. */
+function useDrawer(): { narrow: boolean; open: boolean; show: (open: boolean) => void } {
+  const narrow = useMedia('(max-width: 50rem)');
+  const [open, show] = useState(false);
+  useEffect(() => show(false), [narrow]);
+  return { narrow, open: narrow && open, show };
+}
+
+function focusMessage(): void {
+  document.getElementById('message')?.focus();
+}
+
+function Dialogs({ dialog, close }: { dialog: Dialog; close: () => void }): JSX.Element | null {
+  const desk = useDesk();
+  if (dialog === null) return null;
+  const { kind, session } = dialog;
+  const remove = async (): Promise<void> => {
+    if (await deleteSession(desk, session)) await forgetSession(desk, session.session_id);
+  };
+  return kind === 'rename' ? (
+    <RenameDialog session={session} close={close} rename={title => void renameSession(desk, session, title)} />
+  ) : (
+    <DeleteDialog session={session} close={close} remove={() => void remove()} />
+  );
+}
+
+export function Shell({ state, identity }: { state: State; identity: Identity }): JSX.Element {
+  const desk = useDesk();
+  const [theme, switchTheme] = useTheme();
+  const [dialog, open] = useState<Dialog>(null);
+  const [stopping, stopRun] = useStop(desk);
+  const drawer = useDrawer();
+  const search = useRef<HTMLInputElement>(null);
+  const thread = currentThread(state);
+  const running = currentRun(thread);
+  const session = state.sessions.find(({ session_id }) => session_id === thread.sessionId) ?? null;
+  const title = useTitle(thread, session, running !== null);
+  const loadMore = useCallback(() => void loadMoreSessions(desk), [desk]);
+  // biome-ignore lint/correctness/useExhaustiveDependencies: the drawer closes once a conversation is chosen
+  useEffect(() => drawer.show(false), [thread.key]);
+  useKeys({
+    escape: () => (drawer.open ? drawer.show(false) : stopRun(running)),
+    search: () => {
+      drawer.show(true);
+      requestAnimationFrame(() => search.current?.focus());
+    },
+  });
+  const actions = {
+    rename: (its: Session): void => open({ kind: 'rename', session: its }),
+    remove: (its: Session): void => open({ kind: 'delete', session: its }),
+  };
+  return (
+    <div class={drawer.open ? 'shell drawer-open' : 'shell'}>
+      <button type="button" class="skip" onClick={focusMessage}>
+        Skip to the message box
+      </button>
+      <Sidebar
+        {...{ state, identity, theme, switchTheme, search, actions, loadMore }}
+        current={thread.sessionId}
+        close={drawer.narrow ? () => drawer.show(false) : null}
+        newChat={focusMessage}
+      />
+      {drawer.open && (
+        <button type="button" class="scrim" aria-label="Close the list" onClick={() => drawer.show(false)} />
+      )}
+      <main inert={drawer.open}>
+        <Header {...{ title, session, actions }} menu={drawer.narrow ? () => drawer.show(true) : null} />
+        <Conversation {...{ state, thread, stopping, stopRun }} />
+      </main>
+      <Notices
+        notices={state.notices}
+        dismiss={id =>
+          desk.store.change(now => ({ ...now, notices: now.notices.filter(notice => notice.id !== id) }))
+        }
+      />
+      <Dialogs dialog={dialog} close={() => open(null)} />
+    </div>
+  );
+}

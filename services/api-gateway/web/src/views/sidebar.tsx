@@ -1,0 +1,204 @@
+import type { JSX, RefObject } from 'preact';
+import { useEffect, useState } from 'preact/hooks';
+import { ageOf } from '../state/dates.ts';
+import type { State } from '../state/store.ts';
+import type { Identity, Session } from '../wire/api.ts';
+import { Bin, Close, Mark, Moon, Pencil, Plus, Search, Sun } from './icons.tsx';
+import { ProblemNote } from './problem_note.tsx';
+import type { Theme } from './theme.ts';
+
+export interface SessionActions {
+  readonly rename: (session: Session) => void;
+  readonly remove: (session: Session) => void;
+}
+
+function Row({
+  session,
+  current,
+  actions,
+}: {
+  session: Session;
+  current: boolean;
+  actions: SessionActions;
+}): JSX.Element {
+  const title = session.title || 'Untitled';
+  const tabIndex = current ? 0 : -1;
+  return (
+    <li class={current ? 'row is-current' : 'row'}>
+      <a href={`#/c/${session.session_id}`} aria-current={current ? 'page' : undefined} title={title}>
+        {session.active_request_id !== null && (
+          <span class="live" role="img" aria-label="Answering">
+            <i />
+          </span>
+        )}
+        <span class="row-title">{title}</span>
+      </a>
+      <span class="row-actions">
+        <button
+          type="button"
+          class="quiet square"
+          tabIndex={tabIndex}
+          aria-label={`Rename ${title}`}
+          title="Rename"
+          onClick={() => actions.rename(session)}
+        >
+          <Pencil />
+        </button>
+        <button
+          type="button"
+          class="quiet square"
+          tabIndex={tabIndex}
+          aria-label={`Delete ${title}`}
+          title="Delete"
+          onClick={() => actions.remove(session)}
+        >
+          <Bin />
+        </button>
+      </span>
+    </li>
+  );
+}
+
+function grouped(sessions: readonly Session[]): readonly (readonly [string, readonly Session[]])[] {
+  const now = new Date();
+  const groups = new Map<string, Session[]>();
+  for (const session of sessions) {
+    const age = ageOf(new Date(session.updated_at), now);
+    groups.set(age, [...(groups.get(age) ?? []), session]);
+  }
+  return [...groups];
+}
+
+function matching(sessions: readonly Session[], query: string): readonly Session[] {
+  const words = query.toLowerCase().split(/\s+/).filter(Boolean);
+  return sessions.filter(({ title }) => words.every(word => (title ?? 'untitled').toLowerCase().includes(word)));
+}
+
+function Sessions({
+  state,
+  query,
+  current,
+  actions,
+  loadMore,
+}: {
+  state: State;
+  query: string;
+  current: string | null;
+  actions: SessionActions;
+  loadMore: () => void;
+}): JSX.Element {
+  const found = matching(state.sessions, query);
+  const more = state.moreSessions;
+  const searching = query.trim() !== '';
+  // A search looks through all conversations, so the pages that are not here yet are fetched for it.
+  useEffect(() => {
+    if (searching && more !== null && more !== 'unknown') loadMore();
+  }, [searching, more, loadMore]);
+  return (
+    <div class="sessions">
+      <p class="sr-only" role="status">
+        {searching ? `${found.length} conversations found` : ''}
+      </p>
+      {grouped(found).map(([age, sessions]) => (
+        <section key={age} aria-label={age}>
+          <h3>{age}</h3>
+          <ul>
+            {sessions.map(session => (
+              <Row
+                key={session.session_id}
+                session={session}
+                current={session.session_id === current}
+                actions={actions}
+              />
+            ))}
+          </ul>
+        </section>
+      ))}
+      {state.sessionsProblem !== null && state.sessions.length === 0 && (
+        <ProblemNote problem={state.sessionsProblem} />
+      )}
+      {found.length === 0 && more !== 'unknown' && state.sessionsProblem === null && (
+        <p class="nothing">{searching ? 'No conversation has this in its name.' : 'Your conversations will be listed here.'}</p>
+      )}
+      {more !== null && more !== 'unknown' && !searching && (
+        <button type="button" class="button more" onClick={loadMore}>
+          Older conversations
+        </button>
+      )}
+    </div>
+  );
+}
+
+export interface SidebarProps {
+  readonly state: State;
+  readonly identity: Identity;
+  readonly current: string | null;
+  readonly theme: Theme;
+  readonly search: RefObject<HTMLInputElement | null>;
+  /** Given where the sidebar is a drawer. */
+  readonly close: (() => void) | null;
+  readonly actions: SessionActions;
+  readonly newChat: () => void;
+  readonly loadMore: () => void;
+  readonly switchTheme: () => void;
+}
+
+export function Sidebar(props: SidebarProps): JSX.Element {
+  const { state, identity, theme } = props;
+  const [query, setQuery] = useState('');
+  const other = theme === 'dark' ? 'light' : 'dark';
+  return (
+    <nav class="sidebar" aria-label="Conversations">
+      <div class="brand">
+        <Mark size={24} />
+        <span>Flotilla</span>
+        {props.close !== null && (
+          <button type="button" class="quiet square" aria-label="Close the list" onClick={props.close}>
+            <Close />
+          </button>
+        )}
+      </div>
+      <a class="new-chat" href="#/" onClick={props.newChat}>
+        <Plus />
+        New chat
+      </a>
+      <label class="search">
+        <Search />
+        <input
+          ref={props.search}
+          type="search"
+          placeholder="Search"
+          aria-label="Search conversations"
+          title="Search conversations (Ctrl K)"
+          value={query}
+          onInput={event => setQuery(event.currentTarget.value)}
+        />
+      </label>
+      <Sessions
+        state={state}
+        query={query}
+        current={props.current}
+        actions={props.actions}
+        loadMore={props.loadMore}
+      />
+      <div class="me">
+        <span class="initial" aria-hidden="true">
+          {identity.subject.slice(0, 1).toUpperCase()}
+        </span>
+        <span class="me-text">
+          <span class="me-name">{identity.subject}</span>
+          <span class="me-tenant">{identity.tenant}</span>
+        </span>
+        <button
+          type="button"
+          class="quiet square"
+          aria-label={`Use the ${other} theme`}
+          title={`Use the ${other} theme`}
+          onClick={props.switchTheme}
+        >
+          {theme === 'dark' ? <Sun /> : <Moon />}
+        </button>
+      </div>
+    </nav>
+  );
+}

@@ -1,0 +1,135 @@
+import { Fragment, type JSX } from 'preact';
+import { useLayoutEffect, useRef } from 'preact/hooks';
+import { dayOf } from '../state/dates.ts';
+import { hasEnded } from '../state/run.ts';
+import { type Exchange, exchangesOf, type Thread } from '../state/thread.ts';
+import { Announcer } from './announcer.tsx';
+import { Empty } from './empty.tsx';
+import { type ExchangeActions, ExchangeView } from './exchange_view.tsx';
+import { ArrowDown } from './icons.tsx';
+import { ProblemNote } from './problem_note.tsx';
+import type { Stick } from './stick.ts';
+
+function dayBefore(exchanges: readonly Exchange[], index: number, now: Date): string | null {
+  const at = exchanges[index]?.askedAt;
+  if (!at) return null;
+  const day = dayOf(new Date(at), now);
+  const before = exchanges[index - 1]?.askedAt;
+  if (before) return dayOf(new Date(before), now) === day ? null : day;
+  return index === 0 && day !== 'Today' ? day : null;
+}
+
+function Exchanges({
+  exchanges,
+  stopping,
+  actions,
+}: {
+  exchanges: readonly Exchange[];
+  stopping: string | null;
+  actions: ExchangeActions;
+}): JSX.Element {
+  const now = new Date();
+  const first = exchanges.findIndex(({ run, delivery }) => delivery !== 'refused' && !hasEnded(run));
+  return (
+    <ol class="exchanges">
+      {exchanges.map((exchange, index) => {
+        const day = dayBefore(exchanges, index, now);
+        return (
+          <Fragment key={exchange.key}>
+            {day !== null && (
+              <li class="day">
+                <span>{day}</span>
+              </li>
+            )}
+            <ExchangeView
+              exchange={exchange}
+              behind={!hasEnded(exchange.run) && exchange.run.status === 'queued' && index > first && first >= 0}
+              last={index === exchanges.length - 1}
+              stopping={stopping !== null && stopping === exchange.requestId}
+              actions={actions}
+            />
+          </Fragment>
+        );
+      })}
+    </ol>
+  );
+}
+
+function Loading(): JSX.Element {
+  return (
+    <div class="skeleton" role="status" aria-label="Loading the conversation">
+      <i class="right" />
+      <i />
+      <i />
+      <i class="short" />
+    </div>
+  );
+}
+
+export interface ThreadViewProps {
+  readonly thread: Thread;
+  readonly stopping: string | null;
+  readonly actions: ExchangeActions;
+  readonly stick: Stick;
+  readonly box: { current: HTMLDivElement | null };
+  readonly content: { current: HTMLDivElement | null };
+  readonly ask: (text: string) => void;
+  readonly loadEarlier: () => void;
+  readonly reload: () => void;
+}
+
+/** Older messages are put above what is read, and what is read does not move. */
+function useSteady(box: ThreadViewProps['box'], first: string | undefined, thread: string): void {
+  const before = useRef({ first, thread, height: 0 });
+  useLayoutEffect(() => {
+    const element = box.current;
+    if (element === null) return;
+    const last = before.current;
+    if (last.thread === thread && last.first !== undefined && last.first !== first) {
+      element.scrollTop += element.scrollHeight - last.height;
+    }
+    before.current = { first, thread, height: element.scrollHeight };
+  });
+}
+
+export function ThreadView(props: ThreadViewProps): JSX.Element {
+  const { thread, stick, box, content } = props;
+  const exchanges = exchangesOf(thread);
+  const newest = exchanges.findLast(({ delivery }) => delivery === 'sent') ?? null;
+  useSteady(box, exchanges[0]?.key, thread.key);
+  return (
+    <div class="thread">
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: the conversation scrolls, and a keyboard must reach it */}
+      <section class="scroll" ref={box} tabIndex={0} aria-label="Conversation">
+        <div class="column" ref={content}>
+          {thread.earlier !== null && (
+            <button type="button" class="button earlier" onClick={props.loadEarlier}>
+              Earlier messages
+            </button>
+          )}
+          {thread.phase === 'loading' && exchanges.length === 0 && <Loading />}
+          {thread.phase === 'failed' && thread.problem !== null && (
+            <ProblemNote problem={thread.problem}>
+              <button type="button" class="button" onClick={props.reload}>
+                Try again
+              </button>
+            </ProblemNote>
+          )}
+          {exchanges.length === 0 && (thread.phase === 'new' || thread.phase === 'ready') && (
+            <Empty ask={props.ask} />
+          )}
+          {exchanges.length > 0 && (
+            <Exchanges exchanges={exchanges} stopping={props.stopping} actions={props.actions} />
+          )}
+        </div>
+      </section>
+      {stick.away && (
+        <button type="button" class="to-end" onClick={() => stick.toEnd(true)}>
+          <ArrowDown />
+          <span>Latest</span>
+        </button>
+      )}
+      <Announcer key={thread.key} exchange={newest} />
+    </div>
+  );
+}

@@ -1,0 +1,117 @@
+/** The gateway's addresses that this page uses, as typed calls. Nothing is decided here. */
+
+import { type Cursor, showCursor } from './frames.ts';
+import { request } from './http.ts';
+
+export interface Identity {
+  readonly subject: string;
+  readonly tenant: string;
+}
+
+export interface Session {
+  readonly session_id: string;
+  readonly title: string | null;
+  readonly agent: string | null;
+  readonly created_at: string;
+  readonly updated_at: string;
+  readonly active_request_id: string | null;
+}
+
+/** `shared_models.requests.Status`. */
+export type Status =
+  | 'accepted'
+  | 'running'
+  | 'waiting'
+  | 'completed'
+  | 'failed'
+  | 'cancelled'
+  | 'expired'
+  | 'refused';
+
+export interface Message {
+  readonly id: string;
+  readonly turn: number;
+  readonly role: 'user' | 'assistant';
+  readonly content: string;
+  readonly request_id: string;
+  readonly status: Status;
+  readonly created_at: string;
+}
+
+export interface SessionPage {
+  readonly sessions: readonly Session[];
+  readonly next: string | null;
+}
+
+export interface MessagePage {
+  readonly messages: readonly Message[];
+  readonly next: string | null;
+}
+
+export interface NewChat {
+  readonly content: string;
+  readonly session_id?: string;
+}
+
+const PATIENCE = 20_000;
+
+function briefly(): RequestInit {
+  return { signal: AbortSignal.timeout(PATIENCE) };
+}
+
+function json(method: string, body: unknown): RequestInit {
+  return { method, headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body) };
+}
+
+function page(limit: number, before: string | null): string {
+  const query = new URLSearchParams({ limit: String(limit) });
+  if (before !== null) query.set('before', before);
+  return query.toString();
+}
+
+const session = (id: string): string => `/api/v1/sessions/${encodeURIComponent(id)}`;
+
+export async function me(): Promise<Identity> {
+  return (await (await request('/auth/me', briefly())).json()) as Identity;
+}
+
+export async function signIn(code: string): Promise<void> {
+  await request('/auth/link', { ...json('POST', { code }), ...briefly() });
+}
+
+export async function listSessions(before: string | null): Promise<SessionPage> {
+  return (await (await request(`/api/v1/sessions?${page(50, before)}`, briefly())).json()) as SessionPage;
+}
+
+export async function listMessages(id: string, before: string | null): Promise<MessagePage> {
+  return (await (await request(`${session(id)}/messages?${page(100, before)}`, briefly())).json()) as MessagePage;
+}
+
+export async function renameSession(id: string, title: string): Promise<void> {
+  await request(session(id), { ...json('PATCH', { title }), ...briefly() });
+}
+
+export async function deleteSession(id: string): Promise<void> {
+  await request(session(id), { method: 'DELETE', ...briefly() });
+}
+
+export async function cancelRequest(id: string): Promise<void> {
+  await request(`/api/v1/requests/${encodeURIComponent(id)}`, { method: 'DELETE', ...briefly() });
+}
+
+export function startChat(body: NewChat, key: string, signal: AbortSignal): Promise<Response> {
+  const init = json('POST', body);
+  return request('/chat', {
+    ...init,
+    headers: { ...init.headers, 'Idempotency-Key': key, Accept: 'text/event-stream' },
+    signal,
+  });
+}
+
+export function resumeChat(id: string, after: Cursor | null, signal: AbortSignal): Promise<Response> {
+  const place: HeadersInit = after === null ? {} : { 'Last-Event-ID': showCursor(after) };
+  return request(`/chat/${encodeURIComponent(id)}`, {
+    headers: { Accept: 'text/event-stream', ...place },
+    signal,
+  });
+}

@@ -1,0 +1,136 @@
+"""The `flotilla` command line. Results go to stdout, what is being done and what went wrong to stderr."""
+
+import asyncio
+import sys
+from contextlib import aclosing
+from typing import Annotated
+from uuid import UUID
+
+import typer
+from pydantic import BaseModel, ValidationError
+from rich.console import Console
+
+from fleet.ask import Question, Seen, ask
+from fleet.embedding import database_of
+from fleet.home import dev_key, open_home
+from fleet.migrate import SCHEMAS, migrate_all
+from fleet.settings import FleetSettings
+from fleet.up import run_fleet
+from shared_clients.errors import OutsideError
+from shared_clients.outbound import Outbound
+from shared_clients.process import run
+from shared_models.agents import ConfigError
+from shared_models.requests import RequestView
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Run AI agents as a fleet of services.")
+notes = Console(stderr=True, highlight=False)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Server = Annotated[str | None, typer.Option(help="Base URL of the fleet; by default the one on this machine.")]
+
+
+@app.command()
+def up() -> None:
+    """Run the whole fleet in this process, with the web chat, until Ctrl-C."""
+    run(lambda: run_fleet(FleetSettings(), notes))
+
+
+@app.command("ask")
+def ask_command(
+    content: Annotated[str, typer.Argument(help="What to ask.")],
+    agent: Annotated[str | None, typer.Option(help="Which agent; by default the configured one.")] = None,
+    session: Annotated[UUID | None, typer.Option(help="Go on in this conversation.")] = None,
+    server: Server = None,
+    as_json: Json = False,
+) -> None:
+    """Ask something, and print the answer as it comes."""
+    settings = FleetSettings()
+    question = Question(content, agent, session)
+    view = asyncio.run(_ask(_server(settings, server), question, quiet=as_json))
+    if as_json:
+        _print(view)
+    elif view.error is not None:
+        notes.print(f"[red]{view.status}[/red]: {view.error.message}")
+    if view.error is not None:
+        raise typer.Exit(1)
+
+
+@app.command()
+def link(server: Server = None) -> None:
+    """Print a fresh link that signs one browser in, once."""
+    settings = FleetSettings()
+    print(asyncio.run(_link(_server(settings, server), f"http://localhost:{settings.port}")))  # noqa: T201 - the result
+
+
+@app.command()
+def migrate(as_json: Json = False) -> None:
+    """Bring the database up to date: FLOTILLA_DATABASE_URL, or the embedded one in FLOTILLA_HOME."""
+    asyncio.run(_migrate(FleetSettings()))
+    schemas = sorted(SCHEMAS)
+    if as_json:
+        _print(Migrated(schemas=schemas))
+    else:
+        notes.print(f"up to date: {', '.join(schemas)}")
+
+
+class Migrated(BaseModel):
+    """What `migrate --json` prints."""
+
+    schemas: list[str]
+
+
+def main() -> None:
+    """Run the command line; what a person can mend comes without a traceback."""
+    try:
+        app()
+    except (OutsideError, ConfigError) as error:
+        notes.print(f"[red]{error}[/red]", soft_wrap=True)
+        sys.exit(1)
+    except ValidationError as error:
+        for fault in error.errors():
+            notes.print(f"[red]FLOTILLA_{'_'.join(map(str, fault['loc'])).upper()}: {fault['msg']}[/red]")
+        sys.exit(2)
+
+
+def _server(settings: FleetSettings, url: str | None) -> Outbound:
+    key = dev_key(open_home(settings.home), settings.auth_dev_key)
+    return Outbound(url or f"http://localhost:{settings.port}", headers={"Authorization": f"Bearer {key}"})
+
+
+async def _ask(server: Outbound, question: Question, *, quiet: bool) -> RequestView:
+    async with server, aclosing(ask(server, question)) as answer:
+        async for seen in answer:
+            if not quiet:
+                _show(seen)
+            if seen.view is not None:
+                return seen.view
+    raise AssertionError("a stream ends with a terminal frame")
+
+
+def _show(seen: Seen) -> None:
+    if seen.delta:
+        sys.stdout.write(seen.delta)
+    elif seen.tool:
+        notes.print(f"[dim]· {seen.tool}[/dim]")
+    elif seen.name == "reset":
+        notes.print("\n[dim]· the answer starts again[/dim]")
+    elif seen.name == "resync":
+        sys.stdout.write(f"\n{seen.value.get('content', '')}")
+    elif seen.type == "TEXT_MESSAGE_END" or seen.view is not None:
+        sys.stdout.write("\n" if seen.view is None else "")
+    sys.stdout.flush()
+
+
+async def _link(server: Outbound, base: str) -> str:
+    async with server:
+        answer = await server.call("POST", "/auth/codes", content=b"{}")
+    return f"{base}/#code={answer.json()['code']}"
+
+
+async def _migrate(settings: FleetSettings) -> None:
+    async with database_of(settings) as url:
+        await migrate_all(url)
+
+
+def _print(value: BaseModel) -> None:
+    sys.stdout.write(value.model_dump_json(indent=2, exclude_none=True) + "\n")

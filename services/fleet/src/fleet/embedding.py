@@ -1,0 +1,30 @@
+"""The database of a laptop's fleet: the one that is named, or the embedded one in its home."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from fleet.home import open_home
+from fleet.settings import FleetSettings
+from shared_clients.embedded import EmbeddedPostgres
+
+
+@asynccontextmanager
+async def embedded_postgres(folder: Path) -> AsyncGenerator[str]:
+    """Run the embedded Postgres of a folder, and yield its URL."""
+    postgres = EmbeddedPostgres(folder)
+    url = await postgres.start()
+    try:
+        yield url
+    finally:
+        await postgres.stop()
+
+
+@asynccontextmanager
+async def database_of(settings: FleetSettings) -> AsyncGenerator[str]:
+    """Yield the URL of FLOTILLA_DATABASE_URL, or of the embedded Postgres while the context is open."""
+    if settings.database_url is not None:
+        yield settings.database_url.get_secret_value()
+        return
+    async with embedded_postgres(open_home(settings.home) / "postgres") as url:
+        yield url

@@ -1,0 +1,67 @@
+"""`flotilla up`: the fleet on a laptop, in one process, until Ctrl-C."""
+
+import time
+from collections.abc import Callable
+
+from rich.console import Console
+
+from api_gateway.app import Gateway
+from api_gateway.usecases.sign_in import make_code
+from fleet.app import Place, open_fleet
+from fleet.home import dev_key, open_home
+from fleet.settings import FleetSettings
+from shared_clients.identity import DevKey
+from shared_clients.process import bind, serve, stop_signals
+from shared_clients.telemetry import configure
+from shared_clients.web import draining
+
+
+async def run_fleet(settings: FleetSettings, out: Console) -> None:
+    """Run every service in this process until a signal comes.
+
+    Raises:
+        OutsideError: with what to do: the port is taken, the disk is full, a part does not start.
+    """
+    configure("flotilla", level=settings.log_level, json=False)
+    began = time.monotonic()
+    say = teller(out, began)
+    with stop_signals() as stop:
+        listener = bind("127.0.0.1", settings.port)
+        home = open_home(settings.home)
+        key = dev_key(home, settings.auth_dev_key)
+        place = Place(home, settings.hosts, key, settings.agent_configs)
+        async with open_fleet(place, say) as gateway:
+            await show_doors(gateway, settings, key, out)
+            say("ready")
+            await serve(
+                gateway.app,
+                host="127.0.0.1",
+                port=settings.port,
+                sockets=[listener],
+                stop=stop,
+                draining=draining(gateway.app).set,
+            )
+            began = time.monotonic()
+            teller(out, began)("stopping: handing back what is going on")
+    out.print("[dim]stopped[/dim]")
+
+
+def teller(out: Console, began: float) -> Callable[[str], None]:
+    """Return what prints a line of progress with the seconds since `began`."""
+
+    def say(what: str) -> None:
+        out.print(f"[dim]{time.monotonic() - began:5.1f} s[/dim]  {what}")
+
+    return say
+
+
+async def show_doors(gateway: Gateway, settings: FleetSettings, key: str, out: Console) -> None:
+    """Print how to get in: the single-use link for a browser, and the key for programs."""
+    code = await make_code(gateway.database, DevKey(key).principal)
+    base = f"http://localhost:{settings.port}"
+    out.print(f"\n  web chat   [bold]{base}/#code={code}[/bold]", soft_wrap=True)
+    out.print("             (the link signs one browser in, once; for another: flotilla link)")
+    out.print(f"  API        {base}/api/v1/requests", soft_wrap=True)
+    out.print(f"  API key    {key}", soft_wrap=True)
+    out.print('  terminal   flotilla ask "What time is it?"')
+    out.print("  stop       Ctrl-C\n")

@@ -1,0 +1,65 @@
+"""The composition root of request-manager: the only file that knows all of it."""
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+from fastapi import FastAPI
+
+from request_manager import api, queries, workers
+from request_manager.events import REACTIONS
+from request_manager.settings import Settings
+from request_manager.usecases.await_result import Waiting
+from shared_clients.bus.port import Bus
+from shared_clients.frames import FrameReader
+from shared_clients.identity import TrustedKeys, Verifier
+from shared_clients.inbox import Inbox
+from shared_clients.outbox import Outbox
+from shared_clients.postgres import open_database
+from shared_clients.process import Tasks
+from shared_clients.redis import Redis
+from shared_clients.settings import Mode
+from shared_clients.web import create_app
+from shared_models.catalog import topics_of
+from shared_models.frames import terminal_frame
+
+NAME: Final = "request-manager"
+SCHEMA: Final = "request_manager"
+MIGRATIONS: Final = Path(__file__).parent / "migrations" / "versions"
+
+
+@asynccontextmanager
+async def open_app(settings: Settings, bus: Bus, redis: Redis, trusted: TrustedKeys) -> AsyncGenerator[FastAPI]:
+    """Open the service: its database, its loops and its app; all of it is closed in reverse at the end."""
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(open_database(settings.database_url.get_secret_value(), SCHEMA))
+
+        async def finished(silent: Sequence[tuple[str, UUID]]) -> Mapping[UUID, tuple[str, Mapping[str, object]]]:
+            tenants = {tenant for tenant, _ in silent}
+            views = [
+                view
+                for tenant in tenants
+                for view in await queries.ended_views(database, tenant, [id_ for of, id_ in silent if of == tenant])
+            ]
+            return {view.request_id: terminal_frame(view) for view in views}
+
+        outbox = Outbox(database, bus)
+        inbox = Inbox(database, NAME, REACTIONS)
+        frames = await stack.enter_async_context(FrameReader(redis, finished))
+        app = create_app(
+            NAME,
+            version="0.1.0",
+            routers=[api.router, api.internal],
+            ready=database.ping,
+            docs=settings.mode is Mode.DEV,
+        )
+        verifier = Verifier(NAME, trusted)
+        app.state.means = api.Means(database, outbox, Waiting(database, frames), verifier, settings.lifetime)
+        await stack.enter_async_context(outbox.running())
+        await stack.enter_async_context(bus.subscribe(NAME, topics_of(NAME), inbox.consume))
+        tasks = await stack.enter_async_context(Tasks())
+        workers.start(tasks, database, outbox, inbox, timedelta(hours=settings.idempotency_hours))
+        yield app

@@ -1,0 +1,24 @@
+"""The settings of request-manager; nothing else here reads the environment."""
+
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import Field
+
+from shared_clients.settings import ProcessSettings
+
+
+class Settings(ProcessSettings):
+    """What request-manager is told from outside.
+
+    Attributes:
+        request_seconds: from acceptance to a request's deadline; then it ends as expired.
+        idempotency_hours: how long an Idempotency-Key is remembered; at least a day.
+    """
+
+    request_seconds: Annotated[float, Field(gt=0, le=86_400)] = 900.0
+    idempotency_hours: Annotated[float, Field(ge=24)] = 48.0
+
+    @property
+    def lifetime(self) -> timedelta:
+        return timedelta(seconds=self.request_seconds)

@@ -1,0 +1,52 @@
+"""Accept a request: one statement, one commit, then the event is on its way."""
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from uuid import UUID
+
+from request_manager import queries
+from request_manager.domain import Accepted, Draft, Outcome, TooLarge, normalise
+from shared_clients import metrics
+from shared_clients.outbox import Outbox, message_of
+from shared_clients.postgres import Database
+from shared_clients.telemetry import inject
+from shared_models.catalog import REQUEST_CREATED
+from shared_models.envelope import MAX_DATA, About, new_event
+from shared_models.requests import NewRequest, Principal, RequestCreated
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What came in, and from whom."""
+
+    body: NewRequest
+    principal: Principal
+    vouched: frozenset[UUID]
+    key: str | None
+
+
+async def accept_request(database: Database, outbox: Outbox, asked: Asked, lifetime: timedelta) -> Outcome:
+    """Make a request durable and have its event handed over.
+
+    Args:
+        database: request-manager's schema.
+        outbox: hands the event over after the commit; the accepting statement has written its row.
+        asked: the validated body, the caller and the Idempotency-Key.
+        lifetime: until the request's deadline.
+    """
+    draft = normalise(asked.body, asked.principal, asked.vouched, asked.key, lifetime)
+    data = _created(draft)
+    size = len(data.model_dump_json().encode())
+    if size > MAX_DATA:
+        return TooLarge(size)
+    about = About(draft.request_id, draft.session_id, draft.principal.tenant, expires=draft.expires_at)
+    event = message_of(new_event("request-manager", REQUEST_CREATED, data, about, trace=inject()))
+    outcome = await queries.insert_request(database, draft, event)
+    if isinstance(outcome, Accepted):
+        metrics.REQUESTS_ACCEPTED.labels(draft.principal.channel).inc()
+        outbox.hand_over(replace(event, attributes={**event.attributes, "turn": str(outcome.turn)}))
+    return outcome
+
+
+def _created(draft: Draft) -> RequestCreated:
+    return RequestCreated(content=draft.content, agent=draft.agent, principal=draft.principal, metadata=draft.metadata)

@@ -1,0 +1,130 @@
+"""The log of one run: a Redis stream `frames:<tenant>:<execution id>` whose entry ids are cursors.
+
+Redis takes no id that is not above the last one, so the log's end is also its fence: the frames of a later epoch, and
+the terminal frame `<epoch+1>-0`, shut out whoever still writes under an earlier one.
+"""
+
+from collections.abc import Sequence
+from typing import Final, cast
+from uuid import UUID
+
+from redis.exceptions import ResponseError
+
+from shared_clients.errors import Transient
+from shared_clients.redis import REDIS_ERRORS, Redis
+from shared_models.frames import START, Cursor, Fields, Frame, OpenParts, encode, ending
+
+PAGE: Final = 100
+KEPT_SECONDS: Final = 86_400
+"""How long a log outlives its terminal frame."""
+
+type Entry = tuple[bytes, dict[bytes, bytes]]
+"""An entry as redis-py returns it: id, and `t` (type) and `d` (data)."""
+
+
+def log_key(tenant: str, execution_id: UUID) -> str:
+    return f"frames:{tenant}:{execution_id}"
+
+
+def to_frame(entry: Entry) -> Frame:
+    epoch, _, sequence = entry[0].partition(b"-")
+    return Frame(Cursor(int(epoch), int(sequence)), entry[1][b"t"].decode(), entry[1][b"d"])
+
+
+def is_refusal(reply: object) -> bool:
+    """Tell whether XADD was refused because its id is not above the last."""
+    return isinstance(reply, ResponseError) and "equal or smaller" in str(reply)
+
+
+async def append(
+    redis: Redis, key: str, frames: Sequence[Frame], last: tuple[str | int, ...], *, makes: bool
+) -> list[object]:
+    """Send an XADD for each frame and a last command in one round trip; return a reply or an error for each.
+
+    Args:
+        redis: this process's.
+        key: of the log.
+        frames: in order.
+        last: a command about the log as it is then.
+        makes: the first frame makes the log where there is none; otherwise, without one, each frame's reply is None.
+    """
+    pipe = redis.commands.pipeline(transaction=False)
+    for frame in frames:
+        only_there = () if makes and frame is frames[0] else ("NOMKSTREAM",)
+        pipe.execute_command("XADD", key, *only_there, str(frame.cursor), "t", frame.type, "d", frame.data)
+    pipe.execute_command(*last)
+    return cast("list[object]", await pipe.execute(raise_on_error=False))
+
+
+async def read_page(redis: Redis, key: str, after: Cursor) -> list[Frame]:
+    """Return the next frames after a cursor; fewer than `PAGE` means that there are no more."""
+    entries = cast("list[Entry]", await redis.commands.xrange(key, f"({after}", "+", count=PAGE))
+    return [to_frame(entry) for entry in entries]
+
+
+async def read_log(redis: Redis, key: str) -> list[Frame]:
+    """Return the whole log."""
+    frames: list[Frame] = []
+    while page := await read_page(redis, key, frames[-1].cursor if frames else START):
+        frames += page
+    return frames
+
+
+async def read_exactly(redis: Redis, key: str, cursor: Cursor) -> list[Frame]:
+    """Return the frame with this cursor, if there is one."""
+    entries = cast("list[Entry]", await redis.commands.xrange(key, str(cursor), str(cursor)))
+    return [to_frame(entry) for entry in entries]
+
+
+async def last_cursor(redis: Redis, key: str) -> Cursor:
+    """Return the cursor of the log's last frame, START where there is no log."""
+    entries = cast("list[Entry]", await redis.commands.xrevrange(key, count=1))
+    return to_frame(entries[0]).cursor if entries else START
+
+
+async def append_terminal(
+    redis: Redis, *, tenant: str, execution_id: UUID, epoch: int, type_: str, fields: Fields, whole: bool = False
+) -> None:
+    """Append the one frame that ends a run, after the commit that ended it; calling it again changes nothing.
+
+    Args:
+        redis: this process's.
+        tenant: of the run.
+        execution_id: the run.
+        epoch: the one under which it ended.
+        type_: of `terminal_frame`.
+        fields: of `terminal_frame`.
+        whole: the log is known to hold all that was said (`FrameWriter.whole`). Otherwise, as in a sweep, the log is
+            read first: what is open is closed, and a resync with the answer makes up for what may be missing.
+
+    Raises:
+        Transient: Redis does not answer; the row still says that the frame is due.
+    """
+    key = log_key(tenant, execution_id)
+    try:
+        frames = [encode(type_, execution_id, Cursor(epoch + 1, 0), fields)]
+        if not whole or not await _close(redis, key, frames, makes=False):
+            made_up = await _made_up(redis, key, (execution_id, epoch), (type_, fields))
+            await _close(redis, key, made_up, makes=True)
+    except REDIS_ERRORS as error:
+        msg = f"the terminal frame of run {execution_id} could not be appended: {type(error).__name__}: {error}"
+        raise Transient(msg[:300]) from error
+
+
+async def _made_up(redis: Redis, key: str, run: tuple[UUID, int], outcome: tuple[str, Fields]) -> list[Frame]:
+    """Return what ends the log as it is; nothing if it has ended."""
+    execution_id, epoch = run
+    there = await read_log(redis, key)
+    seen = there[-1].cursor if there else START
+    if seen >= Cursor(epoch + 1, 0):
+        return []
+    return ending(execution_id, seen, outcome, epoch=epoch, still_open=OpenParts(there))
+
+
+async def _close(redis: Redis, key: str, frames: Sequence[Frame], *, makes: bool) -> bool:
+    """Append the last frames and let the log expire; return whether there is a log."""
+    *replies, expiring = await append(redis, key, frames, ("EXPIRE", key, KEPT_SECONDS), makes=makes)
+    for reply in (*replies, expiring):
+        if isinstance(reply, Exception) and not is_refusal(reply):
+            raise reply
+    return bool(expiring)

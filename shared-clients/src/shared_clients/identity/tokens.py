@@ -1,0 +1,217 @@
+"""The short-lived signed identity that one service sends another: a JWT (RFC 7519), used as RFC 8725 advises.
+
+One algorithm, `kid` as a map key only, every claim required and typed, good for one callee, method and path. Whatever
+is wrong with a token, its bearer gets the same answer; the log says why. Both sides remember tokens, so a caller who
+comes again costs neither a signature nor a check of one.
+"""
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+from uuid import UUID
+
+import jiter
+import jwt
+import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from shared_clients.identity.keys import TrustedKeys, key_id
+from shared_models.problems import Problem, Problems
+from shared_models.requests import Principal
+
+log = structlog.get_logger()
+
+ALGORITHM: Final = "EdDSA"
+LIFETIME: Final = 60
+"""Seconds a token is good for; it is used again for the first half of them."""
+LEEWAY: Final = 5
+"""Seconds by which two clocks may differ."""
+MAX_TOKEN: Final = 8192
+CACHED: Final = 4096
+"""Tokens remembered by one issuer, and by one verifier."""
+
+_COMPACT: Final = re.compile(r"[A-Za-z0-9_-]{1,512}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{86}")
+"""A JWS in compact form with an Ed25519 signature, and nothing else that a lenient decoder would take for it."""
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who asked, as a trusted service says, and the sessions it has found this person to be a member of."""
+
+    principal: Principal
+    sessions: frozenset[UUID]
+
+
+class _Actor(BaseModel):
+    sub: str
+
+
+class _Claims(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    iss: str
+    aud: str
+    act: _Actor
+    iat: int
+    exp: int
+    nbf: int = 0
+    method: str
+    path: str
+    sub: str
+    sub_issuer: str
+    tenant: str
+    credential: str
+    channel: str
+    scopes: frozenset[str]
+    sessions: frozenset[UUID]
+
+
+class Issuer:
+    """Signs identities in the name of one service.
+
+    Args:
+        service: its name, which callees know the key by.
+        private_key: its key; see `generate_key` and `load_private`.
+        clock: seconds since 1970.
+    """
+
+    def __init__(self, service: str, private_key: Ed25519PrivateKey, clock: Clock = time.time) -> None:
+        self.service = service
+        self.kid = key_id(private_key.public_key())
+        self._key = private_key
+        self._clock = clock
+        self._signed = lru_cache(CACHED)(self._sign)
+
+    def issue(
+        self, principal: Principal, *, audience: str, method: str, path: str, sessions: frozenset[UUID] = frozenset()
+    ) -> str:
+        """Return a token for one method and path of one service, good for 30 to 60 more seconds."""
+        half = LIFETIME // 2
+        issued_at = int(self._clock()) // half * half
+        return self._signed(
+            principal, audience=audience, method=method, path=path, sessions=sessions, issued_at=issued_at
+        )
+
+    def _sign(
+        self, who: Principal, *, audience: str, method: str, path: str, sessions: frozenset[UUID], issued_at: int
+    ) -> str:
+        claims = _Claims(
+            iss=self.service,
+            aud=audience,
+            act=_Actor(sub=self.service),
+            iat=issued_at,
+            exp=issued_at + LIFETIME,
+            method=method,
+            path=path,
+            sub=who.subject,
+            sub_issuer=who.issuer,
+            tenant=who.tenant,
+            credential=who.credential,
+            channel=who.channel,
+            scopes=who.scopes,
+            sessions=sessions,
+        )
+        return jwt.PyJWS().encode(
+            claims.model_dump_json(exclude_defaults=True).encode(), self._key, ALGORITHM, {"kid": self.kid}
+        )
+
+
+class Verifier:
+    """Tells who asked one service.
+
+    Args:
+        audience: the service's own name.
+        trusted: the keys it believes, each for the audiences it may speak to.
+        clock: seconds since 1970.
+    """
+
+    def __init__(self, audience: str, trusted: TrustedKeys, clock: Clock = time.time) -> None:
+        self._audience = audience
+        self._trusted = trusted
+        self._clock = clock
+        self._read = lru_cache(CACHED)(self._check)
+
+    def verify(self, token: str, method: str, path: str) -> Identity:
+        """Return whose request this is.
+
+        Raises:
+            Problem: NO_IDENTITY, whatever the fault.
+        """
+        try:
+            claims, identity = self._read(token)
+            self._check_use(claims, method, path)
+        except (_RefusedError, jwt.InvalidTokenError, ValidationError) as error:
+            log.warning("identity_refused", audience=self._audience, reason=_reason(error))
+            raise no_identity() from None
+        return identity
+
+    def _check(self, token: str) -> tuple[_Claims, Identity]:
+        """Check everything about a token that does not change with time and use."""
+        if len(token) > MAX_TOKEN or not _COMPACT.fullmatch(token):
+            raise _RefusedError("not a signed token in compact form")
+        head = jwt.get_unverified_header(token)
+        key = self._trusted.get(head.get("kid", ""))
+        if key is None or head != {"alg": ALGORITHM, "kid": head["kid"], "typ": "JWT"}:
+            raise _RefusedError("its header is not ours")
+        claims = _parse(jwt.PyJWS().decode(token, key.public, [ALGORITHM]))
+        if claims.aud != self._audience or claims.aud not in key.audiences:
+            raise _RefusedError("it is for another service")
+        if claims.iss != key.issuer or claims.act.sub != key.issuer:
+            raise _RefusedError("its issuer does not have this key")
+        if not 0 < claims.exp - claims.iat <= LIFETIME:
+            raise _RefusedError("it is good for too long")
+        return claims, _identity(claims)
+
+    def _check_use(self, claims: _Claims, method: str, path: str) -> None:
+        now = self._clock()
+        if not max(claims.iat, claims.nbf) - LEEWAY <= now < claims.exp + LEEWAY:
+            raise _RefusedError("it is expired, or not good yet")
+        if claims.method != method or claims.path != path:
+            raise _RefusedError("it is for another method or path")
+
+
+def no_identity() -> Problem:
+    """Return the one answer to whoever does not prove who they are."""
+    return Problem(
+        Problems.NO_IDENTITY,
+        "expected the header Authorization: Bearer <key>, with a key that is valid here",
+        headers={"WWW-Authenticate": 'Bearer realm="flotilla"'},
+    )
+
+
+class _RefusedError(Exception):
+    """A token is not good here; the message is for the log."""
+
+
+def _parse(payload: bytes) -> _Claims:
+    try:
+        jiter.from_json(payload, allow_inf_nan=False, catch_duplicate_keys=True)
+    except ValueError:
+        raise _RefusedError("its claims are not proper JSON") from None
+    return _Claims.model_validate_json(payload)
+
+
+def _identity(claims: _Claims) -> Identity:
+    principal = Principal(
+        issuer=claims.sub_issuer,
+        subject=claims.sub,
+        tenant=claims.tenant,
+        credential=claims.credential,
+        channel=claims.channel,
+        scopes=claims.scopes,
+    )
+    return Identity(principal, claims.sessions)
+
+
+def _reason(error: Exception) -> str:
+    """Say why without repeating what the token says."""
+    if isinstance(error, ValidationError):
+        faulty = {str(fault["loc"][0]) if fault["loc"] else "all" for fault in error.errors(include_input=False)}
+        return f"claims missing or of the wrong type: {sorted(faulty)}"
+    return str(error)[:200]

@@ -1,0 +1,244 @@
+"""The inbox: an event changes things once, however often it comes.
+
+The row (consumer, source, id) is written in the transaction of the effect, and the bus gets its acknowledgement after
+the commit. What cannot be handled now is parked here with its bytes and tried again from here, never again through the
+bus; what can never be handled is dead here, visible, with the reason. "Could not check" is an error that has the bus
+deliver again; it is never taken for "seen before".
+"""
+
+import hashlib
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+import structlog
+from pydantic import BaseModel, ValidationError
+from pydantic_core import to_json
+from sqlalchemy import RowMapping
+
+from shared_clients import metrics
+from shared_clients.bus.port import Message
+from shared_clients.errors import Permanent, Transient
+from shared_clients.postgres import Database, Tx, sql
+from shared_clients.telemetry import continued
+from shared_models.catalog import EVENTS, EventType
+from shared_models.envelope import Envelope
+
+log = structlog.get_logger()
+
+MAX_ATTEMPTS: Final = 8
+"""Tries of an event whose handling fails; with the backoff below they span about ten minutes."""
+PARKED_FOR_VERSION: Final = timedelta(hours=24)
+"""How long an event of a newer version waits for the release that can read it."""
+RETRY_BATCH: Final = 20
+
+SEEN = sql("""
+    INSERT INTO inbox (consumer, source, id, tenant, type, state)
+    VALUES (:consumer, :source, :id, :tenant, :type, 'done')
+    ON CONFLICT DO NOTHING
+""")
+KEEP = sql("""
+    INSERT INTO inbox (consumer, source, id, tenant, type, state, topic, key, attributes, data, origin, error,
+                       next_attempt_at)
+    VALUES (:consumer, :source, :id, :tenant, :type, :state, :topic, :key, CAST(:attributes AS jsonb), :data, :origin,
+            :error, now() + :pause)
+    ON CONFLICT DO NOTHING
+""")
+CLAIM = sql("""
+    UPDATE inbox SET attempts = attempts + 1, next_attempt_at = now() + interval '30 seconds'
+    WHERE (consumer, source, id) IN (
+        SELECT consumer, source, id FROM inbox
+        WHERE consumer = :consumer AND state = 'parked' AND next_attempt_at <= now()
+        ORDER BY next_attempt_at LIMIT :batch FOR UPDATE SKIP LOCKED
+    )
+    RETURNING source, id, topic, key, attributes, data, origin, attempts, now() - seen_at AS age
+""")
+DONE = sql("""
+    UPDATE inbox SET state = 'done', topic = NULL, key = NULL, attributes = NULL, data = NULL, error = NULL,
+                     next_attempt_at = NULL
+    WHERE consumer = :consumer AND source = :source AND id = :id AND state = 'parked'
+""")
+POSTPONE = sql("""
+    UPDATE inbox SET next_attempt_at = now() + :pause, error = :error
+    WHERE consumer = :consumer AND source = :source AND id = :id AND state = 'parked'
+""")
+BURY = sql("""
+    UPDATE inbox SET state = 'dead', error = :error, next_attempt_at = NULL
+    WHERE consumer = :consumer AND source = :source AND id = :id AND state = 'parked'
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Reaction:
+    """What a consumer does about one type of event.
+
+    Attributes:
+        event: the catalogue's entry.
+        react: changes the consumer's rows in the given transaction; right in any order, and when a row is there.
+        bury: called in the transaction that declares such an event dead, so that what waits for it is set free.
+    """
+
+    event: EventType
+    react: Callable[[Tx, Envelope, Any], Awaitable[None]]
+    bury: Callable[[Tx, Envelope, str], Awaitable[None]] | None = None
+
+
+class _NotYet(Exception):  # noqa: N818
+    """A known type in a version or shape that only a later release reads."""
+
+
+class Inbox:
+    """The events of one consumer.
+
+    Args:
+        database: the consumer's schema.
+        consumer: the service's name in the catalogue.
+        reactions: one for each type that the catalogue has it consume.
+    """
+
+    def __init__(self, database: Database, consumer: str, reactions: Iterable[Reaction]) -> None:
+        self._database = database
+        self._consumer = consumer
+        self._reactions: Mapping[str, Reaction] = {reaction.event.name: reaction for reaction in reactions}
+        expected = {event.name for event in EVENTS.values() if consumer in event.consumers}
+        if expected != set(self._reactions):
+            msg = f"{consumer} has to react to {sorted(expected)}, and reacts to {sorted(self._reactions)}"
+            raise ValueError(msg)
+
+    async def consume(self, message: Message) -> None:
+        """Handle one delivery; returning means that it is safe to acknowledge.
+
+        Raises:
+            Transient: the database could not be asked; deliver it again.
+        """
+        try:
+            event = Envelope.parse(message.attributes, message.data)
+        except ValidationError as error:
+            await self._keep(message, "dead", f"not a valid event: {_faults(error)}")
+            return
+        reaction = self._reactions.get(event.type)
+        if reaction is None and _family(event.type) not in {_family(name) for name in self._reactions}:
+            metrics.INBOX_EVENTS.labels(self._consumer, "unknown").inc()
+            return
+        try:
+            await self._apply(event, reaction, parked=False)
+        except _NotYet as error:
+            await self._keep(message, "parked", str(error), timedelta(minutes=5))
+        except Permanent as error:
+            await self._dead_on_arrival(message, event, reaction, str(error))
+        except Transient as error:
+            await self._keep(message, "parked", str(error), timedelta(seconds=1))
+        except Exception as error:  # the consumer's outermost edge: a bug parks the event with its bytes
+            log.exception("event_failed", event_id=event.id, event_type=event.type)
+            await self._keep(message, "parked", f"{type(error).__name__}: {error}", timedelta(seconds=1))
+
+    async def retry(self) -> int:
+        """Try the parked events that are due again, from their stored bytes; return how many there were."""
+        async with self._database.reading() as tx:
+            rows = await tx.rows(CLAIM, consumer=self._consumer, batch=RETRY_BATCH)
+        for row in rows:
+            await self._retry_one(row)
+        return len(rows)
+
+    async def _apply(self, event: Envelope, reaction: Reaction | None, *, parked: bool) -> None:
+        """Record and react in one transaction."""
+        if reaction is None:
+            msg = f"the type {event.type} is of a version that this release does not read"
+            raise _NotYet(msg)
+        if event.source.removeprefix("/flotilla/") not in reaction.event.producers:
+            msg = f"the source {event.source} may not write {event.type}"
+            raise Permanent(msg)
+        data = _parse(reaction, event.data)
+        with continued(event.attributes(), f"process {event.type}"):
+            async with self._database.transaction() as tx:
+                if await self._first_time(tx, event, parked=parked):
+                    await reaction.react(tx, event, data)
+                    metrics.INBOX_EVENTS.labels(self._consumer, "done").inc()
+                else:
+                    metrics.INBOX_EVENTS.labels(self._consumer, "duplicate").inc()
+
+    async def _first_time(self, tx: Tx, event: Envelope, *, parked: bool) -> bool:
+        key = {"consumer": self._consumer, "source": event.source, "id": event.id}
+        if parked:
+            return await tx.run(DONE, **key) == 1
+        return await tx.run(SEEN, **key, tenant=event.tenantid, type=event.type) == 1
+
+    async def _keep(
+        self, message: Message, state: str, error: str, pause: timedelta = timedelta(0), tx: Tx | None = None
+    ) -> None:
+        """Store a delivery with its bytes; a second delivery of it changes nothing."""
+        if tx is None:
+            async with self._database.transaction() as own:
+                return await self._keep(message, state, error, pause, own)
+        attributes = {key: value.replace("\x00", "") for key, value in message.attributes.items()}
+        await tx.run(
+            KEEP,
+            consumer=self._consumer,
+            source=attributes.get("source") or "unknown",
+            id=attributes.get("id") or message.origin or hashlib.sha256(message.data).hexdigest(),
+            tenant=attributes.get("tenantid") or "unknown",
+            type=attributes.get("type") or "unknown",
+            state=state,
+            topic=message.topic,
+            key=message.key.replace("\x00", ""),
+            attributes=to_json(attributes).decode(),
+            data=message.data,
+            origin=message.origin,
+            error=error[:1000].replace("\x00", ""),
+            pause=pause,
+        )
+        metrics.INBOX_EVENTS.labels(self._consumer, state).inc()
+        log.warning("event_kept", state=state, event_id=attributes.get("id"), origin=message.origin, error=error[:200])
+        return None
+
+    async def _dead_on_arrival(self, message: Message, event: Envelope, reaction: Reaction | None, error: str) -> None:
+        async with self._database.transaction() as tx:
+            await self._keep(message, "dead", error, tx=tx)
+            if reaction is not None and reaction.bury is not None:
+                await reaction.bury(tx, event, error)
+
+    async def _retry_one(self, row: RowMapping) -> None:
+        event = Envelope.parse(row["attributes"], row["data"])
+        reaction = self._reactions.get(event.type)
+        try:
+            await self._apply(event, reaction, parked=True)
+        except _NotYet as error:
+            await self._postpone(row, event, str(error), final=row["age"] > PARKED_FOR_VERSION)
+        except Permanent as error:
+            await self._postpone(row, event, str(error), final=True)
+        except Exception as error:  # the consumer's outermost edge: counted tries, then dead
+            log.exception("event_failed_again", event_id=event.id, attempts=row["attempts"])
+            await self._postpone(row, event, f"{type(error).__name__}: {error}", final=row["attempts"] >= MAX_ATTEMPTS)
+
+    async def _postpone(self, row: RowMapping, event: Envelope, error: str, *, final: bool) -> None:
+        key = {"consumer": self._consumer, "source": row["source"], "id": row["id"], "error": error[:1000]}
+        reaction = self._reactions.get(event.type)
+        async with self._database.transaction() as tx:
+            if not final:
+                await tx.run(POSTPONE, **key, pause=timedelta(seconds=min(300, 2 ** row["attempts"])))
+                return
+            await tx.run(BURY, **key)
+            if reaction is not None and reaction.bury is not None:
+                await reaction.bury(tx, event, error)
+        metrics.INBOX_EVENTS.labels(self._consumer, "dead").inc()
+
+
+def _family(name: str) -> str:
+    """Return a type without its version: `flotilla.request.created` of `flotilla.request.created.v1`."""
+    return name.rpartition(".v")[0]
+
+
+def _parse(reaction: Reaction, data: bytes) -> BaseModel:
+    try:
+        return reaction.event.data.model_validate_json(data)
+    except ValidationError as error:
+        if any(fault["type"] in {"union_tag_invalid", "literal_error", "enum"} for fault in error.errors()):
+            msg = f"{reaction.event.name} has a member that this release does not know: {_faults(error)}"
+            raise _NotYet(msg) from error
+        raise Permanent(f"the data of {reaction.event.name} is not as agreed: {_faults(error)}") from error
+
+
+def _faults(error: ValidationError) -> str:
+    """Say where an event is wrong without repeating what it holds."""
+    return "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()[:5])

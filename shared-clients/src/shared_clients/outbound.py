@@ -1,0 +1,201 @@
+"""Our own calls over HTTP: one client with a deadline, careful retries, the trace, and errors of our four kinds.
+
+For the command line, and for services that call services outside the hot path; the gateway's hop has its own transport,
+and the providers' SDKs bring theirs. A call is tried again only when it is known not to have happened, or when
+happening twice is the same as once: a safe or idempotent method, or an Idempotency-Key.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Final, Self
+
+import httpx
+from pydantic import BaseModel, ValidationError
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_before_delay,
+    wait_random_exponential,
+)
+
+from shared_clients import telemetry
+from shared_clients.errors import OutsideError, Permanent, Transient, Unknown
+
+ATTEMPTS: Final = 4
+SILENCE_SECONDS: Final = 45.0
+"""How long a stream may send nothing, not even a heartbeat, before it is taken for dead."""
+
+_BACKOFF: Final = wait_random_exponential(multiplier=0.2, max=5)
+_REPEATABLE: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
+_NOT_DONE: Final = frozenset({408, 425, 429, 503})
+"""Answers that say: nothing happened, and later it may."""
+
+
+class Outbound:
+    """A client of one server; an async context manager that closes its connections.
+
+    Args:
+        base_url: of the server.
+        headers: sent with each call.
+        transport: in place of the network.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        silence = httpx.Timeout(None, read=SILENCE_SECONDS)
+        self._client = httpx.AsyncClient(
+            base_url=base_url, headers=headers, transport=transport, timeout=silence, trust_env=False
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_exit: object) -> None:
+        await self._client.aclose()
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        deadline: float = 10.0,
+    ) -> httpx.Response:
+        """Make one call, with its retries, and return the 2xx answer.
+
+        Args:
+            method: in capitals.
+            path: below the base URL.
+            content: the body; JSON unless a header says otherwise.
+            headers: further headers.
+            deadline: seconds for all tries together.
+
+        Raises:
+            Transient: it did not happen and may succeed later.
+            Permanent: it was refused; the message is the problem's title and detail.
+            Unknown: it may have happened.
+        """
+        request = self._request(method, path, content, headers)
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type(Transient),
+            stop=stop_after_attempt(ATTEMPTS) | stop_before_delay(deadline),
+            wait=_pause,
+            reraise=True,
+        )
+        try:
+            async with asyncio.timeout(deadline):
+                return await retrying(self._send, request, stream=False)
+        except TimeoutError:
+            raise _undecided(request, f"no answer within {deadline:g} s") from None
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        deadline: float = 10.0,
+    ) -> AsyncGenerator[httpx.Response]:
+        """Open a stream and yield the 2xx response, whose body is read inside the context; see `call`.
+
+        Nothing is retried: only the caller knows from where to go on. A stream that is cut, or silent for
+        `SILENCE_SECONDS`, is Transient. `deadline` is for the head of the response.
+        """
+        request = self._request(method, path, content, headers)
+        try:
+            async with asyncio.timeout(deadline):
+                response = await self._send(request, stream=True)
+        except TimeoutError:
+            raise _undecided(request, f"no answer within {deadline:g} s") from None
+        try:
+            yield response
+        except httpx.TransportError as error:
+            raise Transient(f"{_name(request)}: the stream was cut ({type(error).__name__})") from error
+        finally:
+            await response.aclose()
+
+    def _request(
+        self, method: str, path: str, content: bytes | None, headers: Mapping[str, str] | None
+    ) -> httpx.Request:
+        media = {} if content is None else {"Content-Type": "application/json"}
+        return self._client.build_request(
+            method, path, content=content, headers={**media, **telemetry.inject(), **(headers or {})}
+        )
+
+    async def _send(self, request: httpx.Request, *, stream: bool) -> httpx.Response:
+        try:
+            response = await self._client.send(request, stream=True)
+            if not (stream and response.is_success):
+                await response.aread()
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise Transient(f"{_name(request)}: cannot connect; is the server running there?") from error
+        except httpx.TransportError as error:
+            raise _undecided(request, f"the connection broke ({type(error).__name__})") from error
+        if not response.is_success:
+            raise _refusal(request, response)
+        return response
+
+
+class _ProblemBody(BaseModel):
+    title: str
+    detail: str
+
+
+def _name(request: httpx.Request) -> str:
+    return f"{request.method} {request.url.copy_with(query=None)}"
+
+
+def _undecided(request: httpx.Request, what: str) -> OutsideError:
+    """Return the error of a call of which nobody knows whether it happened."""
+    message = f"{_name(request)}: {what}"
+    return Transient(message) if _repeatable(request) else Unknown(message)
+
+
+def _repeatable(request: httpx.Request) -> bool:
+    return request.method in _REPEATABLE or "Idempotency-Key" in request.headers
+
+
+def _refusal(request: httpx.Request, response: httpx.Response) -> OutsideError:
+    what = f"{response.status_code} {_explanation(response)}"
+    if response.status_code in _NOT_DONE:
+        return Transient(f"{_name(request)}: {what}", _retry_after(response.headers.get("Retry-After", "")))
+    if response.is_server_error:
+        return _undecided(request, what)
+    return Permanent(f"{_name(request)}: {what}")
+
+
+def _explanation(response: httpx.Response) -> str:
+    try:
+        body = _ProblemBody.model_validate_json(response.content)
+    except ValidationError:
+        return response.reason_phrase
+    return f"{body.title}: {body.detail}"[:500]
+
+
+def _retry_after(value: str) -> float | None:
+    """Read Retry-After (RFC 9110): seconds, or a date."""
+    if value.isascii() and value.isdigit():
+        return float(value[:9])
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return None
+
+
+def _pause(state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    asked = error.retry_after if isinstance(error, Transient) else None
+    return _BACKOFF(state) if asked is None else asked

@@ -1,0 +1,174 @@
+"""The outbox: what must be told to others is written in the transaction that changes the state.
+
+`publish` inserts the event's row and, once the transaction is durable, hands it to a publisher in this process, so
+that nothing waits for a poll. A row is deleted when the bus says the event is safe. `sweep` publishes what a crash, a
+full buffer or an outage left behind. Delivery is at least once; consumers' inboxes make it once in effect.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+import structlog
+from pydantic_core import to_json
+
+from shared_clients import metrics
+from shared_clients.bus.port import Bus, Message
+from shared_clients.errors import Permanent, Transient
+from shared_clients.postgres import Database, Tx, sql
+from shared_models.catalog import EVENTS
+from shared_models.envelope import Envelope
+
+log = structlog.get_logger()
+
+IN_FLIGHT: Final = 64
+"""Events being published at once by one process; the next wait in the buffer."""
+BUFFER: Final = 4096
+"""Events handed over and not yet being published; what does not fit is left to the sweep."""
+SWEEP_BATCH: Final = 200
+
+INSERT = sql("""
+    INSERT INTO outbox (id, tenant, topic, key, attributes, data)
+    VALUES (:id, :tenant, :topic, :key, CAST(:attributes AS jsonb), :data)
+""")
+DELETE = sql("DELETE FROM outbox WHERE id = ANY(:ids)")
+CLAIM = sql("""
+    UPDATE outbox SET
+        attempts = attempts + 1,
+        next_attempt_at = now() + least(60, power(2, least(attempts, 6))) * (0.5 + random()) * interval '1 second'
+    WHERE id IN (
+        SELECT id FROM outbox WHERE state = 'pending' AND next_attempt_at <= now()
+        ORDER BY next_attempt_at LIMIT :batch FOR UPDATE SKIP LOCKED
+    )
+    RETURNING id, topic, key, attributes, data
+""")
+BURY = sql("UPDATE outbox SET state = 'dead', error = :error WHERE id = :id")
+PENDING = sql("SELECT count(*) AS pending, min(created_at) AS oldest FROM outbox WHERE state = 'pending'")
+
+OnDead = Callable[[Tx, Envelope, str], Awaitable[None]]
+"""What a service does, in the same transaction, when one of its events can never be published."""
+
+
+def message_of(event: Envelope) -> Message:
+    """Return the bus message of an event: topic and key come from the catalogue."""
+    return Message(EVENTS[event.type].topic, event.partitionkey, event.attributes(), event.data)
+
+
+class Outbox:
+    """One service's outbox.
+
+    Args:
+        database: the service's schema.
+        bus: where events go.
+        on_dead: called when an event can never be published; its request has to fail.
+    """
+
+    def __init__(self, database: Database, bus: Bus, on_dead: OnDead | None = None) -> None:
+        self._database = database
+        self._bus = bus
+        self._on_dead = on_dead
+        self._waiting: asyncio.Queue[Message] = asyncio.Queue(maxsize=BUFFER)
+        self._safe: asyncio.Queue[str] = asyncio.Queue(maxsize=BUFFER)
+
+    async def publish(self, tx: Tx, event: Envelope) -> None:
+        """Write an event in the caller's transaction; it is handed over after the commit."""
+        message = message_of(event)
+        await tx.run(
+            INSERT,
+            id=event.id,
+            tenant=event.tenantid,
+            topic=message.topic,
+            key=message.key,
+            attributes=to_json(message.attributes).decode(),
+            data=message.data,
+        )
+        tx.after_commit(lambda: self.hand_over(message))
+
+    def hand_over(self, message: Message) -> None:
+        """Have a committed event published by this process, soon; when there is no room the sweep will."""
+        try:
+            self._waiting.put_nowait(message)
+        except asyncio.QueueFull:
+            log.warning("outbox_buffer_full", buffer=BUFFER)
+
+    async def sweep(self) -> int:
+        """Publish the rows that are overdue, and return how many were; safe in any number of processes."""
+        async with self._database.reading() as tx:
+            rows = await tx.rows(CLAIM, batch=SWEEP_BATCH)
+            pending = await tx.row(PENDING)
+        metrics.OUTBOX_PENDING.labels(self._database.schema).set(pending["pending"] if pending else 0)
+        messages = [Message(row["topic"], row["key"], row["attributes"], row["data"]) for row in rows]
+        await asyncio.gather(*(self._send(message) for message in messages))
+        return len(rows)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Publish what is handed over while the context is open; at its end, what was handed over before it."""
+        async with asyncio.TaskGroup() as tasks:
+            senders = [tasks.create_task(self._sending()) for _ in range(IN_FLIGHT)]
+            deleter = tasks.create_task(self._deleting())
+            try:
+                yield
+            finally:
+                await self._drain()
+                for task in (*senders, deleter):
+                    task.cancel()
+
+    async def _drain(self) -> None:
+        try:
+            async with asyncio.timeout(5):
+                await self._waiting.join()
+                await self._safe.join()
+        except TimeoutError:
+            log.warning("outbox_left_to_sweep", events=self._waiting.qsize())
+
+    async def _sending(self) -> None:
+        while True:
+            message = await self._waiting.get()
+            try:
+                await self._send(message)
+            finally:
+                self._waiting.task_done()
+
+    async def _send(self, message: Message) -> None:
+        name = message.attributes["type"]
+        try:
+            await self._bus.publish(message)
+        except Transient as error:
+            metrics.OUTBOX_PUBLISHED.labels(name, "later").inc()
+            log.warning("event_not_published", event_id=message.attributes["id"], event_type=name, error=str(error))
+        except Permanent as error:
+            metrics.OUTBOX_PUBLISHED.labels(name, "dead").inc()
+            await self._bury(message, str(error))
+        else:
+            metrics.OUTBOX_PUBLISHED.labels(name, "safe").inc()
+            await self._safe.put(message.attributes["id"])
+
+    async def _deleting(self) -> None:
+        while True:
+            ids = [await self._safe.get()]
+            while not self._safe.empty() and len(ids) < SWEEP_BATCH:
+                ids.append(self._safe.get_nowait())
+            try:
+                await self._delete(ids)
+            finally:
+                for _ in ids:
+                    self._safe.task_done()
+
+    async def _delete(self, ids: Sequence[str]) -> None:
+        try:
+            async with self._database.reading() as tx:
+                await tx.run(DELETE, ids=list(ids))
+        except Transient as error:
+            log.warning("outbox_rows_kept", events=len(ids), error=str(error), then="they are published again")
+
+    async def _bury(self, message: Message, error: str) -> None:
+        log.error("event_unpublishable", event_id=message.attributes["id"], error=error)
+        try:
+            async with self._database.transaction() as tx:
+                await tx.run(BURY, id=message.attributes["id"], error=error[:1000])
+                if self._on_dead is not None:
+                    await self._on_dead(tx, Envelope.parse(message.attributes, message.data), error)
+        except Transient as failure:
+            log.warning("outbox_burial_postponed", error=str(failure))

@@ -1,0 +1,115 @@
+from uuid import UUID
+
+from shared_clients.frames.follower import MAX_LIVE, Followed, Follower
+from shared_models.frames import START, Cursor, Frame
+
+RUN = ("acme", UUID(int=1))
+
+
+def frames(first: int, last: int) -> list[Frame]:
+    return [Frame(Cursor(1, number), "CUSTOM", b"{}") for number in range(first, last + 1)]
+
+
+def followed(at: int | None, *followers: Follower) -> Followed:
+    log = Followed(RUN)
+    log.position = None if at is None else Cursor(1, at)
+    log.followers.update(followers)
+    return log
+
+
+def taken(follower: Follower) -> list[int]:
+    found = []
+    while frame := follower.take():
+        found.append(frame.cursor.sequence)
+    return found
+
+
+async def test_live_frames_wait_until_the_log_is_read_and_then_come_without_repeats() -> None:
+    follower = Follower(*RUN, START)
+    log = followed(2, follower)
+    follower.listening = True
+
+    log.deliver(frames(3, 5), "1-2")
+    assert taken(follower) == []
+    follower.turn(frames(1, 4), last=True)
+    log.join(follower, Cursor(1, 4), Cursor(1, 2))
+
+    assert taken(follower) == [1, 2, 3, 4, 5]
+
+
+async def test_a_follower_that_falls_behind_goes_back_to_the_log_and_keeps_nothing() -> None:
+    follower = Follower(*RUN, START)
+    log = followed(0, follower)
+    follower.listening = True
+    follower.turn([], last=True)
+
+    log.deliver(frames(1, MAX_LIVE + 5), "1-0")
+
+    assert follower.behind
+    assert taken(follower) == []
+    log.deliver(frames(MAX_LIVE + 6, MAX_LIVE + 9), f"1-{MAX_LIVE + 5}")
+    follower.listening = True
+    follower.turn(frames(1, MAX_LIVE + 9), last=True)
+    assert taken(follower) == list(range(1, MAX_LIVE + 10))
+
+
+async def test_falling_behind_while_the_log_is_read_means_reading_it_again() -> None:
+    follower = Follower(*RUN, START)
+    log = followed(0, follower)
+    follower.listening = True
+
+    log.deliver(frames(1, MAX_LIVE + 1), "1-0")
+    follower.turn(frames(1, 3), last=True)
+
+    assert follower.behind
+    assert taken(follower) == [1, 2, 3]
+
+
+async def test_a_log_that_lost_frames_is_read_again_from_where_it_ends() -> None:
+    behind, level = Follower(*RUN, Cursor(1, 40)), Follower(*RUN, Cursor(1, 60))
+    log = followed(60, behind, level)
+    level.listening = behind.listening = True
+    level.turn([], last=True)
+    log.deliver(frames(61, 61), "1-60")
+
+    behind.turn([], last=True)
+    moved = log.join(behind, Cursor(1, 40), Cursor(1, 60))
+    log.deliver(frames(62, 62), "1-61")
+    log.deliver(frames(60, 62), "1-40")
+
+    assert moved
+    assert taken(behind) == [60, 61, 62]
+    assert taken(level) == [61, 62]
+
+
+async def test_the_first_follower_says_where_reading_begins_and_a_later_one_may_move_it_back() -> None:
+    first, second = Follower(*RUN, START), Follower(*RUN, START)
+    log = followed(None, first, second)
+
+    assert log.join(first, Cursor(1, 7), None)
+    assert log.join(second, Cursor(1, 5), None)
+
+    assert log.position == Cursor(1, 5)
+
+
+async def test_the_end_replaces_whatever_was_ready() -> None:
+    follower = Follower(*RUN, START)
+    follower.listening = True
+    follower.turn(frames(1, 2), last=True)
+    follower.push(frames(3, 3)[0])
+
+    follower.end(frames(9, 9))
+    follower.push(frames(10, 10)[0])
+
+    assert taken(follower) == [9]
+    assert follower.done
+
+
+async def test_only_who_waits_for_a_frame_is_silent() -> None:
+    follower = Follower(*RUN, START)
+    assert not follower.silent(0)
+
+    follower.wanting = True
+
+    assert follower.silent(0)
+    assert not follower.silent(60)

