@@ -1,31 +1,54 @@
 #!/usr/bin/env python3
-"""Writes what is made from the published language: the JSON Schemas under docs/reference/schemas.
+"""Writes what is made from the code under docs/reference: the OpenAPI document, and JSON Schemas of bodies and events.
 
-Run it after a change to `shared_models`: `python tools/generate.py`. tests/architecture/test_schemas.py fails while
-what is committed differs from what this would write, so that a change of a contract is seen in review.
+Run it after a change to `shared_models` or to a route: `python tools/generate.py`. tests/architecture/test_schemas.py
+fails while what is committed differs from what this would write, so that a change of a contract is seen in review.
 """
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pydantic import BaseModel
 
+from fleet.openapi import openapi
 from shared_models.agents import Agent
 from shared_models.catalog import EVENTS
 from shared_models.envelope import Envelope
-from shared_models.problems import Problems
+from shared_models.problems import ProblemBody, Problems
 from shared_models.requests import Accepted, NewRequest, RequestList, RequestView
 
-SCHEMAS = Path(__file__).parents[1] / "docs" / "reference" / "schemas"
+REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 Json = dict[str, object]
 
 
-def schemas() -> dict[str, str]:
-    """Return every schema as text, by its file's name."""
+def generated() -> dict[str, str]:
+    """Return the text of every generated file, by its path under docs/reference."""
+    return {"openapi.json": _dump(openapi())} | {f"schemas/{name}.json": _text(name, made) for name, made in _schemas()}
+
+
+def differences(folder: Path, wanted: Mapping[str, str]) -> list[str]:
+    """Say how a folder differs from what it should hold."""
+    there = {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*.json")}
+    found = [f"{name} is missing" for name in wanted.keys() - there.keys()]
+    found += [f"{name} is made from nothing that exists" for name in there.keys() - wanted.keys()]
+    found += [f"{name} differs" for name in wanted.keys() & there.keys() if wanted[name] != there[name]]
+    return sorted(found)
+
+
+def write(folder: Path, wanted: Mapping[str, str]) -> None:
+    for path in folder.rglob("*.json"):
+        if path.relative_to(folder).as_posix() not in wanted:
+            path.unlink()
+    for name, text in wanted.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+
+def _schemas() -> Iterator[tuple[str, Json]]:
     bodies: dict[str, type[BaseModel]] = {
         "agent": Agent,
         "new-request": NewRequest,
@@ -34,31 +57,19 @@ def schemas() -> dict[str, str]:
         "request-list": RequestList,
         **{name: event.data for name, event in EVENTS.items()},
     }
-    made = {name: model.model_json_schema() for name, model in bodies.items()}
-    made |= {"event": _event(), "frame": _frame(), "problem": _problem()}
-    return {f"{name}.json": _text(name, schema) for name, schema in sorted(made.items())}
+    for name, model in bodies.items():
+        yield name, model.model_json_schema()
+    yield "event", _event()
+    yield "frame", _frame()
+    yield "problem", _problem()
 
 
-def differences(folder: Path, wanted: Mapping[str, str]) -> list[str]:
-    """Say how a folder differs from what it should hold."""
-    there = {path.name: path.read_text() for path in folder.glob("*.json")}
-    found = [f"{name} is missing" for name in wanted.keys() - there.keys()]
-    found += [f"{name} is made from nothing that exists" for name in there.keys() - wanted.keys()]
-    found += [f"{name} differs" for name in wanted.keys() & there.keys() if wanted[name] != there[name]]
-    return sorted(found)
+def _dump(document: Mapping[str, object]) -> str:
+    return json.dumps(document, indent=2) + "\n"
 
 
-def write(folder: Path, wanted: Mapping[str, str]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.glob("*.json"):
-        if path.name not in wanted:
-            path.unlink()
-    for name, text in wanted.items():
-        (folder / name).write_text(text)
-
-
-def _text(name: str, schema: Mapping[str, object]) -> str:
-    return json.dumps({"$schema": DIALECT, "$id": f"urn:flotilla:schema:{name}", **schema}, indent=2) + "\n"
+def _text(name: str, schema: Json) -> str:
+    return _dump({"$schema": DIALECT, "$id": f"urn:flotilla:schema:{name}", **schema})
 
 
 def _event() -> Json:
@@ -105,31 +116,17 @@ def _frame() -> Json:
 
 
 def _problem() -> Json:
-    """The body of every error, RFC 9457."""
-    text = {"type": "string"}
-    entry = {"type": "object", "required": ["pointer", "detail"], "properties": {"pointer": text, "detail": text}}
-    return {
-        "title": "Problem",
-        "description": "The body of every HTTP error, as application/problem+json.",
-        "type": "object",
-        "required": ["type", "title", "status", "detail", "instance", "trace_id", "errors"],
-        "additionalProperties": False,
-        "properties": {
-            "type": {"enum": sorted(kind.value.uri for kind in Problems)},
-            "title": text,
-            "status": {"enum": sorted({kind.value.status for kind in Problems})},
-            "detail": text,
-            "instance": text,
-            "trace_id": text,
-            "errors": {"type": "array", "items": entry},
-        },
-    }
+    """The body of every error, RFC 9457, with the types and statuses of the catalogue."""
+    schema = ProblemBody.model_json_schema()
+    types = {"enum": sorted(kind.value.uri for kind in Problems)}
+    statuses = {"enum": sorted({kind.value.status for kind in Problems})}
+    return {**schema, "properties": {**schema["properties"], "type": types, "status": statuses}}
 
 
 def main() -> None:
-    wanted = schemas()
-    changed = differences(SCHEMAS, wanted)
-    write(SCHEMAS, wanted)
+    wanted = generated()
+    changed = differences(REFERENCE, wanted)
+    write(REFERENCE, wanted)
     sys.stdout.write("".join(f"{change}; written\n" for change in changed) or "nothing has changed\n")
 
 

@@ -127,7 +127,7 @@ class FakeAgent:
                 await _first(self.gates, run.stop)
             case Restart(keep):
                 run.epoch, run.sequence = run.epoch + 1, 0
-                await run.add("CUSTOM", name="reset", value={"keep": None if keep is None else f"1-{keep}"})
+                await run.add("CUSTOM", name="reset", value={} if keep is None else {"keep": f"1-{keep}"})
                 await run.add("MESSAGES_SNAPSHOT", messages=[])
                 run.text.popitem()
             case Replace(content, lost):

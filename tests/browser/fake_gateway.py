@@ -244,7 +244,7 @@ class FakeGateway(Routes):
         super().__init__()
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://localhost:{self._socket.getsockname()[1]}"
-        config = uvicorn.Config(fake_app(self), log_level="error", lifespan="off", timeout_graceful_shutdown=1)
+        config = uvicorn.Config(fake_app(self), log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=asyncio.run, args=(self._serve(),), daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None

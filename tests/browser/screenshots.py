@@ -53,22 +53,22 @@ def show_empty(page: Page, _: FakeGateway) -> None:
 
 def show_streaming(page: Page, _: FakeGateway) -> None:
     ask(page, "tool gate")
-    page.get_by_text("and then").wait_for()
+    page.locator(".prose").get_by_text("and then").wait_for()
     page.locator("details.tool summary").click()
 
 
 def show_queued(page: Page, _: FakeGateway) -> None:
     ask(page, "gate")
-    page.get_by_text("Before the gate.").wait_for()
+    page.locator(".prose").get_by_text("Before the gate.").wait_for()
     ask(page, "And what comes after that?")
     page.get_by_text("Queued", exact=True).wait_for()
 
 
 def show_markdown(page: Page, _: FakeGateway) -> None:
     ask(page, "What time is it?")
-    page.get_by_text("It is 14:02 UTC.").wait_for()
-    ask(page, "Show me some Markdown")
     page.get_by_role("button", name="Regenerate").wait_for()
+    ask(page, "Show me some Markdown")
+    page.locator(".answer").nth(1).get_by_role("button", name="Regenerate").wait_for()
 
 
 def show_error(page: Page, gateway: FakeGateway) -> None:
@@ -104,7 +104,7 @@ def show_list(page: Page, _: FakeGateway) -> None:
 
 def show_away(page: Page, _: FakeGateway) -> None:
     ask(page, "Tell me a long story")
-    page.get_by_text("Chapter 6.").wait_for()
+    page.locator(".prose").get_by_text("Chapter 14.").wait_for()
     page.locator(".scroll").evaluate("box => box.scrollTo(0, 0)")
     page.get_by_role("button", name="Latest").wait_for()
 

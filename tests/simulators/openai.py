@@ -32,7 +32,7 @@ type Json = dict[str, Any]
 
 
 class ToolUse(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", frozen=True)
     name: str
     arguments: str = "{}"
     id: str | None = None
@@ -57,7 +57,7 @@ class Behaviour(BaseModel):
         times: how often this behaviour happens (for the same directive) before calls are answered by an echo.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", frozen=True)
     text: str | None = None
     words: int | None = None
     calls: tuple[ToolUse, ...] = ()
@@ -149,9 +149,11 @@ class Simulator:
         self.calls.append(call)
         try:
             return await self._answer(request, call)
-        except (asyncio.CancelledError, ConnectionError):
+        except (asyncio.CancelledError, ConnectionError) as gone:
             call.outcome = "disconnected" if call.outcome == "open" else call.outcome
-            raise
+            if isinstance(gone, asyncio.CancelledError):
+                raise
+            return web.Response()  # nobody is there to read it
         finally:
             call.ended = time.monotonic()
             async with self.changed:
@@ -169,7 +171,7 @@ class Simulator:
             waits = {"Retry-After": behaviour.retry_after, "retry-after-ms": behaviour.retry_after_ms}
             headers = {name: str(wait) for name, wait in waits.items() if wait is not None}
             code = behaviour.code or {429: "rate_limit_exceeded"}.get(behaviour.status, "server_error")
-            return _refuse(call, behaviour.status, code, "Simulated.", headers)
+            return _refuse(call, behaviour.status, code, "Simulated.", headers=headers)
         return await _stream(request, call, behaviour)
 
     def _behaviour(self, call: Call) -> Behaviour:
@@ -233,7 +235,7 @@ def last_said(messages: Sequence[Json]) -> str:
 
 
 def _refuse(
-    call: Call, status: int, code: str, message: str, headers: dict[str, str] | None = None
+    call: Call, status: int, code: str, message: str, *, headers: dict[str, str] | None = None
 ) -> web.StreamResponse:
     call.outcome = str(status)
     error = {"message": message, "type": "invalid_request_error", "param": None, "code": code}

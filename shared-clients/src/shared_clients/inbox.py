@@ -67,6 +67,13 @@ BURY = sql("""
     UPDATE inbox SET state = 'dead', error = :error, next_attempt_at = NULL
     WHERE consumer = :consumer AND source = :source AND id = :id AND state = 'parked'
 """)
+FORGET = sql("""
+    DELETE FROM inbox WHERE (consumer, source, id) IN (
+        SELECT consumer, source, id FROM inbox
+        WHERE consumer = :consumer AND state = 'done' AND seen_at < now() - interval '8 days' LIMIT 10000
+    )
+""")
+"""A day more than topics keep their events: what is forgotten here cannot come again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +147,11 @@ class Inbox:
         for row in rows:
             await self._retry_one(row)
         return len(rows)
+
+    async def forget(self) -> int:
+        """Drop the memory of events that cannot come again, and return of how many."""
+        async with self._database.reading() as tx:
+            return await tx.run(FORGET, consumer=self._consumer)
 
     async def _apply(self, event: Envelope, reaction: Reaction | None, *, parked: bool) -> None:
         """Record and react in one transaction."""

@@ -141,6 +141,9 @@ class Outbox:
         except Permanent as error:
             metrics.OUTBOX_PUBLISHED.labels(name, "dead").inc()
             await self._bury(message, str(error))
+        except Exception:  # the outermost edge of a publisher: a bug in a transport leaves the row to the sweep
+            metrics.OUTBOX_PUBLISHED.labels(name, "later").inc()
+            log.exception("event_not_published", event_id=message.attributes["id"], event_type=name)
         else:
             metrics.OUTBOX_PUBLISHED.labels(name, "safe").inc()
             await self._safe.put(message.attributes["id"])

@@ -7,20 +7,16 @@ statements of the product go through `Database.hot`, which skips SQLAlchemy's ex
 
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import asyncpg
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Connection, RowMapping, TextClause, text
+from sqlalchemy import RowMapping, TextClause, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from shared_clients.errors import Transient
+from shared_clients.errors import Permanent, Transient
 
-MIGRATIONS: Final = Path(__file__).parent / "migrations"
 AGAIN = (
     asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
@@ -38,6 +34,9 @@ AGAIN = (
 )
 """What a server that is restarting, full, overloaded or deadlocked answers: the same statement may succeed later."""
 
+NEVER = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
+"""What a server says of values that it will never take: the same statement fails again."""
+
 sql = text
 
 
@@ -46,7 +45,8 @@ class UniqueViolation(Exception):  # noqa: N818 - Postgres' own word
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
+    """Turn what the driver and SQLAlchemy raise into this module's errors."""
     try:
         yield
     except PoolTimeoutError as error:
@@ -57,9 +57,13 @@ def _translated() -> Iterator[None]:
             raise UniqueViolation(cause.constraint_name) from error
         if error.connection_invalidated or isinstance(cause, AGAIN):
             raise Transient(f"the database does not answer: {type(cause).__name__}") from error
+        if isinstance(cause, NEVER):
+            raise Permanent(f"the database refuses what it was given: {type(cause).__name__}") from error
         raise
     except asyncpg.UniqueViolationError as error:
         raise UniqueViolation(error.constraint_name) from error
+    except NEVER as error:
+        raise Permanent(f"the database refuses what it was given: {type(error).__name__}") from error
     except AGAIN as error:
         raise Transient(f"the database does not answer: {type(error).__name__}") from error
 
@@ -118,7 +122,7 @@ class Database:
                 the commit itself, when the caller's deterministic keys settle it.
                 the commit itself, when the caller's deterministic keys settle it.
         """
-        with _translated():
+        with translated():
             connection = await self._engine.connect()
             tx = Tx(connection)
             committed = False
@@ -135,7 +139,7 @@ class Database:
     @asynccontextmanager
     async def reading(self) -> AsyncGenerator[Tx]:
         """Open a connection on which every statement stands alone: for reads and single-statement writes."""
-        with _translated():
+        with translated():
             async with self._autocommit.connect() as connection:
                 yield Tx(connection)
 
@@ -150,7 +154,7 @@ class Database:
             Transient: as `transaction` does.
             UniqueViolation: a row with that key exists.
         """
-        with _translated():
+        with translated():
             connection = await self._engine.raw_connection()
             try:
                 driver = connection.driver_connection
@@ -184,7 +188,7 @@ async def open_database(url: str, schema: str, *, pool_size: int = 8) -> AsyncGe
         pool_size: connections at most; a caller waits 2 s for one.
     """
     engine = create_async_engine(
-        _driver_url(url),
+        driver_url(url),
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=2,
@@ -207,39 +211,12 @@ async def open_database(url: str, schema: str, *, pool_size: int = 8) -> AsyncGe
         await engine.dispose()
 
 
-async def migrate(url: str, schema: str, versions: Path) -> None:
-    """Bring a schema up to date: the durable-work tables first, the service's own after them.
+def driver_url(url: str) -> str:
+    """Return the URL as SQLAlchemy takes it.
 
-    Replicas may call it at once: an advisory lock lets one do the work. Within a process calls come one after another,
-    because Alembic keeps its context in module globals.
-
-    Args:
-        url: a login that may create schemas and tables.
-        schema: the service's schema, made where it is missing.
-        versions: the folder of the service's Alembic revisions.
+    Raises:
+        ValueError: it is not of the form `postgresql://…`.
     """
-    engine = create_async_engine(_driver_url(url))
-    try:
-        with _translated():
-            async with engine.begin() as connection:
-                await connection.execute(sql("SELECT pg_advisory_xact_lock(hashtext(:s))"), {"s": f"migrate:{schema}"})
-                await connection.execute(sql(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'))
-                await connection.execute(sql(f'SET LOCAL search_path TO "{schema}"'))
-                await connection.run_sync(_upgrade, schema, versions)
-    finally:
-        await engine.dispose()
-
-
-def _upgrade(connection: Connection, schema: str, versions: Path) -> None:
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
-    config.set_main_option("path_separator", "newline")
-    config.set_main_option("version_locations", f"{MIGRATIONS / 'versions'}\n{versions}")
-    config.attributes.update(connection=connection, schema=schema)
-    command.upgrade(config, "heads")
-
-
-def _driver_url(url: str) -> str:
     scheme, separator, rest = url.partition("://")
     if separator == "" or scheme not in {"postgresql", "postgres", "postgresql+asyncpg"}:
         msg = f"expected a database URL of the form postgresql://…, and got one that begins with {scheme[:20]!r}"

@@ -13,6 +13,7 @@ from cloudevents.core.bindings.kafka import (
 from cloudevents.core.v1.event import CloudEvent
 from hypothesis import given
 from hypothesis import strategies as st
+
 from shared_clients.bus.codec import MAX_MESSAGE, Record, check_size, decode, encode
 from shared_clients.bus.port import Message
 from shared_clients.errors import Permanent

@@ -4,6 +4,7 @@ import asyncio
 from contextvars import ContextVar
 
 import pytest
+
 from shared_clients.bus.lanes import FIRST_PAUSE, LONGEST_PAUSE, WIDTH, Lanes, finish, pause_after
 from shared_clients.bus.port import Message
 

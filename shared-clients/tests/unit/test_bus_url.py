@@ -1,6 +1,7 @@
 """One URL chooses the transport; a wrong one says what is accepted and repeats no secret."""
 
 import pytest
+
 from shared_clients.bus import ensure_topics, open_bus
 from shared_clients.bus.kafka import KafkaBus, servers_of
 from shared_clients.bus.memory import MemoryBus
@@ -27,8 +28,20 @@ def test_kafka_url_names_one_or_more_brokers(url: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["", "memory", "memory://x", "http://broker", "amqp://user:hunter2@h:1", "kafka://", "kafka://hunter2"]
-    + ["kafka://user:hunter2@h:1", "kafka://h:1/hunter2", "kafka://h:1?password=hunter2", "kafka://h:1,", "kafka://h:p"],
+    [
+        "",
+        "memory",
+        "memory://x",
+        "http://broker",
+        "amqp://user:hunter2@h:1",
+        "kafka://",
+        "kafka://hunter2",
+        "kafka://user:hunter2@h:1",
+        "kafka://h:1/hunter2",
+        "kafka://h:1?password=hunter2",
+        "kafka://h:1,",
+        "kafka://h:p",
+    ],
 )
 async def test_any_other_url_is_refused_naming_what_is_accepted(url: str) -> None:
     with pytest.raises(ValueError, match=r"kafka://host:port\[,host:port\]") as refused:

@@ -5,7 +5,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from shared_clients import metrics
 
-FEW_VALUES = {"channel", "consumer", "loop", "outcome", "provider", "service", "type"}
+FEW_VALUES = {"channel", "consumer", "direction", "loop", "outcome", "provider", "service", "type"}
 """Labels whose values are known in advance."""
 
 

@@ -1,8 +1,12 @@
 """Bodies that strangers send: each gets an answer that says what is wrong where, and none is a crash."""
 
+import contextlib
+import json
 from typing import Final
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from shared_clients.web import json_body, parse_json
@@ -120,6 +124,36 @@ def test_json_of_another_shape_is_told_where_it_is_wrong(body: bytes, pointer: s
 )
 def test_what_only_looks_hostile_is_taken_as_it_is(body: bytes, content: str) -> None:
     assert parse_json(body, NewRequest).content == content
+
+
+FRAGMENTS: Final = (
+    *(b"{", b"}", b"[", b"]", b'"', b":", b",", b" ", b"\\", b"-", b"0", b"null", b"true", b"NaN", b"1e999", b"9" * 50),
+    *(b"content", b'"content"', b'"text"', b"\\u0000", b"\\ud800", b"\x00", b"\xff", b"\xef\xbb\xbf"),
+)
+SCALARS: Final = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+)
+VALUES: Final = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4), max_leaves=20
+)
+
+
+@given(st.binary(max_size=200) | st.lists(st.sampled_from(FRAGMENTS), max_size=30).map(b"".join))
+def test_no_bytes_at_all_are_a_crash(body: bytes) -> None:
+    for model in (NewRequest, Anything):
+        with contextlib.suppress(Problem):
+            parse_json(body, model)
+
+
+@given(VALUES)
+def test_proper_json_is_read_as_the_standard_library_reads_it(value: JsonValue) -> None:
+    body = json.dumps({"content": value}).encode()
+    try:
+        read = parse_json(body, Anything).content
+    except Problem:
+        assert b"\\u0000" in body
+    else:
+        assert read == value
 
 
 def test_what_was_sent_is_not_repeated_in_the_answer() -> None:

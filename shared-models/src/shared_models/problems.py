@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from pydantic import BaseModel
+
 
 @dataclass(frozen=True, slots=True)
 class ProblemKind:
@@ -41,6 +43,25 @@ class Problems(Enum):
     IDEMPOTENCY_KEY_REUSED = ProblemKind("idempotency-key-reused", 422, "The Idempotency-Key has another body")
     UNAVAILABLE = ProblemKind("unavailable", 503, "A part that is needed does not answer at the moment")
     INTERNAL = ProblemKind("internal", 500, "Something went wrong on our side")
+
+
+class FaultBody(BaseModel):
+    """One of several faults."""
+
+    pointer: str
+    detail: str
+
+
+class ProblemBody(BaseModel):
+    """What a client is sent: RFC 9457's members, and two of ours."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    trace_id: str
+    errors: tuple[FaultBody, ...] = ()
 
 
 class Problem(Exception):  # noqa: N818 - RFC 9457's own word

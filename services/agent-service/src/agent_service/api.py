@@ -11,7 +11,7 @@ from agent_service.domain.sessions import MessagePage, NewSession, SessionChange
 from agent_service.queries import sessions as queries
 from shared_clients.identity import Identity, Verifier, require
 from shared_clients.postgres import Database
-from shared_clients.web import parse_body
+from shared_clients.web import json_body, parse_body
 from shared_models.ids import new_id
 from shared_models.problems import Problem, Problems
 from shared_models.requests import Principal
@@ -43,7 +43,7 @@ Caller = Annotated[Identity, Depends(caller_of)]
 router = APIRouter(prefix="/api/v1/sessions", tags=["sessions"])
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, openapi_extra=json_body(NewSession))
 async def create_session(request: Request, response: Response, caller: Caller) -> SessionView:
     """Open an empty session."""
     body = await parse_body(request, NewSession)
@@ -73,7 +73,7 @@ async def get_session(session_id: UUID, request: Request, caller: Caller) -> Ses
     return _known(await queries.load_session(_database(request), *_owned_by(caller.principal), session_id), session_id)
 
 
-@router.patch("/{session_id}")
+@router.patch("/{session_id}", openapi_extra=json_body(SessionChange))
 async def rename_session(session_id: UUID, request: Request, caller: Caller) -> SessionView:
     """Give a session another title."""
     body = await parse_body(request, SessionChange)

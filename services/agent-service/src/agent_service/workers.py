@@ -55,6 +55,8 @@ def start(
         "renew lease": every(RENEW_SECONDS, lease.renew),
         "look for cancels": every(LOOK_SECONDS, lambda: performing.look(lease.worker)),
         "retry parked events": every(1.0, inbox.retry),
+        "forget events": every(600.0, inbox.forget),
+        "forget cancellations": every(600.0, lambda: queries.forget_cancellations(database)),
         "sweep outbox": every(1.0, outbox.sweep),
         "end overdue runs": every(1.0, lambda: end_overdue(database, outbox)),
         "tell ends": every(1.0, lambda: tell_ends(database, means.redis)),

@@ -10,6 +10,7 @@ from pydantic_ai.messages import ModelMessage
 
 from agent_service.adapters.agent_files import load_configuration
 from agent_service.adapters.providers import MissingKeyError, Providers, ProviderSettings
+from agent_service.adapters.scripted import Heard, applies
 from agent_service.adapters.tools import Toolbox
 from agent_service.domain.history import user_turn
 from agent_service.errors import UnknownAgent
@@ -31,6 +32,7 @@ spec:
   tools:
     - calculator
 """
+OTHER = AGENT.replace("name: assistant", "name: other")
 SCRIPT = """\
 apiVersion: flotilla/v1
 kind: ModelScript
@@ -68,7 +70,7 @@ def test_agents_and_scripts_are_read_with_their_revisions(tmp_path: Path) -> Non
             AGENT.replace("calculator", "rocket"),
             "v1.yaml:8:7: spec.tools.0: there is no tool rocket",
         ),
-        ("assistant-v1.yaml", AGENT.replace("demo", "gone"), "v1.yaml:6:36: spec.model.name: there is no scripts/gone"),
+        ("assistant-v1.yaml", AGENT.replace("demo", "gone"), "v1.yaml:6:37: spec.model.name: there is no scripts"),
         (
             "assistant-v1.yaml",
             AGENT.replace("scripted", "wizard"),
@@ -93,9 +95,17 @@ def test_a_script_is_called_as_its_file(tmp_path: Path) -> None:
         load_configuration(folder, tools=TOOLS.names)
 
 
+def test_what_is_no_folder_or_no_text_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"expected a folder with agents/\*.yaml"):
+        load_configuration(tmp_path, tools=TOOLS.names)
+    (written(tmp_path, {"agents/assistant-v1.yaml": AGENT}) / "scripts" / "demo.yaml").write_bytes(b"name: \xff")
+    with pytest.raises(ConfigError, match=r"demo.yaml:1:1: expected UTF-8 text, and byte 6 is not"):
+        load_configuration(tmp_path, tools=TOOLS.names)
+
+
 def test_a_folder_without_the_default_agent_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnknownAgent, match="'assistant'"):
-        load_configuration(written(tmp_path, {}), tools=TOOLS.names)
+        load_configuration(written(tmp_path, {"agents/other-v1.yaml": OTHER}), tools=TOOLS.names)
 
 
 def test_an_agent_whose_provider_has_no_key_says_what_to_set(tmp_path: Path) -> None:
@@ -117,18 +127,21 @@ async def test_the_shipped_assistant_holds_the_conversation_it_promises() -> Non
     history: list[ModelMessage] = []
     for said, heard in (
         ("Hello!", "Hello! I am the assistant"),
+        ("My name is Ada", "Nice to meet you, Ada."),
+        ("What is my name?", "Your name is **Ada**"),
+        ("What did I say first?", "> Hello!"),
         ("What can you do?", "**Flotilla** runs AI agents"),
         ("What time is it?", "(UTC)**"),
         ("what time is it in Europe/Berlin", "(Europe/Berlin)**"),
         ("What is 12 * (3 + 4)?", "**84**"),
+        ("2 ** 10 - 1", "**1023**"),
+        ("what is (1+2)*-3 then?", "**-9**"),
+        ("On 2026-11-21 it rained", "I am Flotilla's **scripted model**"),
         ("and 1 / 0", "I could not work that out"),
         ("Tell me a story", "The boat that came back"),
         ("Show me a table", "|---|---|---|"),
         ("show me some code", "```sh"),
         ("show me a list", "1. A message"),
-        ("My name is Ada", "Nice to meet you, Ada."),
-        ("What is my name?", "Your name is **Ada**"),
-        ("What did I say first?", "> Hello!"),
         ("Thanks", "You are welcome"),
         ("Colourless green ideas", "I am Flotilla's **scripted model**"),
     ):
@@ -145,6 +158,20 @@ async def test_the_shipped_assistant_holds_the_conversation_it_promises() -> Non
         history += answered.messages
         assert heard in answered.text, said
         assert log.texts()[-1] == answered.text
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    ["(" * 9000, "-" * 9000, "1+" * 4500, "9" * 9000, "1 " * 4500, "1" + ")" * 9000, "time " * 1800, "what " * 1800],
+)
+def test_no_message_keeps_the_shipped_patterns_busy(hostile: str) -> None:
+    rules = load_configuration(SHIPPED, tools=TOOLS.names).scripts["assistant"].spec.rules
+    began = time.process_time()
+
+    for rule in rules:
+        applies(rule.when, Heard((hostile, hostile), rule.when.tool, hostile))
+
+    assert time.process_time() - began < 1.0
 
 
 async def test_a_script_keeps_its_pace() -> None:

@@ -73,7 +73,7 @@ async def resume_chat(execution_id: UUID, request: Request, means: Given, caller
     return _stream(request, means, caller, execution_id=execution_id, after=after)
 
 
-@router.post(ACCEPTING, tags=["requests"], openapi_extra=json_body(NewRequest), response_class=Response)
+@router.post(ACCEPTING, include_in_schema=False)
 async def create_request(request: Request, means: Given, caller: Caller) -> Response:
     """Accept a request; see request-manager."""
     return (await _accept(request, means, caller)).response()

@@ -4,7 +4,7 @@ It is the same code as in containers; only settings differ, and the services' ap
 a `Forwarder` stands in.
 """
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from agent_service.settings import ProviderKeys
 from agent_service.settings import Settings as AgentSettings
 from api_gateway.app import Gateway
 from api_gateway.settings import Settings as GatewaySettings
-from fleet.embedding import embedded_postgres
+from fleet.embedding import Say, embedded_postgres
 from fleet.migrate import migrate_all
 from request_manager.settings import Settings as RequestSettings
 from shared_clients.bus import open_bus
@@ -29,8 +29,6 @@ from shared_clients.settings import Mode
 
 SERVICES = frozenset({request_manager.app.NAME, agent_service.app.NAME})
 """The services behind the gateway."""
-
-Say = Callable[[str], None]
 
 
 class Where(TypedDict):

@@ -15,7 +15,7 @@ from fleet.embedding import database_of
 from fleet.home import dev_key, open_home
 from fleet.migrate import SCHEMAS, migrate_all
 from fleet.settings import FleetSettings
-from fleet.up import run_fleet
+from fleet.up import run_fleet, run_processes
 from shared_clients.errors import OutsideError
 from shared_clients.outbound import Outbound
 from shared_clients.process import run
@@ -23,6 +23,8 @@ from shared_models.agents import ConfigError
 from shared_models.requests import RequestView
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Run AI agents as a fleet of services.")
+MOST_REPLICAS = 16
+"""Of one service on one machine."""
 notes = Console(stderr=True, highlight=False)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -30,9 +32,19 @@ Server = Annotated[str | None, typer.Option(help="Base URL of the fleet; by defa
 
 
 @app.command()
-def up() -> None:
-    """Run the whole fleet in this process, with the web chat, until Ctrl-C."""
-    run(lambda: run_fleet(FleetSettings(), notes))
+def up(
+    processes: Annotated[bool, typer.Option(help="A process per service, on real Postgres, Kafka and Redis.")] = False,
+    replicas: Annotated[
+        list[str] | None, typer.Option(metavar="SERVICE=N", help="With --processes: how many of a service.")
+    ] = None,
+) -> None:
+    """Run the whole fleet with the web chat until Ctrl-C: in this process, or with a process per service."""
+    settings = FleetSettings()
+    if processes:
+        wanted = dict(_replicas(one) for one in replicas or [])
+        run(lambda: run_processes(settings, wanted, notes))
+    else:
+        run(lambda: run_fleet(settings, notes))
 
 
 @app.command("ask")
@@ -90,6 +102,13 @@ def main() -> None:
         for fault in error.errors():
             notes.print(f"[red]FLOTILLA_{'_'.join(map(str, fault['loc'])).upper()}: {fault['msg']}[/red]")
         sys.exit(2)
+
+
+def _replicas(given: str) -> tuple[str, int]:
+    service, _, count = given.partition("=")
+    if not count.isdecimal() or not 1 <= int(count) <= MOST_REPLICAS:
+        raise typer.BadParameter(f"expected SERVICE=N with N from 1 to {MOST_REPLICAS}, and got {given!r}")
+    return service, int(count)
 
 
 def _server(settings: FleetSettings, url: str | None) -> Outbound:

@@ -1,12 +1,15 @@
 """The database of a laptop's fleet: the one that is named, or the embedded one in its home."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from fleet.home import open_home
 from fleet.settings import FleetSettings
 from shared_clients.embedded import EmbeddedPostgres
+
+Say = Callable[[str], None]
+"""Told what is being done, for a person who waits."""
 
 
 @asynccontextmanager

@@ -1,5 +1,6 @@
 """The settings of a laptop's fleet; nothing else here reads the environment."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -36,3 +37,8 @@ class FleetSettings(BaseSettings):
     def hosts(self) -> str:
         """What a browser on this machine may call us, as `FLOTILLA_ALLOWED_HOSTS` takes it."""
         return ",".join(f"{name}:{self.port}" for name in ("localhost", "127.0.0.1", "[::1]"))
+
+
+def inherited() -> dict[str, str]:
+    """Return what service processes get of our environment: all but our own settings, which they are told anew."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("FLOTILLA_")}

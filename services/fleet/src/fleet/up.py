@@ -1,16 +1,18 @@
 """`flotilla up`: the fleet on a laptop, in one process, until Ctrl-C."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from rich.console import Console
 
-from api_gateway.app import Gateway
+from api_gateway.app import SCHEMA
 from api_gateway.usecases.sign_in import make_code
 from fleet.app import Place, open_fleet
 from fleet.home import dev_key, open_home
+from fleet.processes import open_processes, open_stores
 from fleet.settings import FleetSettings
 from shared_clients.identity import DevKey
+from shared_clients.postgres import Database, open_database
 from shared_clients.process import bind, serve, stop_signals
 from shared_clients.telemetry import configure
 from shared_clients.web import draining
@@ -31,7 +33,7 @@ async def run_fleet(settings: FleetSettings, out: Console) -> None:
         key = dev_key(home, settings.auth_dev_key)
         place = Place(home, settings.hosts, key, settings.agent_configs)
         async with open_fleet(place, say) as gateway:
-            await show_doors(gateway, settings, key, out)
+            await show_doors(gateway.database, settings, key, out)
             say("ready")
             await serve(
                 gateway.app,
@@ -46,6 +48,31 @@ async def run_fleet(settings: FleetSettings, out: Console) -> None:
     out.print("[dim]stopped[/dim]")
 
 
+async def run_processes(settings: FleetSettings, replicas: Mapping[str, int], out: Console) -> None:
+    """Run every service as a process, on real stores, until a signal comes.
+
+    Raises:
+        OutsideError: with what to do.
+    """
+    configure("flotilla", level=settings.log_level, json=False)
+    say = teller(out, time.monotonic())
+    with stop_signals() as stop:
+        bind("127.0.0.1", settings.port).close()
+        home = open_home(settings.home)
+        key = dev_key(home, settings.auth_dev_key)
+        async with (
+            open_stores(settings, home, say) as stores,
+            open_processes(settings, home, key, stores, replicas, say=say) as fleet,
+            open_database(stores.database_url, SCHEMA) as database,
+        ):
+            await show_doors(database, settings, key, out)
+            say(f"ready; logs are in {home / 'logs'}")
+            await stop.asked.wait()
+            teller(out, time.monotonic())("stopping")
+            del fleet
+    out.print("[dim]stopped[/dim]")
+
+
 def teller(out: Console, began: float) -> Callable[[str], None]:
     """Return what prints a line of progress with the seconds since `began`."""
 
@@ -55,9 +82,9 @@ def teller(out: Console, began: float) -> Callable[[str], None]:
     return say
 
 
-async def show_doors(gateway: Gateway, settings: FleetSettings, key: str, out: Console) -> None:
+async def show_doors(database: Database, settings: FleetSettings, key: str, out: Console) -> None:
     """Print how to get in: the single-use link for a browser, and the key for programs."""
-    code = await make_code(gateway.database, DevKey(key).principal)
+    code = await make_code(database, DevKey(key).principal)
     base = f"http://localhost:{settings.port}"
     out.print(f"\n  web chat   [bold]{base}/#code={code}[/bold]", soft_wrap=True)
     out.print("             (the link signs one browser in, once; for another: flotilla link)")

@@ -168,6 +168,6 @@ async def _stop(producer: AIOKafkaProducer) -> None:
             await producer.stop()
             return
     # stop() flushes, and while no broker answers an idempotent producer never gives a batch up: do the rest of it here
-    await producer._sender.close()  # noqa: SLF001
-    producer._message_accumulator.fail_all(ProducerClosed())  # noqa: SLF001
+    await producer._sender.close()  # noqa: SLF001 - no public way to stop without flushing
+    producer._message_accumulator.fail_all(ProducerClosed())  # noqa: SLF001 - else its flush waits for ever
     await producer.client.close()

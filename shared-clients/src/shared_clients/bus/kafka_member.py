@@ -26,15 +26,15 @@ SPAN: Final = 10_000
 HAND_BACK_SECONDS: Final = 3.0
 """How long a rebalance, or a lost connection, waits for begun handlers before others get their records too."""
 COMMIT_SECONDS: Final = 3.0
-STOP_SECONDS: Final = 5.0
+STOP_SECONDS: Final = 4.0
 
 
 async def consume(
     servers: Sequence[str], group: str, topics: frozenset[str], lanes: Lanes, *, session_seconds: float
 ) -> None:
     """Take part in a group until cancelled, and leave it in order then."""
-    failures = 0
-    while True:
+    failures, me = 0, asyncio.current_task()
+    while me is not None and not me.cancelling():
         consumer = new_consumer(servers, group, session_seconds)
         membership = Membership(consumer, lanes)
         consumer.subscribe(sorted(topics), listener=membership)
@@ -146,8 +146,11 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
         try:
             async with asyncio.timeout(STOP_SECONDS):
                 await self._consumer.stop()
-        except (KafkaError, TimeoutError) as error:
-            log.warning("consumer_not_stopped", error=repr(error)[:200])
+        except (KafkaError, TimeoutError):
+            # it waits for its turn in a rebalance, which may be waiting for a member that died: hang up instead
+            if self._consumer._fetcher is not None:  # noqa: SLF001 - stop() has no way to leave without this wait
+                await self._consumer._fetcher.close()  # noqa: SLF001 - same
+            await self._consumer._client.close()  # noqa: SLF001 - same
 
 
 class Progress:

@@ -124,7 +124,7 @@ async def serve(
     server = _Server(_configuration(app, drain_seconds))
     try:
         async with asyncio.timeout(None) as limit:
-            ending = asyncio.create_task(_end(server, stop, draining, limit, drain_seconds))
+            ending = asyncio.create_task(_end(server, stop, draining, limit, drain_seconds=drain_seconds))
             try:
                 async with app.router.lifespan_context(app):
                     await server.serve(listeners)
@@ -174,7 +174,7 @@ def _configuration(app: Starlette, drain_seconds: float) -> uvicorn.Config:
 
 
 async def _end(
-    server: uvicorn.Server, stop: Stop, draining: Callable[[], None], limit: asyncio.Timeout, drain_seconds: float
+    server: uvicorn.Server, stop: Stop, draining: Callable[[], None], limit: asyncio.Timeout, *, drain_seconds: float
 ) -> None:
     """Wait for the stop and carry it out; an app that is not serving yet is given up at once."""
     clock = asyncio.get_running_loop().time

@@ -69,9 +69,9 @@ def create_app(
     app.add_exception_handler(Transient, on_transient)
     app.add_exception_handler(HTTPException, on_http_exception)
     app.add_exception_handler(RequestValidationError, on_invalid_parameters)
-    app.include_router(_probes(app.state.draining, ready, limits.ready_seconds), include_in_schema=False)
     for router in routers:
         app.include_router(router)
+    app.include_router(_probes(app.state.draining, ready, limits.ready_seconds), include_in_schema=False)
     return app
 
 

@@ -46,8 +46,8 @@ def parse_json[T: BaseModel](body: bytes, model: type[T]) -> T:
 
 
 def json_body(model: type[BaseModel]) -> dict[str, object]:
-    """Return the `openapi_extra` of a route that calls `parse_body` with `model`."""
-    schema = model.model_json_schema()
+    """Return the `openapi_extra` of a route that calls `parse_body`; the document has to define the model's schema."""
+    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -14,7 +14,7 @@ from shared_clients.bus import ensure_topics
 from shared_clients.bus.codec import MAX_MESSAGE
 from shared_clients.bus.kafka import KafkaBus
 from shared_clients.bus.memory import MemoryBus
-from shared_clients.bus.port import Bus, Message
+from shared_clients.bus.port import Bus, Handler, Message
 from shared_clients.errors import Permanent, Transient
 
 TRACE = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate": "a=1,b=2"}
@@ -32,7 +32,7 @@ class Transport:
         event = {"specversion": "1.0", "id": str(uuid4()), "source": "/flotilla/test", "type": "flotilla.tested.v1"}
         return Message(self.topic, key, event | {"partitionkey": key} | attributes, data)
 
-    def subscribe(self, handler, group: str = "readers"):  # type: ignore[no-untyped-def]
+    def subscribe(self, handler: Handler, group: str = "readers") -> AbstractAsyncContextManager[None]:
         return self.bus.subscribe(f"{group} of {self.topic}", frozenset({self.topic}), handler)
 
     async def publish(self, messages: Iterable[Message]) -> None:
@@ -72,7 +72,9 @@ async def take_all(seen: asyncio.Queue[Message], wanted: set[bytes]) -> None:
 
 async def test_message_arrives_with_equal_bytes_attributes_and_trace_context(transport: Transport) -> None:
     seen = asyncio.Queue[Message]()
-    sent = transport.event(ALL_BYTES, datacontenttype="application/octet-stream", subject="Zoë ✓", time="yesterday", **TRACE)
+    sent = transport.event(
+        ALL_BYTES, datacontenttype="application/octet-stream", subject="Zoë ✓", time="yesterday", **TRACE
+    )
     async with transport.subscribe(seen.put):
         await transport.publish([sent])
         [arrived] = await take(seen, 1)
@@ -256,10 +258,11 @@ async def test_handler_cut_off_when_the_drain_ends_is_repeated_by_another_member
             cut.set()
 
     publishing = asyncio.create_task(transport.publish([transport.event(b"one")]))
+    leaving = AsyncExitStack()
+    await leaving.enter_async_context(transport.subscribe(hang))
+    await begun.wait()
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(None) as drain, transport.subscribe(hang):
-            await begun.wait()
-            drain.reschedule(asyncio.get_running_loop().time())
+        await asyncio.wait_for(leaving.aclose(), 0.05)
     assert cut.is_set()
     async with transport.subscribe(seen.put):
         await take_all(seen, {b"one"})

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from agent_service.adapters.scripts import ModelScript
 from agent_service.domain.agents import AgentCatalog
-from shared_models.agents import Agent, ModelRef, config_error, parse_agent, parse_document
+from shared_models.agents import Agent, ConfigError, Mistake, ModelRef, config_error, parse_agent, parse_document
 
 _AGENT_FILE = re.compile(r"(?P<name>[a-z0-9][a-z0-9-]*)-v(?P<version>[1-9][0-9]{0,5})\.yaml")
 
@@ -37,13 +37,24 @@ def load_configuration(folder: Path, *, tools: Collection[str], default_agent: s
         ConfigError: the first file that cannot be used, with all that is wrong in it.
         UnknownAgent: no file defines the default agent.
     """
+    if not (folder / "agents").is_dir():
+        raise ConfigError(str(folder), (Mistake(1, 1, "", "expected a folder with agents/*.yaml and scripts/*.yaml"),))
     scripts = {path.stem: _read_script(path) for path in sorted((folder / "scripts").glob("*.yaml"))}
     versions = [_read_agent(path, scripts, tools) for path in sorted((folder / "agents").glob("*.yaml"))]
     return Configuration(AgentCatalog(versions, default_agent), scripts)
 
 
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            str(path), (Mistake(1, 1, "", f"expected UTF-8 text, and byte {error.start} is not"),)
+        ) from error
+
+
 def _read_script(path: Path) -> ModelScript:
-    text = path.read_text(encoding="utf-8")
+    text = _text(path)
     script = parse_document(str(path), text, ModelScript)
     if script.metadata.name != path.stem:
         wrong = f"expected {path.stem}, as the file is called"
@@ -52,7 +63,7 @@ def _read_script(path: Path) -> ModelScript:
 
 
 def _read_agent(path: Path, scripts: Collection[str], tools: Collection[str]) -> tuple[int, Agent]:
-    text = path.read_text(encoding="utf-8")
+    text = _text(path)
     agent = parse_agent(str(path), text)
     match = _AGENT_FILE.fullmatch(path.name)
     faults: dict[_Place, str] = {}

@@ -1,7 +1,7 @@
 """What can go wrong with one model call, from the library's errors to ours.
 
 Decides three things for `adapters/models`: whether the same call may do better later, whether the model may be asked
-once more after the others, and what the run is told if nobody answers. Bodies of provider errors never pass: they quote
+again after the others, and what the run is told if nobody answers. Bodies of provider errors never pass: they quote
 keys and conversations.
 """
 
@@ -39,7 +39,7 @@ class CallFailed(Exception):  # noqa: N818 - private to the adapters; runs fail 
         outcome: what the run fails with, if this was the last hope.
         detail: model and kind, safe to log.
         again: nothing had come yet, and the same call may succeed later.
-        broke: it had begun and broke; the model may be asked once more.
+        broke: it had begun and broke off; the model may be asked again after the others.
         final: no other model should be asked either.
         retry_after: seconds the provider asked us to wait.
     """

@@ -42,12 +42,15 @@ class Patience:
     """How long one model is worth waiting for.
 
     Attributes:
-        attempts: calls of one model before its first token; after it, none is repeated unseen.
+        attempts: calls of one model that fail before their first token; twice as many for the last model, after which
+            nobody is left to ask.
+        rounds: calls of one model that break off after it, each after the other models.
         pause: seconds before the second attempt at most; doubles with each, drawn at random.
         longest: seconds that a provider's Retry-After may ask for; beyond it the next model is asked.
     """
 
-    attempts: int = 3
+    attempts: int = 4
+    rounds: int = 3
     pause: float = 1.0
     longest: float = 20.0
 
@@ -87,15 +90,15 @@ class ModelChain:
     ) -> ModelResponse:
         """Return the first whole reply; see `ports.Models`.
 
-        A model that failed before it began is not asked again. One whose stream broke may be, once, after the others:
-        what it had shown is taken back first.
+        A model that failed before it began is not asked again. One whose stream broke off is, after the others: what it
+        had shown is taken back first.
         """
         keep = frames.last
         parameters = _parameters(self._instructions, tools)
         beyond: set[Candidate] = set()
         failures: list[CallFailed] = []
         message = _Message(frames)
-        for candidate in (*self._candidates, *self._candidates):
+        for candidate in self._candidates * self._patience.rounds:
             if candidate in beyond:
                 continue
             if message.shown:
@@ -134,8 +137,9 @@ class ModelChain:
             asked = error.retry_after if isinstance(error, CallFailed) else None
             return random_pause(state) if asked is None else asked
 
+        attempts = patience.attempts * (2 if candidate is self._candidates[-1] else 1)
         retrying = AsyncRetrying(
-            stop=stop_after_attempt(patience.attempts), wait=pause, retry=retry_if_exception(worth_it), reraise=True
+            stop=stop_after_attempt(attempts), wait=pause, retry=retry_if_exception(worth_it), reraise=True
         )
         return await retrying(_ask, candidate, history, parameters, message)
 

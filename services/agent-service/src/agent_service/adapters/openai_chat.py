@@ -3,6 +3,8 @@
 Importing the SDK takes seconds, so `adapters/providers` imports this module only when an agent needs it.
 """
 
+import logging
+
 from openai import AsyncOpenAI, Timeout
 from pydantic import SecretStr
 from pydantic_ai.models import Model
@@ -22,6 +24,9 @@ class OpenAIChat:
     """
 
     def __init__(self, api_key: SecretStr | None, base_url: str | None) -> None:
+        # Below this level the SDK and its HTTP client write whole requests to the log: conversations, and echoed keys.
+        for name in ("openai", "httpx2", "httpcore2"):
+            logging.getLogger(name).setLevel(logging.WARNING)
         # Retries and read time-outs are `adapters/models`'; the SDK would repeat them on its own.
         self._client = AsyncOpenAI(
             api_key=api_key.get_secret_value() if api_key else "none",

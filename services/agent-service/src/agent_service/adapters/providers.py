@@ -76,7 +76,7 @@ def _openai(settings: ProviderSettings) -> _Sdk:
     Raises:
         MissingKeyError: neither a key nor another address is set.
     """
-    if settings.openai_api_key is None and settings.openai_base_url is None:
+    if not settings.openai_api_key and not settings.openai_base_url:
         raise MissingKeyError(
             "an agent uses provider openai: set OPENAI_API_KEY, or OPENAI_BASE_URL for a server that needs no key"
         )

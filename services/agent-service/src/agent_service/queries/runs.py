@@ -136,6 +136,7 @@ HAND_BACK = sql("""
 REMEMBER_CANCEL = sql("""
     INSERT INTO cancellations (tenant, execution_id) VALUES (:tenant, :execution_id) ON CONFLICT DO NOTHING
 """)
+FORGET_CANCELLATIONS = sql("DELETE FROM cancellations WHERE asked_at < now() - interval '8 days'")
 ASK_TO_CANCEL = sql("""
     UPDATE runs SET cancel_asked_at = coalesce(cancel_asked_at, now())
     WHERE tenant = :tenant AND execution_id = :execution_id AND status IN ('queued', 'running')
@@ -282,6 +283,12 @@ async def ask_to_cancel(tx: Tx, tenant: str, execution_id: UUID) -> ClaimedRun |
     await tx.run(ASK_TO_CANCEL, tenant=tenant, execution_id=execution_id)
     row = await tx.row(LOCK_QUEUED, tenant=tenant, execution_id=execution_id)
     return None if row is None else _claimed(row)
+
+
+async def forget_cancellations(database: Database) -> int:
+    """Drop wishes so old that a request they could be for cannot come any more."""
+    async with database.reading() as tx:
+        return await tx.run(FORGET_CANCELLATIONS)
 
 
 async def overdue(tx: Tx) -> Sequence[ClaimedRun]:

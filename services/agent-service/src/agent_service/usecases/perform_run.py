@@ -22,7 +22,7 @@ from agent_service.queries import runs as queries
 from agent_service.usecases.end_run import end_run
 from agent_service.usecases.run_agent import Answered, run_agent
 from shared_clients import metrics
-from shared_clients.errors import Stale, Transient
+from shared_clients.errors import Permanent, Stale, Transient
 from shared_clients.frames import FrameWriter, append_terminal
 from shared_clients.outbox import Outbox
 from shared_clients.postgres import Database
@@ -112,7 +112,12 @@ async def perform_run(means: Means, run: ClaimedRun, stop: asyncio.Future[Failur
     try:
         with continued({"traceparent": run.traceparent} if run.traceparent else {}, "invoke_agent"):
             ended = await _work(means, run, stop)
-            await _write_end(means, run, ended)
+            try:
+                await _write_end(means, run, ended)
+            except Permanent:
+                log.exception("end_refused", execution_id=str(run.execution_id))
+                ended = _Ended(failed(FailureReason.INTERNAL, "The answer could not be stored."))
+                await _write_end(means, run, ended)
     except Stale as stale:
         log.warning("run_lost", execution_id=str(run.execution_id), epoch=run.epoch, why=str(stale))
         return

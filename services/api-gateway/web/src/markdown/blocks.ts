@@ -27,13 +27,20 @@ class BoundedLexer extends Lexer {
   }
 }
 
+/** Lists in lists in quotations, deeper than anybody means it: the parser takes quadratic time for each level. */
+const TOO_DEEP = /^(?:[ \t]*(?:>|(?:[-*+]|\d{1,9}[.)])[ \t])){40}/m;
+
+function asWritten(text: string): MarkedToken[] {
+  return [{ type: 'paragraph', raw: text, text, tokens: [{ type: 'text', raw: text, text }] }];
+}
+
 function lex(text: string): MarkedToken[] {
+  if (TOO_DEEP.test(text)) return asWritten(text);
   try {
     return new BoundedLexer({ gfm: true }).lex(text) as TokensList & MarkedToken[];
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
-    // Nested deeper than the parser's stack: shown as it was written.
-    return [{ type: 'paragraph', raw: text, text, tokens: [{ type: 'text', raw: text, text }] }];
+    return asWritten(text); // deeper than the parser's stack, in a way that is not known yet
   }
 }
 

@@ -46,9 +46,12 @@ function character(code: number): string {
 
 export function decodeEntities(text: string): string {
   if (!text.includes('&')) return text;
-  return text.replace(/&(?:#(\d{1,7})|#[xX]([\da-fA-F]{1,6})|([a-zA-Z]\w{1,30}));/g, (all, dec, hex, name) => {
-    if (dec !== undefined) return character(Number(dec));
-    if (hex !== undefined) return character(Number.parseInt(hex, 16));
-    return Object.hasOwn(NAMED, name) ? (NAMED[name] ?? all) : all;
-  });
+  return text.replace(
+    /&(?:#(\d{1,7})|#[xX]([\da-fA-F]{1,6})|([a-zA-Z]\w{1,30}));/g,
+    (all, dec, hex, name) => {
+      if (dec !== undefined) return character(Number(dec));
+      if (hex !== undefined) return character(Number.parseInt(hex, 16));
+      return Object.hasOwn(NAMED, name) ? (NAMED[name] ?? all) : all;
+    },
+  );
 }

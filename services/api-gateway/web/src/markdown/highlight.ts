@@ -6,7 +6,8 @@
 export type Shade = 'comment' | 'string' | 'number' | 'keyword' | 'name' | null;
 export type Shaded = readonly [shade: Shade, text: string];
 
-const HASH = 'bash sh shell zsh console python py ruby rb yaml yml toml ini dockerfile makefile make r perl elixir';
+const HASH =
+  'bash sh shell zsh console python py ruby rb yaml yml toml ini dockerfile makefile make r perl elixir';
 const SLASH =
   'javascript js jsx typescript ts tsx java kotlin c h cpp c++ cs csharp go rust rs swift scala dart php css scss json jsonc json5 graphql proto groovy zig';
 const DASH = 'sql postgresql mysql sqlite lua haskell hs';
@@ -34,24 +35,33 @@ function shadeOf(word: string, language: string): Shade {
   return known ? 'keyword' : null;
 }
 
+const STRINGS = '"(?:[^"\\\\\\n]|\\\\.)*"?|\'(?:[^\'\\\\\\n]|\\\\.)*\'?|`(?:[^`\\\\]|\\\\[\\s\\S])*`?';
+const NUMBERS = '0[xob][\\da-fA-F_]+|\\d[\\d_]*(?:\\.\\d+)?';
+const WORDS = '(?<word>[A-Za-z_$][\\w$]*)(?:(?<call>(?=\\s*\\())|)';
+
+function shadeOfPiece(groups: Readonly<Record<string, string | undefined>>, language: string): Shade {
+  const { comment, string, number, word, call } = groups;
+  if (comment !== undefined) return 'comment';
+  if (string !== undefined) return 'string';
+  if (number !== undefined) return 'number';
+  return shadeOf(word ?? '', language) ?? (call === undefined ? null : 'name');
+}
+
 /** Split code into shaded pieces; joined they are the code again. */
-export function highlight(code: string, language: string): readonly Shaded[] {
-  const comment = COMMENTS[language.toLowerCase()];
+export function highlight(code: string, info: string): readonly Shaded[] {
+  const language = info.toLowerCase();
+  const comment = COMMENTS[language];
   if (comment === undefined || code.length > LONGEST) return [[null, code]];
-  const strings = '"(?:[^"\\\\\\n]|\\\\.)*"?|\'(?:[^\'\\\\\\n]|\\\\.)*\'?|`(?:[^`\\\\]|\\\\[\\s\\S])*`?';
   const pattern = new RegExp(
-    `(${comment})|(${strings})|\\b(0[xob][\\da-fA-F_]+|\\d[\\d_]*(?:\\.\\d+)?)\\b|([A-Za-z_$][\\w$]*)(?=(\\s*\\()?)`,
+    `(?<comment>${comment})|(?<string>${STRINGS})|\\b(?<number>${NUMBERS})\\b|${WORDS}`,
     'g',
   );
   const pieces: Shaded[] = [];
   let end = 0;
   for (const found of code.matchAll(pattern)) {
-    const [text, isComment, isString, isNumber, word, call] = found;
     if (found.index > end) pieces.push([null, code.slice(end, found.index)]);
-    let shade: Shade = isComment ? 'comment' : isString ? 'string' : isNumber ? 'number' : null;
-    if (word !== undefined) shade = shadeOf(word, language.toLowerCase()) ?? (call === undefined ? null : 'name');
-    pieces.push([shade, text]);
-    end = found.index + text.length;
+    pieces.push([shadeOfPiece(found.groups ?? {}, language), found[0]]);
+    end = found.index + found[0].length;
   }
   if (end < code.length) pieces.push([null, code.slice(end)]);
   return pieces;

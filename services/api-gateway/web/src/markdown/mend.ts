@@ -12,6 +12,9 @@ const HELD_BACK: readonly RegExp[] = [
   /(?:^|\n)\|[^\n]*(?:\n[ \t|:-]*)?$/, // a table's head without the line below it, which makes it one
 ];
 
+/** The patterns look back from each bracket: in a longer line, which is no sentence, that would take too long. */
+const LONGEST_LINE = 2000;
+
 function withoutLooseEnd(text: string): string {
   let shown = text;
   for (const pattern of HELD_BACK) shown = shown.replace(pattern, '');
@@ -25,6 +28,7 @@ function close(line: string, mark: string): string {
 }
 
 function mendLine(text: string): string {
+  if (text.length > LONGEST_LINE) return text;
   let line = text.replace(/!?\[([^\]]*)$/, '$1').replace(/!?\[([^\]]*)\](?:\([^)]*)?$/, '$1');
   line = close(line, '`');
   if (!line.endsWith('`')) {

@@ -25,7 +25,7 @@ export function dayOf(date: Date, now: Date): string {
 }
 
 export function timeOf(date: Date): string {
-  return date.toLocaleTimeString(undefined, { hour: '2-digit', minute: '2-digit' });
+  return date.toLocaleTimeString(undefined, { hour: 'numeric', minute: '2-digit' });
 }
 
 export function durationOf(milliseconds: number): string {

@@ -5,12 +5,14 @@
  * A `reset` drops those after its `keep` and plays the rest again.
  */
 
-import { type Cursor, compareCursors, type Frame } from '../wire/frames.ts';
+import { type Cursor, compareCursors, type Frame, type WholeMessage } from '../wire/frames.ts';
 
 export interface TextPart {
   readonly kind: 'text';
   readonly id: string;
   readonly text: string;
+  /** Of its first frame. */
+  readonly at: Cursor;
 }
 
 export interface ToolPart {
@@ -57,6 +59,9 @@ export const QUEUED: Run = {
   log: null,
 };
 
+/** Codes of a run that a person ended; without a reason the code is the request's status. */
+const STOPPED: ReadonlySet<string> = new Set(['cancelled_by_caller', 'cancelled']);
+
 export function hasEnded(run: Run): boolean {
   return run.status === 'done' || run.status === 'failed' || run.status === 'stopped';
 }
@@ -82,8 +87,13 @@ function put<P extends Part>(
   return parts.with(index, make(parts[index] as P));
 }
 
-function withText(parts: readonly Part[], id: string, delta: string): readonly Part[] {
-  return put<TextPart>(parts, 'text', id, old => ({ kind: 'text', id, text: (old?.text ?? '') + delta }));
+function withText(parts: readonly Part[], id: string, delta: string, at: Cursor): readonly Part[] {
+  return put<TextPart>(parts, 'text', id, old => ({
+    kind: 'text',
+    id,
+    text: (old?.text ?? '') + delta,
+    at: old?.at ?? at,
+  }));
 }
 
 function withTool(parts: readonly Part[], id: string, change: (tool: ToolPart) => ToolPart): readonly Part[] {
@@ -99,20 +109,36 @@ function withTool(parts: readonly Part[], id: string, change: (tool: ToolPart) =
   return put<ToolPart>(parts, 'tool', id, old => change(old ?? unknown));
 }
 
-/** The whole text becomes `content`: tool calls stay, and the message that goes on is the one with this id. */
-function withWholeText(parts: readonly Part[], messageId: string | null, content: string): readonly Part[] {
-  const last = parts.findLast(part => part.kind === 'text');
-  const tools = parts.filter(part => part.kind === 'tool');
-  return [...tools, { kind: 'text', id: messageId ?? last?.id ?? 'answer', text: content }];
+/**
+ * The text messages after `keep` are exactly these. One that is here keeps its place among the tool calls, and its id, so
+ * that it can go on; a message without an id stands for the newest.
+ */
+function withMessages(
+  parts: readonly Part[],
+  messages: readonly WholeMessage[],
+  keep: Cursor | null,
+  at: Cursor,
+): readonly Part[] {
+  const newest = parts.findLast(part => part.kind === 'text')?.id ?? 'answer';
+  const told = new Map(messages.map(({ id, content }) => [id ?? newest, content]));
+  const kept = parts.filter(
+    part =>
+      part.kind === 'tool' || told.has(part.id) || (keep !== null && compareCursors(part.at, keep) <= 0),
+  );
+  return [...told].reduce<readonly Part[]>(
+    (all, [id, text]) =>
+      put<TextPart>(all, 'text', id, old => ({ kind: 'text', id, text, at: old?.at ?? at })),
+    kept,
+  );
 }
 
 function apply(parts: readonly Part[], frame: Frame, arrived: number): readonly Part[] {
   const at = frame.timestamp ?? arrived;
   switch (frame.type) {
     case 'TEXT_MESSAGE_START':
-      return withText(parts, frame.messageId, '');
+      return withText(parts, frame.messageId, '', frame.cursor);
     case 'TEXT_MESSAGE_CONTENT':
-      return withText(parts, frame.messageId, frame.delta);
+      return withText(parts, frame.messageId, frame.delta, frame.cursor);
     case 'TOOL_CALL_START':
       return withTool(parts, frame.toolCallId, tool => ({ ...tool, name: frame.name, startedAt: at }));
     case 'TOOL_CALL_ARGS':
@@ -120,7 +146,7 @@ function apply(parts: readonly Part[], frame: Frame, arrived: number): readonly 
     case 'TOOL_CALL_RESULT':
       return withTool(parts, frame.toolCallId, tool => ({ ...tool, result: frame.content, endedAt: at }));
     case 'RESYNC':
-      return withWholeText(parts, frame.messageId, frame.content);
+      return withMessages(parts, frame.messages, frame.keep, frame.cursor);
     default:
       return parts;
   }
@@ -128,7 +154,8 @@ function apply(parts: readonly Part[], frame: Frame, arrived: number): readonly 
 
 function keepUpTo(log: Logged | null, keep: Cursor | null): Logged | null {
   let entry = keep === null ? null : log;
-  while (entry !== null && keep !== null && compareCursors(entry.frame.cursor, keep) > 0) entry = entry.before;
+  while (entry !== null && keep !== null && compareCursors(entry.frame.cursor, keep) > 0)
+    entry = entry.before;
   return entry;
 }
 
@@ -142,11 +169,11 @@ function replay(log: Logged | null): readonly Part[] {
  * The result is the truth. A result that holds only the last message is told apart from one that differs, so that what
  * was said before a tool call stays on the page.
  */
-function withTruth(parts: readonly Part[], content: string | null): readonly Part[] {
+function withTruth(parts: readonly Part[], content: string | null, at: Cursor): readonly Part[] {
   if (content === null) return parts;
   const texts = parts.filter(part => part.kind === 'text');
   const shown = [texts.map(part => part.text).join(''), textOf(parts), texts.at(-1)?.text ?? ''];
-  return shown.includes(content) ? parts : withWholeText(parts, null, content);
+  return shown.includes(content) ? parts : withMessages(parts, [{ id: null, content }], null, at);
 }
 
 /**
@@ -169,9 +196,14 @@ export function advance(run: Run, frame: Frame, at: number): Run {
       return { ...moved, status: 'running', parts: replay(log), log };
     }
     case 'RUN_FINISHED':
-      return { ...moved, status: 'done', parts: withTruth(run.parts, frame.content), endedAt: at };
+      return {
+        ...moved,
+        status: 'done',
+        parts: withTruth(run.parts, frame.content, frame.cursor),
+        endedAt: at,
+      };
     case 'RUN_ERROR': {
-      const status = frame.code === 'cancelled_by_caller' ? 'stopped' : 'failed';
+      const status = STOPPED.has(frame.code) ? 'stopped' : 'failed';
       return { ...moved, status, failure: { code: frame.code, message: frame.message }, endedAt: at };
     }
     default:

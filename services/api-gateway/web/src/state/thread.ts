@@ -76,7 +76,9 @@ function recall(messages: readonly Message[]): Run {
   if (status === 'queued' || status === 'running' || (status === 'done' && answers.length === 0)) {
     return { ...QUEUED, status: status === 'queued' ? 'queued' : 'running' };
   }
-  const parts = answers.map((answer): TextPart => ({ kind: 'text', id: answer.id, text: answer.content }));
+  const parts = answers.map(
+    ({ id, content }): TextPart => ({ kind: 'text', id, text: content, at: { epoch: 0, sequence: 0 } }),
+  );
   const endedAt = Date.parse(last.created_at);
   return { ...QUEUED, status, parts, failure: failureOf(last.status), endedAt };
 }
@@ -140,13 +142,14 @@ export function exchangesOf(thread: Thread): readonly Exchange[] {
 
 /** The oldest run that has not ended: the one that Stop stops. */
 export function currentRun(thread: Thread): Exchange | null {
-  return exchangesOf(thread).find(exchange => exchange.delivery === 'sent' && !hasEnded(exchange.run)) ?? null;
+  return (
+    exchangesOf(thread).find(exchange => exchange.delivery === 'sent' && !hasEnded(exchange.run)) ?? null
+  );
 }
 
-export function withExchange(
-  thread: Thread,
-  key: string,
-  change: (exchange: Exchange) => Exchange,
-): Thread {
-  return { ...thread, live: thread.live.map(exchange => (exchange.key === key ? change(exchange) : exchange)) };
+export function withExchange(thread: Thread, key: string, change: (exchange: Exchange) => Exchange): Thread {
+  return {
+    ...thread,
+    live: thread.live.map(exchange => (exchange.key === key ? change(exchange) : exchange)),
+  };
 }

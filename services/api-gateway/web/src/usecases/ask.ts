@@ -39,7 +39,8 @@ function accepted(desk: Desk, thread: string, exchange: Exchange, response: Resp
   if (requestId === null || sessionId === null) {
     throw new Refused({
       title: 'The answer cannot be followed',
-      detail: 'The server sent no Flotilla-Execution-Id or Flotilla-Session-Id header. Is a proxy removing them?',
+      detail:
+        'The server sent no Flotilla-Execution-Id or Flotilla-Session-Id header. Is a proxy removing them?',
       status: response.status,
       traceId: null,
     });

@@ -1,8 +1,8 @@
 /** The list of conversations: read, page, rename, delete. */
 
 import { withNotice } from '../state/store.ts';
-import * as api from '../wire/api.ts';
 import type { Session } from '../wire/api.ts';
+import * as api from '../wire/api.ts';
 import { type Desk, notify, problemOf, tell } from './desk.ts';
 
 const updated = (session: Session): number => Date.parse(session.updated_at);

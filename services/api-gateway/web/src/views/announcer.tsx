@@ -1,51 +1,36 @@
 import type { JSX } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
-import { announce } from '../state/announce.ts';
-import { hasEnded, type Run } from '../state/run.ts';
+import { announce, type Told } from '../state/announce.ts';
 import type { Exchange } from '../state/thread.ts';
 
-const ENDINGS: Partial<Record<Run['status'], string>> = {
-  done: 'The answer is complete.',
-  stopped: 'The answer was stopped.',
-  failed: 'No answer was made.',
-};
+const KEPT = 30;
 
-interface Told {
-  readonly key: string;
-  readonly upTo: number;
-  readonly ended: boolean;
-  readonly tools: number;
+interface Line {
+  readonly id: number;
+  readonly text: string;
 }
 
 /** The log that screen readers follow. Sighted people read the conversation itself, which is no live region. */
-export function Announcer({ exchange }: { exchange: Exchange | null }): JSX.Element {
-  const told = useRef<Told | null>(null);
-  const [lines, show] = useState<readonly string[]>([]);
+export function Announcer({ exchanges }: { exchanges: readonly Exchange[] }): JSX.Element {
+  const told = useRef(new Map<string, Told>());
+  const [lines, show] = useState<readonly Line[]>([]);
   useEffect(() => {
-    if (exchange === null) return;
-    const { run } = exchange;
-    const first = told.current?.key !== exchange.key;
-    // What was over before it came into sight is history, not news.
-    const start: Told = { key: exchange.key, upTo: 0, ended: hasEnded(run), tools: 0 };
-    const before = first || told.current === null ? start : told.current;
-    const tools = run.parts.filter(part => part.kind === 'tool');
-    const said = first && hasEnded(run) ? [] : tools.slice(before.tools).map(tool => `Using ${tool.name}.`);
-    const text = before.ended ? { say: [], upTo: before.upTo } : announce(run, before.upTo);
-    const ending = hasEnded(run) && !before.ended ? ENDINGS[run.status] : undefined;
-    told.current = { key: exchange.key, upTo: text.upTo, ended: hasEnded(run), tools: tools.length };
-    const news = [
-      ...(first && !hasEnded(run) ? ['Flotilla is answering.'] : []),
-      ...said,
-      ...text.say,
-      ...(ending ? [ending] : []),
-    ];
-    if (news.length > 0) show(old => [...old, ...news].slice(-30));
-  }, [exchange]);
+    const say: string[] = [];
+    for (const { key, run } of exchanges) {
+      const news = announce(run, told.current.get(key));
+      told.current.set(key, news.told);
+      say.push(...news.say);
+    }
+    if (say.length === 0) return;
+    show(old => {
+      const first = (old.at(-1)?.id ?? 0) + 1;
+      return [...old, ...say.map((text, index) => ({ id: first + index, text }))].slice(-KEPT);
+    });
+  }, [exchanges]);
   return (
     <div class="sr-only" role="log" aria-live="polite" aria-label="What Flotilla says">
-      {lines.map((line, index) => (
-        // biome-ignore lint/suspicious/noArrayIndexKey: a log, only ever added to
-        <p key={index}>{line}</p>
+      {lines.map(({ id, text }) => (
+        <p key={id}>{text}</p>
       ))}
     </div>
   );

@@ -37,7 +37,15 @@ class Written extends Component<{ text: string; children: ComponentChildren }, {
   }
 }
 
-function PartView({ part, growing, waiting }: { part: Part; growing: boolean; waiting: boolean }): JSX.Element {
+function PartView({
+  part,
+  growing,
+  waiting,
+}: {
+  part: Part;
+  growing: boolean;
+  waiting: boolean;
+}): JSX.Element {
   if (part.kind === 'tool') return <ToolCard tool={part} waiting={waiting} />;
   return (
     <Written text={part.text}>
@@ -46,19 +54,16 @@ function PartView({ part, growing, waiting }: { part: Part; growing: boolean; wa
   );
 }
 
-function Progress({ run, behind, stopping }: { run: Run; behind: boolean; stopping: boolean }): JSX.Element {
+function Progress({ run, stopping }: { run: Run; stopping: boolean }): JSX.Element {
   const word = run.parts.at(-1)?.kind === 'text' ? 'Answering…' : 'Thinking…';
-  const said = stopping ? 'Stopping…' : behind ? 'Queued: it is answered after the message above' : word;
   return (
     <p class="progress">
-      {!behind && (
-        <span class="dots" aria-hidden="true">
-          <i />
-          <i />
-          <i />
-        </span>
-      )}
-      {said}
+      <span class="dots" aria-hidden="true">
+        <i />
+        <i />
+        <i />
+      </span>
+      {stopping ? 'Stopping…' : word}
     </p>
   );
 }
@@ -72,7 +77,7 @@ function Ended({ exchange, again }: { exchange: Exchange; again: (() => void) | 
       {again !== null && (
         <button type="button" class="quiet" onClick={again} title="Ask the same again">
           <Again />
-          <span>Regenerate</span>
+          <span>{run.status === 'failed' ? 'Try again' : 'Regenerate'}</span>
         </button>
       )}
       {run.status === 'stopped' && <span class="note">Stopped</span>}
@@ -87,14 +92,12 @@ function Ended({ exchange, again }: { exchange: Exchange; again: (() => void) | 
 
 export interface AnswerProps {
   readonly exchange: Exchange;
-  /** Another run of this conversation goes first. */
-  readonly behind: boolean;
   readonly stopping: boolean;
   /** Asks the same question again; null where that is not offered. */
   readonly again: (() => void) | null;
 }
 
-export function Answer({ exchange, behind, stopping, again }: AnswerProps): JSX.Element {
+export function Answer({ exchange, stopping, again }: AnswerProps): JSX.Element {
   const { run, requestId } = exchange;
   const waiting = !hasEnded(run);
   const { failure } = run;
@@ -123,11 +126,7 @@ export function Answer({ exchange, behind, stopping, again }: AnswerProps): JSX.
             ]}
           />
         )}
-        {waiting ? (
-          <Progress run={run} behind={behind} stopping={stopping} />
-        ) : (
-          <Ended exchange={exchange} again={again} />
-        )}
+        {waiting ? <Progress run={run} stopping={stopping} /> : <Ended exchange={exchange} again={again} />}
       </div>
     </article>
   );

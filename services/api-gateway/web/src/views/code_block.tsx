@@ -19,7 +19,6 @@ export function CodeBlock({ code, info }: { code: string; info: string }): JSX.E
             shade === null ? (
               text
             ) : (
-              // biome-ignore lint/suspicious/noArrayIndexKey: pieces only ever grow at the end
               <span key={index} class={`shade-${shade}`}>
                 {text}
               </span>

@@ -16,7 +16,7 @@ export interface ComposerProps {
   readonly stop: () => void;
 }
 
-function fit(box: HTMLTextAreaElement): void {
+function fitHeight(box: HTMLTextAreaElement): void {
   box.style.height = 'auto';
   box.style.height = `${Math.min(box.scrollHeight, TALLEST)}px`;
   box.style.overflowY = box.scrollHeight > TALLEST ? 'auto' : 'hidden';
@@ -31,9 +31,9 @@ export function Composer(props: ComposerProps): JSX.Element {
   const { box, running, stopping } = props;
   const [text, setText] = useState(props.initial);
 
-  // biome-ignore lint/correctness/useExhaustiveDependencies: the height follows the text
+  // The height follows the text
   useLayoutEffect(() => {
-    if (box.current !== null) fit(box.current);
+    if (box.current !== null) fitHeight(box.current);
   }, [text]);
   useEffect(() => {
     // A phone would open its keyboard over the page.
@@ -84,14 +84,21 @@ export function Composer(props: ComposerProps): JSX.Element {
           </button>
         )}
         {(!running || !empty) && (
-          <button type="button" class="round send" onClick={send} disabled={empty} aria-label="Send" title="Send (Enter)">
+          <button
+            type="button"
+            class="round send"
+            onClick={send}
+            disabled={empty}
+            aria-label="Send"
+            title="Send (Enter)"
+          >
             <ArrowUp />
           </button>
         )}
       </div>
       <p class="hint" id="message-hint">
-        <kbd>Enter</kbd> sends, <kbd>Shift</kbd> + <kbd>Enter</kbd> begins a new line, <kbd>Esc</kbd> stops. Answers can
-        be wrong: check what matters.
+        <kbd>Enter</kbd> sends, <kbd>Shift</kbd> + <kbd>Enter</kbd> begins a new line, <kbd>Esc</kbd> stops.
+        Answers can be wrong: check what matters.
       </p>
     </div>
   );

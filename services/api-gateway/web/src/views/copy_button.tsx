@@ -17,7 +17,13 @@ export function CopyButton({
     navigator.clipboard.writeText(text()).then(show, () => undefined); // refused: nothing was copied, nothing is said
   };
   return (
-    <button type="button" class={wordy ? 'quiet' : 'quiet square'} onClick={copy} title={label} aria-label={label}>
+    <button
+      type="button"
+      class={wordy ? 'quiet' : 'quiet square'}
+      onClick={copy}
+      title={label}
+      aria-label={label}
+    >
       {copied ? <Check /> : <Copy />}
       {wordy && <span>{copied ? 'Copied' : 'Copy'}</span>}
       <span class="sr-only" role="status">

@@ -82,7 +82,8 @@ export function DeleteDialog({
   return (
     <Modal title="Delete this conversation?" close={close}>
       <p>
-        <strong>{session.title || 'Untitled'}</strong> and all its messages are deleted. This cannot be undone.
+        <strong>{session.title || 'Untitled'}</strong> and all its messages are deleted. This cannot be
+        undone.
       </p>
       <div class="modal-actions">
         <button type="button" class="button" onClick={close}>

@@ -30,15 +30,6 @@ function Question({ exchange, behind, last, actions }: ExchangeProps): JSX.Eleme
       <h3 class="sr-only">You</h3>
       <div class="bubble">{question}</div>
       <div class="actions">
-        {delivery === 'sending' && <span class="note">Sending…</span>}
-        {behind && delivery === 'sent' && (
-          <>
-            <span class="chip">Queued</span>
-            <button type="button" class="quiet" onClick={() => actions.cancel(exchange)}>
-              Cancel
-            </button>
-          </>
-        )}
         {last && (
           <button
             type="button"
@@ -51,6 +42,15 @@ function Question({ exchange, behind, last, actions }: ExchangeProps): JSX.Eleme
           </button>
         )}
         <CopyButton text={() => question} label="Copy this message" />
+        {delivery === 'sending' && <span class="note">Sending…</span>}
+        {behind && delivery === 'sent' && (
+          <>
+            <span class="chip">Queued</span>
+            <button type="button" class="quiet" onClick={() => actions.cancel(exchange)}>
+              Cancel
+            </button>
+          </>
+        )}
         {at !== null && (
           <time dateTime={at.toISOString()} title={at.toLocaleString()}>
             {timeOf(at)}
@@ -85,10 +85,9 @@ export class ExchangeView extends Component<ExchangeProps> {
             </button>
           </ProblemNote>
         )}
-        {delivery !== 'refused' && (
+        {delivery !== 'refused' && !behind && (
           <Answer
             exchange={exchange}
-            behind={behind}
             stopping={stopping}
             again={last && exchange.question !== null ? () => actions.again(exchange) : null}
           />

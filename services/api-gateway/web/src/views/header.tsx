@@ -18,7 +18,12 @@ export function Header({
   return (
     <header class="header">
       {menu !== null && (
-        <button type="button" class="quiet square" aria-label="Open the list of conversations" onClick={menu}>
+        <button
+          type="button"
+          class="quiet square menu"
+          aria-label="Open the list of conversations"
+          onClick={menu}
+        >
           <Menu />
         </button>
       )}

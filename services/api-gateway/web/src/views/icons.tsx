@@ -47,7 +47,10 @@ export const Sun = stroke(
   'M12 16.500a4.500 4.500 0 1 0 0-9 4.500 4.500 0 0 0 0 9ZM12 2v2.500m0 15V22M2 12h2.500m15 0H22M5 5l1.700 1.700m10.600 10.600L19 19M5 19l1.700-1.700M17.300 6.700 19 5',
 );
 export const Clock = stroke('M12 20a8 8 0 1 0 0-16 8 8 0 0 0 0 16Zm0-12v4.500l3 1.800', 20);
-export const Percent = stroke('M19 5 5 19M7.500 9.500a2 2 0 1 0 0-4 2 2 0 0 0 0 4Zm9 9a2 2 0 1 0 0-4 2 2 0 0 0 0 4Z', 20);
+export const Percent = stroke(
+  'M19 5 5 19M7.500 9.500a2 2 0 1 0 0-4 2 2 0 0 0 0 4Zm9 9a2 2 0 1 0 0-4 2 2 0 0 0 0 4Z',
+  20,
+);
 export const Lines = stroke('M4 6h16M4 10.500h10M4 15h16M4 19.500h7', 20);
 export const Book = stroke(
   'M12 6.500C10 5 7 4.500 4 5v13.500c3-.5 6 0 8 1.500 2-1.500 5-2 8-1.500V5c-3-.5-6 0-8 1.500Zm0 0V20',

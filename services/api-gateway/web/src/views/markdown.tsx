@@ -49,7 +49,6 @@ function html(text: string): ComponentChildren {
 
 function inline(tokens: readonly Token[] | undefined, depth: number): ComponentChildren {
   return tokens?.map((token, index) => (
-    // biome-ignore lint/suspicious/noArrayIndexKey: tokens have no identity but their place, and only grow at the end
     <Fragment key={index}>{inlineOne(token as MarkedToken, depth + 1)}</Fragment>
   ));
 }
@@ -98,7 +97,6 @@ function Box({ checked }: { checked: boolean }): JSX.Element {
 
 function List({ token, depth }: { token: Tokens.List; depth: number }): JSX.Element {
   const items = token.items.map((item, index) => (
-    // biome-ignore lint/suspicious/noArrayIndexKey: items have no identity but their place, and only grow at the end
     <li key={index} class={item.task ? 'task' : undefined}>
       <BlockList tokens={item.tokens} depth={depth} />
     </li>
@@ -108,26 +106,24 @@ function List({ token, depth }: { token: Tokens.List; depth: number }): JSX.Elem
 
 function Table({ token, depth }: { token: Tokens.Table; depth: number }): JSX.Element {
   const cell = (Tag: 'th' | 'td') => (value: Tokens.TableCell, index: number) => (
-    // biome-ignore lint/suspicious/noArrayIndexKey: a cell is its column
     <Tag key={index} class={value.align ? `to-${value.align}` : undefined}>
       {inline(value.tokens, depth)}
     </Tag>
   );
   return (
     // biome-ignore lint/a11y/noNoninteractiveTabindex: a wide table scrolls, and a keyboard must reach it
-    <div class="table" role="group" aria-label="Table" tabIndex={0}>
+    <section class="table" aria-label="Table" tabIndex={0}>
       <table>
         <thead>
           <tr>{token.header.map(cell('th'))}</tr>
         </thead>
         <tbody>
           {token.rows.map((row, index) => (
-            // biome-ignore lint/suspicious/noArrayIndexKey: a row has no identity but its place
             <tr key={index}>{row.map(cell('td'))}</tr>
           ))}
         </tbody>
       </table>
-    </div>
+    </section>
   );
 }
 
@@ -187,7 +183,6 @@ function BlockList({ tokens, depth }: { tokens: readonly Token[]; depth: number 
   return (
     <>
       {tokens.map((token, index) => (
-        // biome-ignore lint/suspicious/noArrayIndexKey: blocks have no identity but their place, and only grow at the end
         <Block key={index} token={token as MarkedToken} depth={depth + 1} />
       ))}
     </>
@@ -218,7 +213,7 @@ function useBlocks(text: string, growing: boolean): Blocks {
 export function Markdown({ text, growing = false }: { text: string; growing?: boolean }): JSX.Element {
   const { settled, growing: tail } = useBlocks(text, growing);
   return (
-    <div class={growing ? 'prose growing' : 'prose'}>
+    <div class="prose">
       <BlockList tokens={[...settled, ...tail]} depth={0} />
     </div>
   );

@@ -5,7 +5,9 @@ import { ProblemNote } from './problem_note.tsx';
 
 /** Whether the page is cut off. Lies over the page, so that nothing moves when it comes and goes. */
 export function ConnectionBanner({ online, lost }: { online: boolean; lost: boolean }): JSX.Element {
-  const said = online ? 'Connection lost. Reconnecting…' : 'You are offline. The page goes on when you are back.';
+  const said = online
+    ? 'Connection lost. Reconnecting…'
+    : 'You are offline. The page goes on when you are back.';
   return (
     <div class="banner-place" role="status">
       {(lost || !online) && (

@@ -96,7 +96,7 @@ function Conversation({
     cancel: stopRun,
   };
   const shown = (key: string): boolean => thread.live.some(exchange => exchange.key === key);
-  // biome-ignore lint/correctness/useExhaustiveDependencies: read once a conversation; then the box itself has it
+  // Read once a conversation; then the box itself has it
   const initial = useMemo(() => draftText(session, shown), [thread.key]);
   return (
     <>
@@ -122,11 +122,26 @@ function Conversation({
 }
 
 /** The list of conversations: a column where there is room, a drawer over the page on a phone. */
-function useDrawer(): { narrow: boolean; open: boolean; show: (open: boolean) => void } {
+function useDrawer(thread: string): { narrow: boolean; open: boolean; show: (open: boolean) => void } {
   const narrow = useMedia('(max-width: 50rem)');
-  const [open, show] = useState(false);
-  useEffect(() => show(false), [narrow]);
-  return { narrow, open: narrow && open, show };
+  const [shown, show] = useState(false);
+  const open = narrow && shown;
+  useEffect(() => show(false), [narrow, thread]);
+  useEffect(() => {
+    const chosen = (event: Event): void => {
+      if (event.target instanceof Element && event.target.closest('.sidebar a')) show(false);
+    };
+    addEventListener('click', chosen);
+    return () => removeEventListener('click', chosen);
+  }, []);
+  const was = useRef(false);
+  useEffect(() => {
+    // The focus goes in with the drawer and comes back to what opened it.
+    const place = open ? '.sidebar .new-chat' : '.header .menu';
+    if (open !== was.current) document.querySelector<HTMLElement>(place)?.focus();
+    was.current = open;
+  }, [open]);
+  return { narrow, open, show };
 }
 
 function focusMessage(): void {
@@ -141,7 +156,11 @@ function Dialogs({ dialog, close }: { dialog: Dialog; close: () => void }): JSX.
     if (await deleteSession(desk, session)) await forgetSession(desk, session.session_id);
   };
   return kind === 'rename' ? (
-    <RenameDialog session={session} close={close} rename={title => void renameSession(desk, session, title)} />
+    <RenameDialog
+      session={session}
+      close={close}
+      rename={title => void renameSession(desk, session, title)}
+    />
   ) : (
     <DeleteDialog session={session} close={close} remove={() => void remove()} />
   );
@@ -152,15 +171,13 @@ export function Shell({ state, identity }: { state: State; identity: Identity })
   const [theme, switchTheme] = useTheme();
   const [dialog, open] = useState<Dialog>(null);
   const [stopping, stopRun] = useStop(desk);
-  const drawer = useDrawer();
   const search = useRef<HTMLInputElement>(null);
   const thread = currentThread(state);
+  const drawer = useDrawer(thread.key);
   const running = currentRun(thread);
   const session = state.sessions.find(({ session_id }) => session_id === thread.sessionId) ?? null;
   const title = useTitle(thread, session, running !== null);
   const loadMore = useCallback(() => void loadMoreSessions(desk), [desk]);
-  // biome-ignore lint/correctness/useExhaustiveDependencies: the drawer closes once a conversation is chosen
-  useEffect(() => drawer.show(false), [thread.key]);
   useKeys({
     escape: () => (drawer.open ? drawer.show(false) : stopRun(running)),
     search: () => {
@@ -181,7 +198,6 @@ export function Shell({ state, identity }: { state: State; identity: Identity })
         {...{ state, identity, theme, switchTheme, search, actions, loadMore }}
         current={thread.sessionId}
         close={drawer.narrow ? () => drawer.show(false) : null}
-        newChat={focusMessage}
       />
       {drawer.open && (
         <button type="button" class="scrim" aria-label="Close the list" onClick={() => drawer.show(false)} />

@@ -71,7 +71,9 @@ function grouped(sessions: readonly Session[]): readonly (readonly [string, read
 
 function matching(sessions: readonly Session[], query: string): readonly Session[] {
   const words = query.toLowerCase().split(/\s+/).filter(Boolean);
-  return sessions.filter(({ title }) => words.every(word => (title ?? 'untitled').toLowerCase().includes(word)));
+  return sessions.filter(({ title }) =>
+    words.every(word => (title ?? 'untitled').toLowerCase().includes(word)),
+  );
 }
 
 function Sessions({
@@ -118,7 +120,9 @@ function Sessions({
         <ProblemNote problem={state.sessionsProblem} />
       )}
       {found.length === 0 && more !== 'unknown' && state.sessionsProblem === null && (
-        <p class="nothing">{searching ? 'No conversation has this in its name.' : 'Your conversations will be listed here.'}</p>
+        <p class="nothing">
+          {searching ? 'No conversation has this in its name.' : 'Your conversations will be listed here.'}
+        </p>
       )}
       {more !== null && more !== 'unknown' && !searching && (
         <button type="button" class="button more" onClick={loadMore}>
@@ -138,7 +142,6 @@ export interface SidebarProps {
   /** Given where the sidebar is a drawer. */
   readonly close: (() => void) | null;
   readonly actions: SessionActions;
-  readonly newChat: () => void;
   readonly loadMore: () => void;
   readonly switchTheme: () => void;
 }
@@ -158,7 +161,7 @@ export function Sidebar(props: SidebarProps): JSX.Element {
           </button>
         )}
       </div>
-      <a class="new-chat" href="#/" onClick={props.newChat}>
+      <a class="new-chat" href="#/">
         <Plus />
         New chat
       </a>

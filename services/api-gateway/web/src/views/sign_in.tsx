@@ -32,7 +32,9 @@ function HowToSignIn({ used }: { used: boolean }): JSX.Element {
         <code>{COMMAND}</code>
         <CopyButton text={() => COMMAND} label="Copy the command" />
       </div>
-      <p class="fine">Then open the link in this browser. The link signs in one browser and is used up by that.</p>
+      <p class="fine">
+        Then open the link in this browser. The link signs in one browser and is used up by that.
+      </p>
     </Card>
   );
 }

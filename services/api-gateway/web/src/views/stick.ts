@@ -19,7 +19,11 @@ function fromEnd(box: HTMLElement): number {
   return box.scrollHeight - box.clientHeight - box.scrollTop;
 }
 
-export function useStick(box: RefObject<HTMLElement | null>, content: RefObject<HTMLElement | null>, thread: string): Stick {
+export function useStick(
+  box: RefObject<HTMLElement | null>,
+  content: RefObject<HTMLElement | null>,
+  thread: string,
+): Stick {
   const stuck = useRef(true);
   const [away, show] = useState(false);
 
@@ -28,7 +32,7 @@ export function useStick(box: RefObject<HTMLElement | null>, content: RefObject<
     box.current?.scrollTo({ top: box.current.scrollHeight, behavior: smooth ? 'smooth' : 'instant' });
   };
 
-  // biome-ignore lint/correctness/useExhaustiveDependencies: another conversation begins at its end
+  // Another conversation begins at its end
   useEffect(() => {
     const element = box.current;
     const inner = content.current;

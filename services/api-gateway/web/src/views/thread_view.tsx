@@ -43,7 +43,9 @@ function Exchanges({
             )}
             <ExchangeView
               exchange={exchange}
-              behind={!hasEnded(exchange.run) && exchange.run.status === 'queued' && index > first && first >= 0}
+              behind={
+                !hasEnded(exchange.run) && exchange.run.status === 'queued' && index > first && first >= 0
+              }
               last={index === exchanges.length - 1}
               stopping={stopping !== null && stopping === exchange.requestId}
               actions={actions}
@@ -95,7 +97,6 @@ function useSteady(box: ThreadViewProps['box'], first: string | undefined, threa
 export function ThreadView(props: ThreadViewProps): JSX.Element {
   const { thread, stick, box, content } = props;
   const exchanges = exchangesOf(thread);
-  const newest = exchanges.findLast(({ delivery }) => delivery === 'sent') ?? null;
   useSteady(box, exchanges[0]?.key, thread.key);
   return (
     <div class="thread">
@@ -129,7 +130,7 @@ export function ThreadView(props: ThreadViewProps): JSX.Element {
           <span>Latest</span>
         </button>
       )}
-      <Announcer key={thread.key} exchange={newest} />
+      <Announcer key={thread.key} exchanges={exchanges} />
     </div>
   );
 }

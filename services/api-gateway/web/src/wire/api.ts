@@ -84,7 +84,9 @@ export async function listSessions(before: string | null): Promise<SessionPage> 
 }
 
 export async function listMessages(id: string, before: string | null): Promise<MessagePage> {
-  return (await (await request(`${session(id)}/messages?${page(100, before)}`, briefly())).json()) as MessagePage;
+  return (await (
+    await request(`${session(id)}/messages?${page(100, before)}`, briefly())
+  ).json()) as MessagePage;
 }
 
 export async function renameSession(id: string, title: string): Promise<void> {

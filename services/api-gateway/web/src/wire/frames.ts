@@ -10,6 +10,12 @@ export interface Cursor {
   readonly sequence: number;
 }
 
+/** A message as a resync tells it; one without an id is the answer as a whole. */
+export interface WholeMessage {
+  readonly id: string | null;
+  readonly content: string;
+}
+
 export type FrameBody =
   | { readonly type: 'RUN_STARTED' }
   | { readonly type: 'TEXT_MESSAGE_START'; readonly messageId: string }
@@ -19,7 +25,7 @@ export type FrameBody =
   | { readonly type: 'TOOL_CALL_END'; readonly toolCallId: string }
   | { readonly type: 'TOOL_CALL_RESULT'; readonly toolCallId: string; readonly content: string }
   | { readonly type: 'RESET'; readonly keep: Cursor | null }
-  | { readonly type: 'RESYNC'; readonly messageId: string | null; readonly content: string }
+  | { readonly type: 'RESYNC'; readonly keep: Cursor | null; readonly messages: readonly WholeMessage[] }
   | { readonly type: 'RUN_FINISHED'; readonly content: string | null }
   | { readonly type: 'RUN_ERROR'; readonly message: string; readonly code: string }
   | { readonly type: 'OTHER' };
@@ -73,12 +79,15 @@ function readToolCall(type: string, fields: Json): FrameBody {
 
 function readCustom(fields: Json): FrameBody {
   const value = asObject(fields['value']);
-  if (fields['name'] === 'reset') return { type: 'RESET', keep: readCursor(value['keep']) };
-  const content = text(value, 'content');
-  if (fields['name'] === 'resync' && content !== null) {
-    return { type: 'RESYNC', messageId: text(value, 'messageId'), content };
-  }
-  return OTHER;
+  const keep = readCursor(value['keep']);
+  if (fields['name'] === 'reset') return { type: 'RESET', keep };
+  if (fields['name'] !== 'resync' || text(value, 'content') === null) return OTHER;
+  const earlier: readonly unknown[] = Array.isArray(value['earlier']) ? value['earlier'] : [];
+  const told = [...earlier.map(asObject), value].map(message => ({
+    id: text(message, 'messageId'),
+    content: text(message, 'content') ?? '',
+  }));
+  return { type: 'RESYNC', keep, messages: told.filter(({ content }) => content !== '') };
 }
 
 function readBody(type: string, fields: Json): FrameBody {

@@ -60,10 +60,12 @@ export async function refusalOf(response: Response): Promise<Refused> {
  * @throws Refused for any other status, and when nobody answers. An abort by the caller rises as it is.
  */
 export async function request(path: string, init: RequestInit = {}): Promise<Response> {
-  const response = await fetch(path, { credentials: 'same-origin', cache: 'no-store', ...init }).catch(error => {
-    if (init.signal?.aborted && init.signal.reason?.name !== 'TimeoutError') throw error;
-    throw new Refused(UNREACHABLE);
-  });
+  const response = await fetch(path, { credentials: 'same-origin', cache: 'no-store', ...init }).catch(
+    error => {
+      if (init.signal?.aborted && init.signal.reason?.name !== 'TimeoutError') throw error;
+      throw new Refused(UNREACHABLE);
+    },
+  );
   if (!response.ok) throw await refusalOf(response);
   return response;
 }

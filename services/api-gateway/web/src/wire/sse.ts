@@ -31,16 +31,20 @@ export function sseParser(): SseParser {
     else if (name === 'retry' && /^\d+$/.test(value)) retry = Number(value);
   }
 
-  function push(bytes: Uint8Array): SseEvent[] {
-    let text = decoder.decode(bytes, { stream: true });
-    if (text === '') return [];
-    if (afterReturn && text.startsWith('\n')) text = text.slice(1);
+  /** The lines that are complete by now. */
+  function takeLines(added: string): string[] {
+    const text = afterReturn && added.startsWith('\n') ? added.slice(1) : added;
     // A carriage return ends its line at once; the line feed that may follow in the next chunk belongs to it.
-    afterReturn = text === '' ? false : text.endsWith('\r');
+    afterReturn = text.endsWith('\r');
     const lines = (rest + text).split(/\r\n|\r|\n/);
     rest = lines.pop() ?? '';
+    return lines;
+  }
+
+  function push(bytes: Uint8Array): SseEvent[] {
+    const text = decoder.decode(bytes, { stream: true });
     const events: SseEvent[] = [];
-    for (const line of lines) {
+    for (const line of text === '' ? [] : takeLines(text)) {
       if (line !== '') {
         takeField(line);
       } else if (data.length > 0) {

@@ -72,7 +72,7 @@ async def running_kafka(folder: Path, port: int | None = None) -> AsyncIterator[
     classes = ("-cp", f"{libraries}/*")
     if not (data / "meta.properties").exists():
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        format_data = ("kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties))
+        format_data = ("kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(properties))
         await _done([java, "-Xmx64m", *_SWIFT, *classes, *format_data], "Kafka's data folder cannot be made")
     url = f"kafka://127.0.0.1:{port}"
     broker = [java, "-Xms256m", "-Xmx256m", *_SWIFT, *classes, "kafka.Kafka", str(properties)]

@@ -48,6 +48,7 @@ def upgrade() -> None:
     """)
     op.execute("CREATE INDEX inbox_due ON inbox (next_attempt_at) WHERE state = 'parked'")
     op.execute("CREATE INDEX inbox_dead ON inbox (seen_at) WHERE state = 'dead'")
+    op.execute("CREATE INDEX inbox_done ON inbox (consumer, seen_at) WHERE state = 'done'")
     op.execute("""
         CREATE TABLE worker_leases (
             worker     uuid PRIMARY KEY,

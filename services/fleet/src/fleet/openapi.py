@@ -1,0 +1,50 @@
+"""The OpenAPI document of the whole fleet: what one sees through the gateway, whichever service answers."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from fastapi import FastAPI
+from pydantic.json_schema import models_json_schema
+
+import agent_service.api
+import api_gateway.api
+import request_manager.api
+from agent_service.domain.sessions import NewSession, SessionChange
+from api_gateway.api import Link
+from shared_models.problems import ProblemBody
+from shared_models.requests import NewRequest
+
+REF: Final = "#/components/schemas/{model}"
+BODIES: Final = (NewRequest, NewSession, SessionChange, Link, ProblemBody)
+"""Models that routes read by hand, or that every route may answer, so that FastAPI does not know them."""
+OPEN: Final = frozenset({"/auth/link"})
+"""Paths that need no identity."""
+
+
+def openapi() -> Mapping[str, object]:
+    """Return the document: OpenAPI 3.1."""
+    app = FastAPI(title="Flotilla", version="0.1.0", summary="Run AI agents as a fleet of services.")
+    for router in (api_gateway.api.router, request_manager.api.router, agent_service.api.router):
+        app.include_router(router)
+    document: dict[str, Any] = app.openapi()
+    components = document.setdefault("components", {})
+    _, definitions = models_json_schema([(model, "validation") for model in BODIES], ref_template=REF)
+    components.setdefault("schemas", {}).update(definitions["$defs"])
+    components["securitySchemes"] = {
+        "key": {"type": "http", "scheme": "bearer", "description": "An API key."},
+        "cookie": {"type": "apiKey", "in": "cookie", "name": "flotilla", "description": "A signed-in browser."},
+    }
+    for path, operation in _operations(document):
+        operation["responses"]["default"] = {
+            "description": "A problem (RFC 9457): what was wrong, where, and what was expected.",
+            "content": {"application/problem+json": {"schema": {"$ref": REF.format(model="ProblemBody")}}},
+        }
+        operation["responses"].pop("422", None)
+        operation["security"] = [] if path in OPEN else [{"key": []}, {"cookie": []}]
+    return document
+
+
+def _operations(document: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, item in document["paths"].items():
+        for operation in item.values():
+            yield path, operation

@@ -1,0 +1,45 @@
+"""Schema migrations: apart from `postgres`, because Alembic costs a second at start and no serving process needs it."""
+
+from pathlib import Path
+from typing import Final
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from shared_clients.postgres import driver_url, sql, translated
+
+MIGRATIONS: Final = Path(__file__).parent / "migrations"
+
+
+async def migrate(url: str, schema: str, versions: Path) -> None:
+    """Bring a schema up to date: the durable-work tables first, the service's own after them.
+
+    Replicas may call it at once: an advisory lock lets one do the work. Within a process calls come one after another,
+    because Alembic keeps its context in module globals.
+
+    Args:
+        url: a login that may create schemas and tables.
+        schema: the service's schema, made where it is missing.
+        versions: the folder of the service's Alembic revisions.
+    """
+    engine = create_async_engine(driver_url(url))
+    try:
+        with translated():
+            async with engine.begin() as connection:
+                await connection.execute(sql("SELECT pg_advisory_xact_lock(hashtext(:s))"), {"s": f"migrate:{schema}"})
+                await connection.execute(sql(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'))
+                await connection.execute(sql(f'SET LOCAL search_path TO "{schema}"'))
+                await connection.run_sync(_upgrade, schema, versions)
+    finally:
+        await engine.dispose()
+
+
+def _upgrade(connection: Connection, schema: str, versions: Path) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("path_separator", "newline")
+    config.set_main_option("version_locations", f"{MIGRATIONS / 'versions'}\n{versions}")
+    config.attributes.update(connection=connection, schema=schema)
+    command.upgrade(config, "heads")

@@ -1,0 +1,152 @@
+"""Whole fleets for tests: one in this process, and one of real processes on real Kafka, Postgres and Redis.
+
+Faked: nothing of ours. The one-process fleet is `flotilla up`, with embedded Postgres and Redis and bus in memory; the
+other is `flotilla up --processes`. Both listen on real sockets, so a test cannot tell them apart but by their address.
+"""
+
+import asyncio
+import os
+import secrets
+import signal
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+from uuid import UUID
+
+import pytest
+
+from fleet.app import Place, open_fleet
+from fleet.backends.server import free_port
+from fleet.processes import Processes, Stores, open_processes
+from fleet.settings import FleetSettings
+from shared_clients.process import Stop, bind, serve
+from shared_clients.web import draining
+
+KEY: Final = f"test-{secrets.token_hex(16)}"
+OPEN_SECONDS: Final = 120.0
+
+
+class Background(Protocol):
+    """The loop of the root conftest's fixture."""
+
+    def run(self, work: Any, /) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """A fleet that answers.
+
+    Attributes:
+        urls: of its gateways; each is as good as the other.
+        key: the developer's.
+    """
+
+    urls: tuple[str, ...]
+    key: str = KEY
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessFleet(Fleet):
+    """A fleet whose processes may be killed.
+
+    Attributes:
+        processes: started again when they die.
+        logs: the folder of their logs.
+    """
+
+    processes: Processes | None = None
+    logs: Path = Path()
+
+    @property
+    def stores(self) -> Stores:
+        assert self.processes is not None
+        return self.processes.stores
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to the process that has this name now, such as `agent-service-2`."""
+        assert self.processes is not None
+        os.kill(self.processes.supervisor.pid(name), number)
+
+    def name_of(self, worker: UUID) -> str:
+        """Return which agent-service has this worker id: it tells it in its log."""
+        [name] = [log.stem for log in self.logs.glob("agent-service-*.log") if str(worker) in log.read_text()]
+        return name
+
+
+@asynccontextmanager
+async def one_process(folder: Path, agent_configs: Path) -> AsyncGenerator[Fleet]:
+    """Run a fleet in this process, as `flotilla up` does."""
+    settings = FleetSettings(port=free_port())
+    place = Place(folder, settings.hosts, KEY, agent_configs)
+    async with open_fleet(place, lambda _: None) as gateway:
+        stop = Stop()
+        serving = asyncio.create_task(
+            serve(
+                gateway.app,
+                host="127.0.0.1",
+                port=settings.port,
+                sockets=[bind("127.0.0.1", settings.port)],
+                stop=stop,
+                draining=draining(gateway.app).set,
+            )
+        )
+        try:
+            yield Fleet((f"http://localhost:{settings.port}",))
+        finally:
+            stop.ask()
+            await serving
+
+
+@asynccontextmanager
+async def several_processes(
+    folder: Path, agent_configs: Path, stores: Stores, environment: Mapping[str, str]
+) -> AsyncGenerator[ProcessFleet]:
+    """Run a process per service, with two of agent-service and two gateways.
+
+    Args:
+        folder: for keys and logs.
+        agent_configs: the agents.
+        stores: real ones, with an empty database.
+        environment: what the processes get besides.
+    """
+    settings = FleetSettings(port=free_port(), agent_configs=agent_configs, log_level="info")
+    replicas = {"agent-service": 2, "api-gateway": 2}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        opening = open_processes(settings, folder, KEY, stores, replicas, say=lambda _: None)
+        async with opening as processes:
+            yield ProcessFleet(processes.urls, KEY, processes, folder / "logs")
+
+
+@contextmanager
+def held[T](background: Background, context: AbstractAsyncContextManager[T]) -> Iterator[T]:
+    """Keep an async context open in the background, entered and left by one and the same task."""
+    opened: Future[T] = Future()
+    leave = asyncio.Event()
+
+    async def hold() -> None:
+        try:
+            async with context as value:
+                opened.set_result(value)
+                await leave.wait()
+        except BaseException as error:
+            if opened.done():
+                raise
+            opened.set_exception(error)
+
+    async def begin() -> asyncio.Task[None]:
+        return asyncio.create_task(hold())
+
+    async def end(task: asyncio.Task[None]) -> None:
+        leave.set()
+        await task
+
+    task = background.run(begin())
+    try:
+        yield opened.result(OPEN_SECONDS)
+    finally:
+        background.run(end(task))
