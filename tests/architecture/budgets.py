@@ -66,8 +66,8 @@ def _module_complaints(source: Source, gates: Mapping[str, float]) -> Iterator[s
         where = f"{source.path}:{node.lineno}: {node.name}"
         if (lines := function_lines(node)) > gates["function_lines"]:
             yield f"{where} has {lines} lines; at most {gates['function_lines']}: split it by use case"
-        if source.test and node.name.startswith("test_"):
-            continue  # pytest calls it, with fixtures by their names
+        if source.test and _called_by_pytest(node):
+            continue
         positional, keyword_only = _parameters(node)
         if positional > gates["positional_parameters"]:
             yield f"{where} takes {positional} positional parameters; at most {gates['positional_parameters']}"
@@ -77,6 +77,11 @@ def _module_complaints(source: Source, gates: Mapping[str, float]) -> Iterator[s
         methods = sum(isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef) for child in owner.body)
         if methods > gates["class_methods"]:
             yield f"{source.path}:{owner.lineno}: {owner.name} has {methods} methods; at most {gates['class_methods']}"
+
+
+def _called_by_pytest(node: FunctionNode) -> bool:
+    """Tests and fixtures: their parameters are other fixtures, passed by name."""
+    return node.name.startswith("test_") or any("fixture" in names_in(mark) for mark in node.decorator_list)
 
 
 def _most_lines(source: Source, gates: Mapping[str, float]) -> float:

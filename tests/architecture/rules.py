@@ -22,7 +22,7 @@ GIVEN: Final = frozenset(
 )
 """The packages' own names, which the design gives; everything else says what it does."""
 
-SUPPRESSION = re.compile(r"#\s*(noqa\b|type:\s*ignore|ruff:|mypy:|pyright:|fmt:)")
+SUPPRESSION = re.compile(r"#\s*(noqa\b|type:\s*ignore|ruff:|mypy:)")
 REASONED = re.compile(
     r"#\s*noqa: [A-Z]+[0-9]+(, ?[A-Z]+[0-9]+)* - \S.*|#\s*type: ignore\[[a-z-]+(, ?[a-z-]+)*\]\s+# \S.*"
 )
@@ -33,7 +33,7 @@ SERVICES_WITH_TABLES: Final = frozenset({"request_manager", "agent_service", "ap
 HOMES: Final[Mapping[str, tuple[str, ...]]] = {
     "aiohttp": ("api_gateway.hop",),
     "aiokafka": ("shared_clients.bus.kafka*", "fleet.backends"),
-    "alembic": ("shared_clients.postgres", "*.migrations"),
+    "alembic": ("shared_clients.migrating", "*.migrations"),
     "asyncpg": ("shared_clients.postgres", "shared_clients.embedded", "fleet.backends"),
     "fakeredis": ("shared_clients.redis",),
     "httpx": ("shared_clients.outbound",),

@@ -119,7 +119,8 @@ class Viewer:
         assert isinstance(earlier, list)
         for message in [*earlier, value]:
             if message["content"]:
-                self._put(str(message.get("messageId", "answer")), str(message["content"]), cursor)
+                began = Cursor.parse(message["began"]) if "began" in message else cursor
+                self._put(str(message.get("messageId", "answer")), str(message["content"]), began)
 
 
 def seen(frames: list[Frame], *, strict: bool = True) -> Viewer:

@@ -39,10 +39,7 @@ _NOT_DONE: Final = frozenset({408, 425, 429, 503})
 class Outbound:
     """A client of one server; an async context manager that closes its connections.
 
-    Args:
-        base_url: of the server.
-        headers: sent with each call.
-        transport: in place of the network.
+    `headers` go with each call; `transport` takes the place of the network.
     """
 
     def __init__(
@@ -74,12 +71,7 @@ class Outbound:
     ) -> httpx.Response:
         """Make one call, with its retries, and return the 2xx answer.
 
-        Args:
-            method: in capitals.
-            path: below the base URL.
-            content: the body; JSON unless a header says otherwise.
-            headers: further headers.
-            deadline: seconds for all tries together.
+        `content` is JSON unless a header says otherwise; `deadline` is in seconds, for all tries together.
 
         Raises:
             Transient: it did not happen and may succeed later.

@@ -234,7 +234,7 @@ async def test_a_log_that_has_gone_is_begun_anew_with_the_text_so_far(run: Run, 
     frames = await run.log()
 
     assert [(str(frame.cursor), frame.type) for frame in frames[:2]] == [("0-1", "RUN_STARTED"), ("1-3", "CUSTOM")]
-    assert value(frames[1]) == {"messageId": str(message), "content": "All that "}
+    assert value(frames[1]) == {"messageId": str(message), "began": "1-3", "content": "All that "}
     assert types(frames[2:]) == ["TEXT_MESSAGE_CONTENT", "TEXT_MESSAGE_END"]
     assert seen(frames, strict=False).text == "All that was said."
     assert run.asked == 1

@@ -12,8 +12,7 @@ from shared_models.catalog import RUN_CHANGED
 from shared_models.envelope import About, Envelope, new_event
 from shared_models.ids import new_id
 from shared_models.requests import RunChanged, Status
-
-from .conftest import Scripted
+from tests.simulators.bus import ScriptedBus
 
 
 def event() -> Envelope:
@@ -31,7 +30,7 @@ async def overdue(database: Database) -> None:
         await tx.run(sql("UPDATE outbox SET next_attempt_at = now() - interval '1 second'"))
 
 
-async def test_committed_event_is_published_at_once_and_its_row_goes(database: Database, bus: Scripted) -> None:
+async def test_committed_event_is_published_at_once_and_its_row_goes(database: Database, bus: ScriptedBus) -> None:
     outbox, told = Outbox(database, bus), event()
     async with outbox.running(), database.transaction() as tx:
         await outbox.publish(tx, told)
@@ -47,7 +46,7 @@ async def failing(database: Database, outbox: Outbox) -> None:
         raise RuntimeError("changed my mind")
 
 
-async def test_event_of_a_transaction_that_rolls_back_is_never_told(database: Database, bus: Scripted) -> None:
+async def test_event_of_a_transaction_that_rolls_back_is_never_told(database: Database, bus: ScriptedBus) -> None:
     outbox = Outbox(database, bus)
     async with outbox.running():
         with pytest.raises(RuntimeError, match="changed my mind"):
@@ -56,7 +55,7 @@ async def test_event_of_a_transaction_that_rolls_back_is_never_told(database: Da
     assert await rows(database) == {}
 
 
-async def test_event_that_did_not_get_through_is_kept_and_swept(database: Database, bus: Scripted) -> None:
+async def test_event_that_did_not_get_through_is_kept_and_swept(database: Database, bus: ScriptedBus) -> None:
     outbox, told = Outbox(database, bus), event()
     bus.faults = [Transient]
     async with outbox.running(), database.transaction() as tx:
@@ -70,7 +69,9 @@ async def test_event_that_did_not_get_through_is_kept_and_swept(database: Databa
     assert await rows(database) == {}
 
 
-async def test_event_of_a_process_that_died_before_handing_it_over_is_swept(database: Database, bus: Scripted) -> None:
+async def test_event_of_a_process_that_died_before_handing_it_over_is_swept(
+    database: Database, bus: ScriptedBus
+) -> None:
     dead, told = Outbox(database, bus), event()
     async with database.transaction() as tx:
         await dead.publish(tx, told)
@@ -82,7 +83,7 @@ async def test_event_of_a_process_that_died_before_handing_it_over_is_swept(data
     assert await rows(database) == {}
 
 
-async def test_two_sweeps_at_once_do_not_take_the_same_row(database: Database, bus: Scripted) -> None:
+async def test_two_sweeps_at_once_do_not_take_the_same_row(database: Database, bus: ScriptedBus) -> None:
     outbox = Outbox(database, bus)
     async with database.transaction() as tx:
         for _ in range(20):
@@ -96,7 +97,7 @@ async def test_two_sweeps_at_once_do_not_take_the_same_row(database: Database, b
 
 
 async def test_event_that_can_never_be_published_is_dead_and_its_owner_is_told(
-    database: Database, bus: Scripted
+    database: Database, bus: ScriptedBus
 ) -> None:
     buried: list[UUID] = []
 

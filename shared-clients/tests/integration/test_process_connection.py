@@ -15,7 +15,7 @@ from shared_clients.process.connection import BoundedConnection
 from shared_clients.web import Limits, create_app, parse_body
 from shared_models.requests import NewRequest
 
-WAIT: Final = 0.3
+WAIT: Final = 0.6
 PATIENCE: Final = 5.0
 GET: Final = b"GET /livez HTTP/1.1\r\nHost: t\r\n\r\n"
 
@@ -160,7 +160,26 @@ async def test_a_body_too_large_is_answered_before_it_has_come_and_the_connectio
     status, _, body = await talk.hear()
     assert status == 413
     assert json.loads(body)["type"] == "urn:flotilla:problem:body-too-large"
-    talk.say(b"a" * 500_000 + GET)
+    talk.say(b"a" * 500_000)
+    talk.say(GET[:10])
+    await talk.writer.drain()
+    talk.say(GET[10:])
+    assert (await talk.hear())[0] == 200
+
+
+async def test_after_a_body_that_nobody_read_the_connection_rests_and_goes_on(dial: Dial) -> None:
+    talk = await dial()
+    for size in (300_000, 70_000, 40_000, 1):
+        head = (
+            b"POST /unread HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % size
+        )
+        talk.say(head)
+        status = (await talk.hear())[0]
+        assert status == (413 if size > 10_000 else 200)
+        talk.say(b"a" * size)
+        await talk.writer.drain()
+        await asyncio.sleep(WAIT / 10)
+    talk.say(GET)
     assert (await talk.hear())[0] == 200
 
 

@@ -75,7 +75,11 @@ def test_too_much_is_dropped_and_one_resync_tells_its_text() -> None:
 
     resync, after = batch(waiting)
 
-    assert value(resync) == {"messageId": str(ONE), "content": f"before lost {'x' * MAX_GATHERED}"}
+    assert value(resync) == {
+        "messageId": str(ONE),
+        "began": "1-2",
+        "content": f"before lost {'x' * MAX_GATHERED}",
+    }
     assert from_json(after.data)["delta"] == " after"
 
 
@@ -99,8 +103,9 @@ def test_a_resync_tells_all_messages_and_not_what_was_voided() -> None:
     waiting.resync()
 
     assert value(sent(waiting)[-1]) == {
-        "earlier": [{"messageId": str(ONE), "content": "kept"}],
+        "earlier": [{"messageId": str(ONE), "began": "2-1", "content": "kept"}],
         "messageId": str(RUN),
+        "began": "2-4",
         "content": "again",
         "keep": "1-9",
     }

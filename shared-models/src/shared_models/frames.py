@@ -165,14 +165,19 @@ def reset(keep: Cursor | None) -> dict[str, object]:
     return {"name": "reset", "value": {} if keep is None else {"keep": str(keep)}}
 
 
-def resync(messages: Sequence[tuple[UUID, str]] = (), keep: Cursor | None = None) -> dict[str, object]:
-    """Return the fields of CUSTOM `resync`: value {content, messageId?, earlier?: [{messageId, content}], keep?}.
+def resync(messages: Sequence[tuple[UUID, Cursor, str]] = (), keep: Cursor | None = None) -> dict[str, object]:
+    """Return the fields of CUSTOM `resync`: value {content, messageId?, began?, earlier?, keep?}.
 
     Args:
-        messages: ids and texts so far of all messages after `keep`, in order; none is an empty `content` without id.
+        messages: ids, first frames and texts so far of all messages after `keep`, in order. The last one is the value's
+            own `messageId`, `began` and `content`, those before it are in `earlier`; none is an empty `content` alone.
+            A later `reset` goes by `began`, not by the resync's own place.
         keep: what the resync leaves alone, None for nothing.
     """
-    told = [{"messageId": str(message_id), "content": content} for message_id, content in messages]
+    told = [
+        {"messageId": str(message_id), "began": str(began), "content": content}
+        for message_id, began, content in messages
+    ]
     value: dict[str, object] = dict(told[-1]) if told else {"content": ""}
     if told[:-1]:
         value["earlier"] = told[:-1]

@@ -57,7 +57,7 @@ EVERY_TYPE = [
     ("CUSTOM", reset(None)),
     ("CUSTOM", reset(Cursor(1, 7))),
     ("CUSTOM", resync()),
-    ("CUSTOM", resync([(MESSAGE, "Let me see."), (RUN, "It is")], Cursor(1, 7))),
+    ("CUSTOM", resync([(MESSAGE, Cursor(2, 2), "Let me see."), (RUN, Cursor(2, 9), "It is")], Cursor(1, 7))),
     terminal_frame(view()),
     terminal_frame(view(Status.FAILED, Failure(reason=FailureReason.MODEL_CUT, message="It broke off."))),
     terminal_frame(view(Status.EXPIRED)),

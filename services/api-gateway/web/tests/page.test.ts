@@ -45,7 +45,7 @@ describe('what a screen reader is told', () => {
     expect(announce(run, undefined).say).toEqual([]);
   });
 
-  it('is not the same again after a restart', () => {
+  it('goes on after a restart with what replaces the void words', () => {
     const frames = [
       started('1-1'),
       begun('1-2'),
@@ -54,7 +54,7 @@ describe('what a screen reader is told', () => {
       begun('2-2', 'm2'),
     ];
     const heard = hear([...frames, text('2-3', 'F', 'm2'), failed('3-0', 'internal')]);
-    expect(heard).toEqual(['Flotilla is answering.', 'First.', 'No answer was made.']);
+    expect(heard).toEqual(['Flotilla is answering.', 'First.', 'F', 'No answer was made.']);
   });
 });
 

@@ -41,11 +41,13 @@ class Processes:
 
     Attributes:
         supervisor: its children are named `<service>-<replica>`.
+        commands: how each of them was started, by its name.
         urls: base URLs of the gateways.
         stores: what the services share.
     """
 
     supervisor: Supervisor
+    commands: Mapping[str, Command]
     urls: tuple[str, ...]
     stores: Stores
 
@@ -95,7 +97,7 @@ async def open_processes(
         await supervisor.start(commands)
         await asyncio.gather(*(_until_ready(command, home) for command in commands))
         gateways = tuple(command.url for command in commands if command.module == "api_gateway")
-        yield Processes(supervisor, gateways, stores)
+        yield Processes(supervisor, {command.name: command for command in commands}, gateways, stores)
 
 
 def _commands(

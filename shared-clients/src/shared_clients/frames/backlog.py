@@ -53,8 +53,8 @@ class Told:
             keep = entry.keep
             self._messages = {} if keep is None else {k: v for k, v in self._messages.items() if v[0] <= keep}
 
-    def messages(self) -> list[tuple[UUID, str]]:
-        return [(message_id, "".join(parts)) for message_id, (_, parts) in self._messages.items()]
+    def messages(self) -> list[tuple[UUID, Cursor, str]]:
+        return [(message_id, began, "".join(parts)) for message_id, (began, parts) in self._messages.items()]
 
 
 class Backlog:

@@ -39,13 +39,15 @@ class BoundedConnection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        awaited_head = _between_requests(self.cycle)
         super().data_received(data)
         if self.transport.get_protocol() is not self:
             self._client_went_on()  # it is a WebSocket now, with deadlines of its own
             return
         if self.transport.is_closing() or not _between_requests(self.cycle):
             return
-        self._head_bytes += len(data)
+        if awaited_head:
+            self._head_bytes += len(data)
         if self._head_bytes > HEAD_BYTES:
             self.send_400_response(f"request line and headers may have {HEAD_BYTES} bytes together")
         elif self._cut is None:

@@ -20,6 +20,7 @@ log = structlog.get_logger()
 
 MAX_LOOPS: Final = 100
 """Of one `Tasks`; more is a leak, not a design."""
+JITTER: Final = 0.1
 CANCEL_SECONDS: Final = 5.0
 """How long a cancelled loop may take to tidy up before it is named in the log and left behind."""
 
@@ -30,6 +31,7 @@ class Outcome(Enum):
     """How one life of a loop ended."""
 
     RETURNED = auto()
+    INTERRUPTED = auto()
     CRASHED = auto()
 
 
@@ -96,35 +98,35 @@ class Tasks:
             born = clock()
             if await _live(name, loop) is Outcome.RETURNED:
                 return
+            metrics.LOOP_FAILURES.labels(name).inc()
             crashes = 1 if clock() - born >= self._backoff.forgiven_after else crashes + 1
             await asyncio.sleep(self._backoff.pause(crashes))
 
 
 async def _live(name: str, loop: Loop) -> Outcome:
+    """Live once: an outage is an interruption and needs no stack, anything else is a bug."""
     try:
         await loop()
     except Transient as error:
         log.warning("loop_interrupted", loop=name, error=str(error))
+        return Outcome.INTERRUPTED
     except Exception:
         log.exception("loop_crashed", loop=name)
-    else:
-        return Outcome.RETURNED
-    metrics.LOOP_FAILURES.labels(name).inc()
-    return Outcome.CRASHED
+        return Outcome.CRASHED
+    return Outcome.RETURNED
 
 
-def every(seconds: float, work: Callable[[], Awaitable[object]], *, jitter: float = 0.1) -> Loop:
+def every(seconds: float, work: Callable[[], Awaitable[object]]) -> Loop:
     """Return a loop for `Tasks.start` that does `work`, pauses, and does it again.
 
     Args:
-        seconds: the pause between two turns, not counting the work itself.
+        seconds: the pause between two turns; each differs by up to `JITTER`, so that replicas do not march in step.
         work: one turn.
-        jitter: each pause differs from `seconds` by up to this share, so that replicas do not march in step.
     """
 
     async def turning() -> None:
         while True:
             await work()
-            await asyncio.sleep(seconds * random.uniform(1 - jitter, 1 + jitter))  # noqa: S311 - jitter, no secret
+            await asyncio.sleep(seconds * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311 - jitter, no secret
 
     return turning

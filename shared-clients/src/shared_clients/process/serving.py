@@ -114,30 +114,25 @@ async def serve(
     Raises:
         PortTaken: see `bind`. What the lifespan raises rises too.
     """
-    if stop is None:
-        with stop_signals() as own:
-            await serve(
-                app, host=host, port=port, draining=draining, sockets=sockets, stop=own, drain_seconds=drain_seconds
-            )
-        return
     listeners = list(sockets) if sockets is not None else [bind(host, port)]
     server = _Server(_configuration(app, drain_seconds))
-    try:
-        async with asyncio.timeout(None) as limit:
-            ending = asyncio.create_task(_end(server, stop, draining, limit, drain_seconds=drain_seconds))
-            try:
-                async with app.router.lifespan_context(app):
-                    await server.serve(listeners)
-                    await _last_words(server)
-            finally:
-                ending.cancel()
-    except TimeoutError:
-        if not limit.expired():
-            raise
-        log.warning("stopped_before_closed", drain_seconds=drain_seconds, forced=stop.forced.is_set())
-    finally:
-        for listener in listeners:
-            listener.close()
+    with contextlib.nullcontext(stop) if stop else stop_signals() as asking:
+        try:
+            async with asyncio.timeout(None) as limit:
+                ending = asyncio.create_task(_end(server, asking, draining, limit, drain_seconds=drain_seconds))
+                try:
+                    async with app.router.lifespan_context(app):
+                        await server.serve(listeners)
+                        await _last_words(server)
+                finally:
+                    ending.cancel()
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            log.warning("stopped_before_closed", drain_seconds=drain_seconds, forced=asking.forced.is_set())
+        finally:
+            for listener in listeners:
+                listener.close()
 
 
 def run(main: Callable[[], Coroutine[object, object, None]]) -> None:

@@ -34,7 +34,7 @@ export function announce(run: Run, told: Told | undefined): { told: Told; say: r
   if (before.ended || run.status === 'queued') return { told: before, say: [] };
   const text = textOf(run.parts);
   const ended = hasEnded(run);
-  // A reset or resync can leave less text than was told: go on from its end, and do not tell it all again.
+  // A reset or resync can leave less text than was told: what is left is not told again, what replaces the rest is.
   const from = Math.min(before.upTo, text.length);
   const upTo = ended ? text.length : Math.max(from, text.lastIndexOf('\n\n'));
   const tools = run.parts.filter(part => part.kind === 'tool');

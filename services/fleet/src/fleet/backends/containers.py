@@ -2,16 +2,19 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from docker.errors import DockerException
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.docker_client import DockerClient
-from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
+from fleet.backends import kafka, postgres, redis
 from fleet.backends.server import Missing, free_port
+from shared_clients.errors import Permanent
 
+_POLL_SECONDS = 0.2
 _KAFKA = {  # naming one property discards all of the image's own
     "KAFKA_NODE_ID": "1",
     "KAFKA_PROCESS_ROLES": "broker,controller",
@@ -29,51 +32,67 @@ _KAFKA = {  # naming one property discards all of the image's own
 }
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """A container, its address with `{host}` and `{port}` left open, its own port, and how to see that it serves."""
+
+    container: DockerContainer
+    address: str
+    port: int
+    answers: Callable[[str], Awaitable[bool]]
+
+
 @asynccontextmanager
 async def running(kind: str, missing: Missing) -> AsyncIterator[str]:
     """Run a backend in a container and give its address; the container goes when we go.
 
     Raises:
         Missing: Docker does not answer either.
+        Permanent: the container runs and does not serve.
     """
     try:
         await asyncio.to_thread(DockerClient().client.ping)
     except DockerException as error:
         raise Missing(f"{missing}, or start Docker ({error})") from missing
-    container, url = _PLANS[kind]()
+    plan = _PLANS[kind]()
     try:
-        await asyncio.to_thread(container.start)
-        yield url(container)
+        await asyncio.to_thread(plan.container.start)
+        yield await _serving(plan)
     finally:
-        await asyncio.to_thread(container.stop)
+        await asyncio.to_thread(plan.container.stop)
 
 
-def _postgres() -> tuple[DockerContainer, Callable[[DockerContainer], str]]:
+async def _serving(plan: _Plan, *, seconds: float = 60.0) -> str:
+    host, port = plan.container.get_container_host_ip(), plan.container.get_exposed_port(plan.port)
+    url = plan.address.format(host=host, port=port)
+    for _ in range(round(seconds / _POLL_SECONDS)):
+        if await plan.answers(url):
+            return url
+        await asyncio.sleep(_POLL_SECONDS)
+    raise Permanent(f"The container of {plan.container.image} does not answer after {seconds:.0f} s: see `docker logs`")
+
+
+def _postgres() -> _Plan:
     password = secrets.token_urlsafe(32)
     container = DockerContainer("pgvector/pgvector:pg18").with_exposed_ports(5432)
     container.with_envs(POSTGRES_PASSWORD=password, POSTGRES_DB="flotilla")
-    container.waiting_for(LogMessageWaitStrategy("ready to accept connections", times=2))
-    return container, lambda c: f"postgresql+asyncpg://postgres:{password}@{_address(c, 5432)}/flotilla"
+    address = f"postgresql+asyncpg://postgres:{password}@{{host}}:{{port}}/flotilla"
+    return _Plan(container, address, 5432, postgres.answers)
 
 
-def _redis() -> tuple[DockerContainer, Callable[[DockerContainer], str]]:
+def _redis() -> _Plan:
     password = secrets.token_urlsafe(32)
     container = DockerContainer("redis:7").with_exposed_ports(6379)
     container.with_command(["redis-server", "--requirepass", password])
-    container.waiting_for(LogMessageWaitStrategy("Ready to accept connections"))
-    return container, lambda c: f"redis://:{password}@{_address(c, 6379)}/0"
+    return _Plan(container, f"redis://:{password}@{{host}}:{{port}}/0", 6379, redis.answers)
 
 
-def _kafka() -> tuple[DockerContainer, Callable[[DockerContainer], str]]:
-    port = free_port()
+def _kafka() -> _Plan:
+    port = free_port()  # a broker tells its clients where it is, so that has to be known before
     container = DockerContainer("apache/kafka:4.3.1").with_bind_ports(9092, port)
-    container.with_envs(**_KAFKA, KAFKA_ADVERTISED_LISTENERS=f"PLAINTEXT://localhost:{port}")
-    container.waiting_for(LogMessageWaitStrategy("Kafka Server started"))
-    return container, lambda c: f"kafka://{c.get_container_host_ip()}:{port}"
-
-
-def _address(container: DockerContainer, port: int) -> str:
-    return f"{container.get_container_host_ip()}:{container.get_exposed_port(port)}"
+    advertised = f"PLAINTEXT://{container.get_docker_client().host()}:{port}"
+    container.with_envs(**_KAFKA, KAFKA_ADVERTISED_LISTENERS=advertised)
+    return _Plan(container, "kafka://{host}:{port}", 9092, kafka.answers)
 
 
 _PLANS = {"postgres": _postgres, "redis": _redis, "kafka": _kafka}

@@ -76,12 +76,29 @@ async def running_kafka(folder: Path, port: int | None = None) -> AsyncIterator[
         await _done([java, "-Xmx64m", *_SWIFT, *classes, *format_data], "Kafka's data folder cannot be made")
     url = f"kafka://127.0.0.1:{port}"
     broker = [java, "-Xms256m", "-Xmx256m", *_SWIFT, *classes, "kafka.Kafka", str(properties)]
-    server = Server(url, broker, folder, answers=lambda: _serves(port), orphaned="KILL")
+    server = Server(url, broker, folder, answers=lambda: answers(url), orphaned="KILL")
     try:
         await server.start()
         yield server
     finally:
         await server.stop()
+
+
+async def answers(url: str) -> bool:
+    """Tell whether the broker has joined its cluster: until then its port is open and leads nowhere."""
+    address = url.removeprefix("kafka://")
+    try:
+        _, probe = await asyncio.open_connection(*address.split(":"))  # aiokafka logs each refusal as an error
+        probe.close()
+        await probe.wait_closed()
+        client = AIOKafkaAdminClient(bootstrap_servers=address, request_timeout_ms=1000)
+        try:
+            await client.start()
+            return bool((await client.describe_cluster())["brokers"])
+        finally:
+            await client.close()
+    except (OSError, KafkaError):
+        return False
 
 
 async def kafka_libraries() -> Path:
@@ -121,22 +138,6 @@ async def _done(command: list[str], complaint: str) -> None:
     said, _ = await child.communicate()
     if child.returncode:
         raise Permanent(f"{complaint}: {said.decode(errors='replace').strip()[-600:]}")
-
-
-async def _serves(port: int) -> bool:
-    """Tell whether the broker has joined its cluster: until then its port is open and leads nowhere."""
-    try:
-        _, probe = await asyncio.open_connection("127.0.0.1", port)
-        probe.close()
-        await probe.wait_closed()
-        client = AIOKafkaAdminClient(bootstrap_servers=f"127.0.0.1:{port}", request_timeout_ms=1000)
-        try:
-            await client.start()
-            return bool((await client.describe_cluster())["brokers"])
-        finally:
-            await client.close()
-    except (OSError, KafkaError):
-        return False
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import asyncpg
+
 from fleet.backends.server import Backend, Missing
 from shared_clients.embedded import EmbeddedPostgres
 
@@ -49,3 +51,12 @@ async def running_postgres(folder: Path) -> AsyncIterator[Backend]:
         yield _Postgres(server)
     finally:
         await server.stop()
+
+
+async def answers(url: str) -> bool:
+    try:
+        connection = await asyncpg.connect(url.replace("+asyncpg", ""), timeout=2)
+    except (asyncpg.PostgresError, OSError):
+        return False
+    await connection.close()
+    return True

@@ -41,17 +41,17 @@ async def running_redis(folder: Path, port: int | None = None) -> AsyncIterator[
     configuration.touch(mode=0o600)
     configuration.write_text(_CONFIGURATION.format(port=port, password=password, folder=folder))
     url = f"redis://:{password}@127.0.0.1:{port}/0"
-
-    async def answers() -> bool:
-        async with Redis.from_url(url, socket_timeout=1, retry=Retry(NoBackoff(), 0)) as client:
-            try:
-                return bool(await client.ping())
-            except (RedisError, OSError):
-                return False
-
-    server = Server(url, [program, str(configuration)], folder, answers=answers, orphaned="TERM")
+    server = Server(url, [program, str(configuration)], folder, answers=lambda: answers(url), orphaned="TERM")
     try:
         await server.start()
         yield server
     finally:
         await server.stop()
+
+
+async def answers(url: str) -> bool:
+    async with Redis.from_url(url, socket_timeout=1, retry=Retry(NoBackoff(), 0)) as client:
+        try:
+            return bool(await client.ping())
+        except (RedisError, OSError):
+            return False

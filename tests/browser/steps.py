@@ -1,0 +1,31 @@
+"""What a person does on the page, in the words of the tests."""
+
+from playwright.sync_api import Locator, Page, expect
+
+
+def message_box(page: Page) -> Locator:
+    return page.get_by_role("textbox", name="Message")
+
+
+def ask(page: Page, text: str) -> None:
+    message_box(page).fill(text)
+    message_box(page).press("Enter")
+
+
+def answer(page: Page, number: int = -1) -> Locator:
+    """The answers' bodies; the newest when no number is given."""
+    return page.locator(".answer-body").nth(number)
+
+
+def finished(page: Page) -> None:
+    """Wait until the newest answer is complete."""
+    expect(page.get_by_role("button", name="Regenerate")).to_be_visible(timeout=20_000)
+
+
+def conversation(page: Page, title: str) -> Locator:
+    return page.get_by_role("navigation").get_by_title(title, exact=True)
+
+
+def shown_text(page: Page) -> str:
+    """The whole text of the newest answer, as the page shows it."""
+    return "\n\n".join(answer(page).locator(".prose > p").all_inner_texts())
