@@ -98,6 +98,12 @@ async def one_process(folder: Path, agent_configs: Path) -> AsyncGenerator[Fleet
         finally:
             stop.ask()
             await serving
+    await asyncio.gather(*(task for task in asyncio.all_tasks() if _blocks_in_fakeredis(task)), return_exceptions=True)
+
+
+def _blocks_in_fakeredis(task: asyncio.Task[object]) -> bool:
+    """Tell a read that fakeredis goes on with, for up to 2 s, although its reader has gone."""
+    return getattr(task.get_coro(), "__qualname__", "") == "AsyncFakeSocket._async_blocking"
 
 
 @asynccontextmanager
@@ -117,7 +123,7 @@ async def several_processes(
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
             patch.setenv(name, value)
-        opening = open_processes(settings, folder, KEY, stores, replicas, say=lambda _: None)
+        opening = open_processes(settings, folder, KEY, stores, replicas=replicas, say=lambda _: None)
         async with opening as processes:
             yield ProcessFleet(processes.urls, KEY, processes, folder / "logs")
 

@@ -32,7 +32,7 @@ quietly() {
     *'No space left'*) fail 'The disk is full: free 2 GB and run the same command again.' ;;
     *'ash mismatch'* | *'DO NOT MATCH'*) fail 'A package is not the one that constraints.txt names. Do not install it by other means: report it.' ;;
     *'dns error'* | *'error sending request'* | *'Failed to fetch'* | *'ailed to resolve'* | *'imed out'* | *'onnection'* | \
-      *'ailure resolving'* | *'nknown host'* | *'No matching distribution'* | *'Could not resolve'* | *'Unable to locate package'*)
+      *'ailure resolving'* | *'nknown host'* | *'cannot fetch'* | *'No matching distribution'* | *'Could not resolve'* | *'Unable to locate package'*)
       fail 'The package registry cannot be reached. Check the network (behind a proxy: HTTPS_PROXY; with an own index:' \
         'UV_DEFAULT_INDEX and PIP_INDEX_URL) and run the same command again: it goes on where it stopped.' ;;
   esac

@@ -93,7 +93,7 @@ async def greet(name: str, times: int = 3) -> None:
 STORY = "\n\n".join(
     f"Chapter {n}. The harbour of boat {n} lay still, and the crew counted ropes until the tide came in. "
     f"Somebody sang. By the time the lamp was lit, {n} gulls had settled on the mast and nobody minded."
-    for n in range(1, 25)
+    for n in range(1, 17)
 )
 
 HOSTILE = """\
@@ -126,7 +126,7 @@ def script_for(content: str) -> tuple[Step, ...]:
             Say(words("12.5 % of 480 is **60**.")),
         ),
         "Show me some Markdown": (Say(words(MARKDOWN), delay=0.002),),
-        "Tell me a long story": (Say(words(STORY), delay=0.012),),
+        "Tell me a long story": (Say(words(STORY), delay=0.006),),
         "hostile": (Say(words(HOSTILE)),),
         "gate": (Say(words("Before the gate. ")), Gate(), Say(words("After the gate."))),
         "tool gate": (

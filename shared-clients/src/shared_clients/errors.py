@@ -18,13 +18,13 @@ class Transient(OutsideError):  # noqa: N818 - the kind is the name
         """Seconds the other side asked us to wait, where it did."""
 
 
-class Permanent(OutsideError):  # noqa: N818
+class Permanent(OutsideError):  # noqa: N818 - as above
     """It did not happen, and the same call will never succeed."""
 
 
-class Unknown(OutsideError):  # noqa: N818
+class Unknown(OutsideError):  # noqa: N818 - as above
     """It may have happened: nobody may try again without asking first."""
 
 
-class Stale(OutsideError):  # noqa: N818
+class Stale(OutsideError):  # noqa: N818 - as above
     """Somebody else owns this now: stop, and write nothing more."""

@@ -91,7 +91,7 @@ class Reaction:
     bury: Callable[[Tx, Envelope, str], Awaitable[None]] | None = None
 
 
-class _NotYet(Exception):  # noqa: N818
+class _NotYet(Exception):  # noqa: N818 - an outcome
     """A known type in a version or shape that only a later release reads."""
 
 
@@ -131,14 +131,14 @@ class Inbox:
         try:
             await self._apply(event, reaction, parked=False)
         except _NotYet as error:
-            await self._keep(message, "parked", str(error), timedelta(minutes=5))
+            await self._keep(message, "parked", str(error), pause=timedelta(minutes=5))
         except Permanent as error:
             await self._dead_on_arrival(message, event, reaction, str(error))
         except Transient as error:
-            await self._keep(message, "parked", str(error), timedelta(seconds=1))
+            await self._keep(message, "parked", str(error), pause=timedelta(seconds=1))
         except Exception as error:  # the consumer's outermost edge: a bug parks the event with its bytes
             log.exception("event_failed", event_id=event.id, event_type=event.type)
-            await self._keep(message, "parked", f"{type(error).__name__}: {error}", timedelta(seconds=1))
+            await self._keep(message, "parked", f"{type(error).__name__}: {error}", pause=timedelta(seconds=1))
 
     async def retry(self) -> int:
         """Try the parked events that are due again, from their stored bytes; return how many there were."""
@@ -177,12 +177,12 @@ class Inbox:
         return await tx.run(SEEN, **key, tenant=event.tenantid, type=event.type) == 1
 
     async def _keep(
-        self, message: Message, state: str, error: str, pause: timedelta = timedelta(0), tx: Tx | None = None
+        self, message: Message, state: str, error: str, *, pause: timedelta = timedelta(0), tx: Tx | None = None
     ) -> None:
         """Store a delivery with its bytes; a second delivery of it changes nothing."""
         if tx is None:
             async with self._database.transaction() as own:
-                return await self._keep(message, state, error, pause, own)
+                return await self._keep(message, state, error, pause=pause, tx=own)
         attributes = {key: value.replace("\x00", "") for key, value in message.attributes.items()}
         await tx.run(
             KEEP,

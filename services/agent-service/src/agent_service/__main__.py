@@ -16,7 +16,7 @@ async def main() -> None:
     async with (
         open_bus(settings.bus_url) as bus,
         open_redis(settings.redis_url.get_secret_value()) as redis,
-        open_app(settings, ProviderKeys(), bus, redis, settings.trusted()) as app,
+        open_app(settings, ProviderKeys(), bus, redis, trusted=settings.trusted()) as app,
     ):
         await serve(app, host=settings.host, port=settings.port, draining=draining(app).set)
 

@@ -56,7 +56,7 @@ async def create_session(request: Request, response: Response, caller: Caller) -
 
 @router.get("")
 async def list_sessions(
-    request: Request, caller: Caller, response: Response, most: Most = 50, before: str | None = None
+    request: Request, caller: Caller, *, response: Response, most: Most = 50, before: str | None = None
 ) -> SessionPage:
     """List one's sessions, the last used first."""
     tenant, owner = _owned_by(caller.principal)
@@ -78,7 +78,9 @@ async def rename_session(session_id: UUID, request: Request, caller: Caller) -> 
     """Give a session another title."""
     body = await parse_body(request, SessionChange)
     tenant, owner = _owned_by(caller.principal)
-    return _known(await queries.rename_session(_database(request), tenant, owner, session_id, body.title), session_id)
+    return _known(
+        await queries.rename_session(_database(request), tenant, owner, session_id, title=body.title), session_id
+    )
 
 
 @router.delete("/{session_id}", status_code=204)
@@ -91,7 +93,12 @@ async def delete_session(session_id: UUID, request: Request, caller: Caller) -> 
 
 @router.get("/{session_id}/messages")
 async def list_messages(
-    session_id: UUID, request: Request, caller: Caller, response: Response, which: Annotated[MessagesQuery, Depends()]
+    session_id: UUID,
+    request: Request,
+    caller: Caller,
+    *,
+    response: Response,
+    which: Annotated[MessagesQuery, Depends()],
 ) -> MessagePage:
     """Read a session's messages, oldest first; `before` pages back."""
     database = _database(request)

@@ -31,7 +31,7 @@ MIGRATIONS: Final = Path(__file__).parent / "migrations" / "versions"
 
 @asynccontextmanager
 async def open_app(
-    settings: Settings, keys: ProviderKeys, bus: Bus, redis: Redis, trusted: TrustedKeys
+    settings: Settings, keys: ProviderKeys, bus: Bus, redis: Redis, *, trusted: TrustedKeys
 ) -> AsyncGenerator[FastAPI]:
     """Open the service: its database, agents, loops and app; at the end runs are handed back before all is closed.
 

@@ -20,13 +20,17 @@ from shared_models.requests import RequestCancelled, RequestCreated
 def reactions(outbox: Outbox, slots: Slots[ClaimedRun]) -> tuple[Reaction, ...]:
     """Return what agent-service does about each event that it consumes."""
     return (
-        Reaction(REQUEST_CREATED, partial(on_request_created, outbox, slots), bury=partial(on_dead_request, outbox)),
+        Reaction(
+            REQUEST_CREATED,
+            partial(on_request_created, outbox=outbox, slots=slots),
+            bury=partial(on_dead_request, outbox),
+        ),
         Reaction(REQUEST_CANCELLED, partial(on_request_cancelled, outbox)),
     )
 
 
 async def on_request_created(
-    outbox: Outbox, slots: Slots[ClaimedRun], tx: Tx, event: Envelope, request: RequestCreated
+    tx: Tx, event: Envelope, request: RequestCreated, *, outbox: Outbox, slots: Slots[ClaimedRun]
 ) -> None:
     if event.turn is None or event.expirytime is None:
         await bury_request(tx, outbox, event, "the event carries no turn or no expirytime")

@@ -29,7 +29,7 @@ async def main() -> None:
         }
         redis = await stack.enter_async_context(open_redis(settings.redis_url.get_secret_value()))
         issuer = Issuer(NAME, load_private(_key_file(settings.auth_private_key)))
-        gateway = await stack.enter_async_context(open_app(settings, services, redis, issuer, _keys(settings)))
+        gateway = await stack.enter_async_context(open_app(settings, services, redis, issuer, keys=_keys(settings)))
         await serve(gateway.app, host=settings.host, port=settings.port, draining=draining(gateway.app).set)
 
 

@@ -1,22 +1,20 @@
 """The composition root of the gateway: the only file that knows all of it."""
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from uuid import UUID
 
 from fastapi import FastAPI
-from pydantic_core import to_json
 from starlette.types import ASGIApp
 
 from api_gateway import api, pages, queries
 from api_gateway.cookies import AnyOf, Browsers
+from api_gateway.ends import ended_runs
 from api_gateway.guard import CookieGuard, HostAllowList, NoBorrowedIdentity
-from api_gateway.hop import Call, Hop
+from api_gateway.hop import Hop
 from api_gateway.settings import Settings
-from shared_clients.errors import Transient
 from shared_clients.frames import FrameReader
 from shared_clients.identity import Credentials, Issuer
 from shared_clients.postgres import Database, open_database
@@ -24,13 +22,10 @@ from shared_clients.process import Tasks, every
 from shared_clients.redis import Redis
 from shared_clients.settings import Mode
 from shared_clients.web import create_app, draining
-from shared_models.frames import terminal_frame
-from shared_models.requests import Principal, RequestList
 
 NAME: Final = "api-gateway"
 SCHEMA: Final = "api_gateway"
 MIGRATIONS: Final = Path(__file__).parent / "migrations" / "versions"
-ENDED_SCOPE: Final = "service:ended"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +38,7 @@ class Gateway:
 
 @asynccontextmanager
 async def open_app(
-    settings: Settings, services: Mapping[str, ASGIApp], redis: Redis, issuer: Issuer, keys: Credentials
+    settings: Settings, services: Mapping[str, ASGIApp], redis: Redis, issuer: Issuer, *, keys: Credentials
 ) -> AsyncGenerator[Gateway]:
     """Open the gateway: its database, its reader of frames and its app.
 
@@ -57,7 +52,7 @@ async def open_app(
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(settings.database_url.get_secret_value(), SCHEMA))
         hop = Hop(services, issuer)
-        frames = await stack.enter_async_context(FrameReader(redis, lambda silent: _finished(hop, silent)))
+        frames = await stack.enter_async_context(FrameReader(redis, lambda silent: ended_runs(hop, silent)))
         secure = settings.mode is Mode.PRODUCTION
         browsers = Browsers(database, secure=secure)
         app = create_app(
@@ -83,25 +78,3 @@ async def _end_streams(app: FastAPI, frames: FrameReader) -> None:
     """Have open streams end once this replica goes away, so that their clients go on elsewhere."""
     await draining(app).wait()
     frames.drain()
-
-
-async def _finished(hop: Hop, silent: Sequence[tuple[str, UUID]]) -> Mapping[UUID, tuple[str, Mapping[str, object]]]:
-    """Ask request-manager which of the silent runs have ended: one call for each tenant among them."""
-    found: dict[UUID, tuple[str, Mapping[str, object]]] = {}
-    for tenant in {tenant for tenant, _ in silent}:
-        body = to_json({"request_ids": [str(id_) for of, id_ in silent if of == tenant]})
-        ourselves = Principal(
-            issuer="flotilla",
-            subject=NAME,
-            tenant=tenant,
-            credential=NAME,
-            channel="service",
-            scopes=frozenset({ENDED_SCOPE}),
-        )
-        call = Call("POST", "/internal/ended", body, headers=[(b"content-type", b"application/json")])
-        answer = await hop.call("request-manager", ourselves, call)
-        if answer.status != 200:
-            raise Transient(f"request-manager answered {answer.status} when asked for ends")
-        for view in RequestList.model_validate_json(answer.body).requests:
-            found[view.request_id] = terminal_frame(view)
-    return found

@@ -82,11 +82,11 @@ async def open_fleet(place: Place, say: Say) -> AsyncGenerator[Gateway]:
         )
         agents = await stack.enter_async_context(
             agent_service.app.open_app(
-                AgentSettings(**where, agent_configs=place.agent_configs), ProviderKeys(), bus, redis, trusted
+                AgentSettings(**where, agent_configs=place.agent_configs), ProviderKeys(), bus, redis, trusted=trusted
             )
         )
         services = {request_manager.app.NAME: requests, agent_service.app.NAME: agents}
         gateway = GatewaySettings(**where, allowed_hosts=place.hosts)
         yield await stack.enter_async_context(
-            api_gateway.app.open_app(gateway, services, redis, issuer, DevKey(place.dev_key))
+            api_gateway.app.open_app(gateway, services, redis, issuer, keys=DevKey(place.dev_key))
         )

@@ -76,7 +76,7 @@ async def ask(server: Outbound, question: Question) -> AsyncGenerator[Seen]:
                         if seen.view is not None:
                             return
         except Transient:
-            if tries >= RESUMES:
+            if tries >= (RESUMES if path else 1):
                 raise
         tries += 1
         await asyncio.sleep(min(1.0, 0.1 * tries))

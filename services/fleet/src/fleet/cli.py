@@ -51,6 +51,7 @@ def up(
 def ask_command(
     content: Annotated[str, typer.Argument(help="What to ask.")],
     agent: Annotated[str | None, typer.Option(help="Which agent; by default the configured one.")] = None,
+    *,
     session: Annotated[UUID | None, typer.Option(help="Go on in this conversation.")] = None,
     server: Server = None,
     as_json: Json = False,

@@ -73,7 +73,7 @@ async def open_stores(settings: FleetSettings, home: Path, say: Say) -> AsyncGen
 
 @asynccontextmanager
 async def open_processes(
-    settings: FleetSettings, home: Path, dev_key: str, stores: Stores, replicas: Mapping[str, int], *, say: Say
+    settings: FleetSettings, home: Path, dev_key: str, stores: Stores, *, replicas: Mapping[str, int], say: Say
 ) -> AsyncGenerator[Processes]:
     """Run every service, wait until all are ready, and stop them at the end.
 
@@ -91,7 +91,7 @@ async def open_processes(
     say("bringing the database up to date")
     await migrate_all(stores.database_url)
     await ensure_topics(stores.bus_url, TOPICS)
-    commands = _commands(settings, home, dev_key, stores, replicas)
+    commands = _commands(settings, home, dev_key, stores, replicas=replicas)
     async with Supervisor(home / "logs") as supervisor:
         say(f"starting {len(commands)} processes")
         await supervisor.start(commands)
@@ -101,7 +101,7 @@ async def open_processes(
 
 
 def _commands(
-    settings: FleetSettings, home: Path, dev_key: str, stores: Stores, replicas: Mapping[str, int]
+    settings: FleetSettings, home: Path, dev_key: str, stores: Stores, *, replicas: Mapping[str, int]
 ) -> list[Command]:
     if unknown := set(replicas) - set(KINDS):
         raise Permanent(f"there is no service {min(unknown)}; the services are {', '.join(KINDS)}")

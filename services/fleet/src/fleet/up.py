@@ -62,7 +62,7 @@ async def run_processes(settings: FleetSettings, replicas: Mapping[str, int], ou
         key = dev_key(home, settings.auth_dev_key)
         async with (
             open_stores(settings, home, say) as stores,
-            open_processes(settings, home, key, stores, replicas, say=say) as fleet,
+            open_processes(settings, home, key, stores, replicas=replicas, say=say) as fleet,
             open_database(stores.database_url, SCHEMA) as database,
         ):
             await show_doors(database, settings, key, out)

@@ -55,7 +55,7 @@ def modules_of(package: ModuleType) -> Iterator[ModuleType]:
 
 def statements_of(package: ModuleType) -> Mapping[str, str]:
     """Return every statement of a package as the driver gets it, by the name it has in its module."""
-    compiled = dialect()
+    compiled = dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy has it untyped
     return {
         f"{module.__name__}.{name}": str(value.compile(dialect=compiled))
         for module in modules_of(package)

@@ -85,6 +85,7 @@ async def create_request(request: Request, means: Given, caller: Caller) -> Resp
 async def list_requests(
     means: Given,
     caller: Caller,
+    *,
     session_id: UUID | None = None,
     before: UUID | None = None,
     most: Annotated[int, Query(ge=1, le=200, alias="limit")] = 50,
@@ -101,13 +102,13 @@ async def list_requests(
 
 @router.get("/api/v1/requests/{request_id}", response_model=RequestView)
 @router.get("/api/v1/requests/{request_id}/status", response_model=RequestView)
-async def get_request(request_id: UUID, request: Request, means: Given, caller: Caller, wait: Wait = 0) -> Response:
+async def get_request(request_id: UUID, request: Request, means: Given, caller: Caller, *, wait: Wait = 0) -> Response:
     """Look at a request; `wait` for its end if it is still going on."""
     return _tagged(request, await _find(means, caller.principal, request_id, wait))
 
 
 @router.get("/api/v1/requests/{request_id}/result", response_model=RequestView)
-async def get_result(request_id: UUID, request: Request, means: Given, caller: Caller, wait: Wait = 0) -> Response:
+async def get_result(request_id: UUID, request: Request, means: Given, caller: Caller, *, wait: Wait = 0) -> Response:
     """Fetch the result: 200 once there is one, 202 with Retry-After until then."""
     view = await _find(means, caller.principal, request_id, wait)
     if view.status in TERMINAL:

@@ -61,5 +61,5 @@ async def open_app(settings: Settings, bus: Bus, redis: Redis, trusted: TrustedK
         await stack.enter_async_context(outbox.running())
         await stack.enter_async_context(bus.subscribe(NAME, topics_of(NAME), inbox.consume))
         tasks = await stack.enter_async_context(Tasks())
-        workers.start(tasks, database, outbox, inbox, timedelta(hours=settings.idempotency_hours))
+        workers.start(tasks, database, outbox, inbox, keys_live=timedelta(hours=settings.idempotency_hours))
         yield app

@@ -82,7 +82,7 @@ def caller_of(principal: Principal) -> str:
 
 
 def normalise(
-    body: NewRequest, principal: Principal, vouched: frozenset[UUID], key: str | None, lifetime: timedelta
+    body: NewRequest, principal: Principal, vouched: frozenset[UUID], *, key: str | None, lifetime: timedelta
 ) -> Draft:
     """Turn what a caller sent into what is stored.
 

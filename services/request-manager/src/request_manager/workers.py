@@ -9,7 +9,7 @@ from shared_clients.postgres import Database
 from shared_clients.process import Tasks, every
 
 
-def start(tasks: Tasks, database: Database, outbox: Outbox, inbox: Inbox, keys_live: timedelta) -> None:
+def start(tasks: Tasks, database: Database, outbox: Outbox, inbox: Inbox, *, keys_live: timedelta) -> None:
     """Start every loop of the service."""
     tasks.start("retry parked events", every(1.0, inbox.retry))
     tasks.start("forget events", every(600.0, inbox.forget))

@@ -100,7 +100,7 @@ SAVE_STEP = sql("""
     ON CONFLICT (tenant, execution_id, key) DO NOTHING
 """)
 STILL_MINE = sql("""
-    SELECT FROM runs WHERE tenant = :tenant AND execution_id = :execution_id AND epoch = :epoch AND status = 'running'
+    SELECT execution_id FROM runs WHERE tenant = :tenant AND execution_id = :execution_id AND epoch = :epoch AND status = 'running'
 """)
 FINISH_RUN = sql("""
     WITH r AS (

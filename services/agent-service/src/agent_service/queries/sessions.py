@@ -65,7 +65,7 @@ async def list_sessions(
 
 
 async def rename_session(
-    database: Database, tenant: str, owner: str, session_id: UUID, title: str
+    database: Database, tenant: str, owner: str, session_id: UUID, *, title: str
 ) -> SessionView | None:
     async with database.reading() as tx:
         row = await tx.row(RENAME, tenant=tenant, owner=owner, session_id=session_id, title=title)

@@ -138,7 +138,7 @@ async def _work(means: Means, run: ClaimedRun, stop: asyncio.Future[FailureReaso
         if (refused := _refused(run, loaded)) is not None:
             return _Ended(refused)
         asked = user_turn(run.content, run.execution_id)
-        done, shown = await _think(means, run, loaded, equipped, stop)
+        done, shown = await _think(means, run, loaded, equipped, stop=stop)
         messages = tuple(dump(message) for message in (asked, *done.messages))
         return _Ended(answered(done.text, served, done.usage), messages, shown)
     except RunFailed as failure:
@@ -165,7 +165,7 @@ def _refused(run: ClaimedRun, loaded: LoadedRun) -> ResponseFailed | None:
 
 
 async def _think(
-    means: Means, run: ClaimedRun, loaded: LoadedRun, equipped: Equipped, stop: asyncio.Future[FailureReason]
+    means: Means, run: ClaimedRun, loaded: LoadedRun, equipped: Equipped, *, stop: asyncio.Future[FailureReason]
 ) -> tuple[Answered, bool]:
     """Run the agent, with its frames, and say whether all of them are in the log.
 

@@ -8,6 +8,7 @@ import base64
 import hashlib
 import logging
 import shutil
+import sys
 import tempfile
 import uuid
 from asyncio.subprocess import PIPE, STDOUT
@@ -137,9 +138,12 @@ async def _done(command: list[str], complaint: str) -> None:
     child = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=STDOUT)
     said, _ = await child.communicate()
     if child.returncode:
-        raise Permanent(f"{complaint}: {said.decode(errors='replace').strip()[-600:]}")
+        raise Permanent(f"{complaint}: {said.decode(errors='replace').strip()[:600]}")
 
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    asyncio.run(kafka_libraries())
+    try:
+        asyncio.run(kafka_libraries())
+    except Permanent as error:
+        sys.exit(str(error))

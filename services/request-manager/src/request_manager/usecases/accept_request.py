@@ -34,7 +34,7 @@ async def accept_request(database: Database, outbox: Outbox, asked: Asked, lifet
         asked: the validated body, the caller and the Idempotency-Key.
         lifetime: until the request's deadline.
     """
-    draft = normalise(asked.body, asked.principal, asked.vouched, asked.key, lifetime)
+    draft = normalise(asked.body, asked.principal, asked.vouched, key=asked.key, lifetime=lifetime)
     data = _created(draft)
     size = len(data.model_dump_json().encode())
     if size > MAX_DATA:

@@ -1,0 +1,93 @@
+"""Those around request-manager: the door that accepts requests, and agent-service, which tells what becomes of them."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from request_manager.domain import Accepted, Outcome
+from request_manager.usecases.accept_request import Asked, accept_request
+from shared_clients.bus.port import Message
+from shared_clients.outbox import Outbox, message_of
+from shared_clients.postgres import Database
+from shared_models.catalog import RESPONSE_FAILED, RESPONSE_READY, RUN_CHANGED
+from shared_models.envelope import About, new_event
+from shared_models.ids import new_id
+from shared_models.requests import (
+    Failure,
+    FailureReason,
+    NewRequest,
+    Principal,
+    Response,
+    ResponseFailed,
+    ResponseReady,
+    RunChanged,
+    Status,
+    Usage,
+)
+
+LIFETIME = timedelta(minutes=15)
+
+
+def somebody() -> Principal:
+    """Return a person whom nobody has seen before."""
+    name = new_id().hex
+    return Principal(issuer="idp", subject=name, tenant="acme", credential=f"key-{name}", channel="api")
+
+
+@dataclass
+class Asking:
+    """Accepts requests as the door does, for one person unless it says otherwise."""
+
+    database: Database
+    outbox: Outbox
+    principal: Principal = field(default_factory=somebody)
+
+    async def __call__(
+        self,
+        content: str = "hi",
+        *,
+        session: UUID | None = None,
+        vouched: bool = False,
+        key: str | None = None,
+        principal: Principal | None = None,
+    ) -> Outcome:
+        body = NewRequest(content=content, session_id=session)
+        known = frozenset({session}) if vouched and session else frozenset()
+        asked = Asked(body, principal or self.principal, known, key)
+        return await accept_request(self.database, self.outbox, asked, LIFETIME)
+
+    async def accepted(self, content: str = "hi", *, session: UUID | None = None) -> Accepted:
+        outcome = await self(content, session=session)
+        assert isinstance(outcome, Accepted)
+        return outcome
+
+
+def running(accepted: Accepted, status: Status = Status.RUNNING, epoch: int = 1) -> Message:
+    assert status is Status.RUNNING or status is Status.WAITING
+    return message_of(new_event("agent-service", RUN_CHANGED, RunChanged(status=status, epoch=epoch), _about(accepted)))
+
+
+def ready(content: str = "Hello.") -> ResponseReady:
+    return ResponseReady(
+        response=Response(content=content),
+        agent="assistant",
+        revision="r1",
+        usage=Usage(input_tokens=3, output_tokens=5, model_calls=1),
+        completed_at=datetime.now(UTC),
+    )
+
+
+def failed(
+    reason: FailureReason = FailureReason.MODEL_UNAVAILABLE, message: str = "The model did not answer."
+) -> ResponseFailed:
+    status = Status.CANCELLED if reason is FailureReason.CANCELLED_BY_CALLER else Status.FAILED
+    return ResponseFailed(status=status, error=Failure(reason=reason, message=message), completed_at=datetime.now(UTC))
+
+
+def ended(accepted: Accepted, end: ResponseReady | ResponseFailed, tenant: str = "acme") -> Message:
+    event = RESPONSE_READY if isinstance(end, ResponseReady) else RESPONSE_FAILED
+    return message_of(new_event("agent-service", event, end, _about(accepted, tenant)))
+
+
+def _about(accepted: Accepted, tenant: str = "acme") -> About:
+    return About(accepted.request_id, accepted.session_id, tenant, accepted.turn, datetime.now(UTC) + LIFETIME)
