@@ -65,10 +65,13 @@ class ProcessFleet(Fleet):
         assert self.processes is not None
         return self.processes.stores
 
-    def signal(self, name: str, number: signal.Signals) -> None:
-        """Send a signal to the process that has this name now, such as `agent-service-2`."""
+    def pid(self, name: str) -> int:
+        """Return the process that has this name now, such as `agent-service-2`."""
         assert self.processes is not None
-        os.kill(self.processes.supervisor.pid(name), number)
+        return self.processes.supervisor.pid(name)
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        os.kill(self.pid(name), number)
 
     def name_of(self, worker: UUID) -> str:
         """Return which agent-service has this worker id: it tells it in its log."""

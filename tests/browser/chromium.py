@@ -1,10 +1,14 @@
-"""The browser that the tests drive: the distribution's Chromium, kept from calling anybody on its own account."""
+"""The browser that the tests drive: the machine's own Chromium, kept from calling anybody on its own account.
+
+Where there is none, Playwright looks for the one that `playwright install chromium` fetches, and says so.
+"""
 
 import os
+import shutil
 
 from playwright.sync_api import Browser, Playwright
 
-EXECUTABLE = os.environ.get("FLOTILLA_CHROMIUM", "/usr/bin/chromium")
+NAMES = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = (
     "--disable-quic",
     "--no-first-run",
@@ -15,5 +19,6 @@ ARGUMENTS = (
 
 
 def launch(playwright: Playwright) -> Browser:
+    executable = next((path for name in NAMES if (path := shutil.which(name)) is not None), None)
     sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
-    return playwright.chromium.launch(executable_path=EXECUTABLE, args=[*ARGUMENTS, *sandbox])
+    return playwright.chromium.launch(executable_path=executable, args=[*ARGUMENTS, *sandbox])

@@ -1,18 +1,23 @@
-"""A browser, a page that is watched, and something to talk to: the fake gateway, or a real fleet."""
+"""A browser, a page that is watched, and something to talk to: the fake gateway, or a real fleet with its demo agent."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from tests.browser.chromium import launch
 from tests.browser.fake_gateway import FakeGateway
 from tests.browser.steps import message_box
+from tests.fleets import Background, Fleet, held, one_process
 
 type OpenPage = Callable[..., Page]
+
+DEMO = Path(__file__).parents[2] / "agent-configs"
 
 _REPORT_VIOLATIONS = """
 addEventListener('securitypolicyviolation', event =>
@@ -38,9 +43,26 @@ def fake_link(gateway: FakeGateway) -> str:
     return gateway.link()
 
 
-@pytest.fixture(params=["fake"])
+@pytest.fixture(scope="session")
+def demo_fleet(background: Background, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """What `flotilla up` runs, with the agents that it comes with."""
+    with held(background, one_process(tmp_path_factory.mktemp("demo"), DEMO)) as fleet:
+        yield fleet
+
+
+@pytest.fixture
+def fleet_link(demo_fleet: Fleet) -> str:
+    """A link into the real fleet, without the conversations of the test before."""
+    headers = {"Authorization": f"Bearer {demo_fleet.key}"}
+    with httpx.Client(base_url=demo_fleet.urls[0], headers=headers) as client:
+        for session in client.get("/api/v1/sessions", params={"limit": 200}).json()["sessions"]:
+            client.delete(f"/api/v1/sessions/{session['session_id']}").raise_for_status()
+        return f"{demo_fleet.urls[0]}/#code={client.post('/auth/codes').json()['code']}"
+
+
+@pytest.fixture(params=["fake", "fleet"])
 def login_link(request: pytest.FixtureRequest) -> str:
-    """A single-use link into a fresh chat. `<param>_link` is the fixture that makes it."""
+    """A single-use link into a chat without conversations."""
     link: str = request.getfixturevalue(f"{request.param}_link")
     return link
 
@@ -76,7 +98,7 @@ def open_page(browser: Browser) -> Iterator[OpenPage]:
     watch, contexts = Watch(), list[BrowserContext]()
 
     def opened(link: str, *, ready: bool = True, **options: Any) -> Page:
-        context = browser.new_context(viewport={"width": 1200, "height": 800}, **options)
+        context = browser.new_context(**{"viewport": {"width": 1200, "height": 800}, **options})
         contexts.append(context)
         context.grant_permissions(["clipboard-read", "clipboard-write"])
         parts = urlsplit(link)

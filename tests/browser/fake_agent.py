@@ -55,10 +55,12 @@ class Run:
         return {**ids, "turn": self.turn, "status": self.status, "response": {"content": self.answer}}
 
     def messages(self) -> list[dict[str, object]]:
+        asked = self._message("user", self.content, self.asked_at)
+        return [asked] if self.answer is None else [asked, self._message("assistant", self.answer, self.ended_at)]
+
+    def _message(self, role: str, content: str, at: str) -> dict[str, object]:
         shared: dict[str, object] = {"turn": self.turn, "request_id": self.id, "status": self.status}
-        asked = {"id": f"{self.id}-q", "role": "user", "content": self.content, "created_at": self.asked_at, **shared}
-        told = {"id": f"{self.id}-a", "role": "assistant", "content": self.answer, "created_at": self.ended_at, **shared}
-        return [asked] if self.answer is None else [asked, told]
+        return {"id": f"{self.id}-{role}", "role": role, "content": content, "created_at": at, **shared}
 
 
 @dataclass
@@ -155,8 +157,8 @@ class FakeAgent:
         await run.add("TOOL_CALL_START", toolCallId=call, toolCallName=step.tool, timestamp=at)
         await run.add("TOOL_CALL_ARGS", toolCallId=call, delta=step.arguments)
         await run.add("TOOL_CALL_END", toolCallId=call)
-        result = {"messageId": f"r-{call}", "toolCallId": call, "content": step.result}
-        await run.add("TOOL_CALL_RESULT", timestamp=at + step.milliseconds, **result)
+        ended = at + step.milliseconds
+        await run.add("TOOL_CALL_RESULT", messageId=f"r-{call}", toolCallId=call, content=step.result, timestamp=ended)
 
 
 async def _first(*events: asyncio.Event) -> None:

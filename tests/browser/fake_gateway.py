@@ -1,4 +1,4 @@
-"""A gateway in one process, for developing and breaking the web chat: real frames over real HTTP, with faults on request.
+"""A gateway in one process, for developing and breaking the web chat: real frames, real HTTP, faults on request.
 
 It keeps the gateway's promises (cookie, CSP, cursors, idempotency, beats) and none of its durability. The journeys are
 written so that they run on the real fleet as well, which keeps this stand-in honest.
@@ -29,7 +29,8 @@ from tests.browser.fake_agent import Cursor, FakeAgent, Run, Session
 STATIC = Path(__file__).parents[2] / "services/api-gateway/src/api_gateway/static"
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'"
 )
 COOKIE = "flotilla"
 UNAVAILABLE = "A part that is needed does not answer at the moment"

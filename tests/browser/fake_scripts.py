@@ -113,39 +113,61 @@ HOSTILE = """\
 """
 
 
+RULES = """\
+The rules say:
+
+| Boat | Berth |
+|--|--|
+| Ada | 4 |
+
+```sh
+flotilla up
+```
+
+and then """
+
+SCRIPTS: dict[str, tuple[Step, ...]] = {
+    "What time is it?": (
+        Say(words("Let me look at the clock."), "m1"),
+        Use("clock.now", '{"timezone":"UTC"}', '{"time":"14:02:31","timezone":"UTC"}'),
+        Say(words("It is 14:02 UTC."), "m2"),
+    ),
+    "What is 12.5 % of 480?": (
+        Use("calculator.evaluate", '{"expression":"480 * 0.125"}', "60", 38),
+        Say(words("12.5 % of 480 is **60**.")),
+    ),
+    "Show me some Markdown": (Say(words(MARKDOWN), delay=0.002),),
+    "Tell me a long story": (Say(words(STORY), delay=0.006),),
+    "hostile": (Say(words(HOSTILE)),),
+    "gate": (Say(words("Before the gate. ")), Gate(), Say(words("After the gate."))),
+    "tool gate": (
+        Say(words("I look it up.")),
+        Use("search.documents", '{"query":"harbour rules","limit":3}', '[{"title":"Rules","page":4}]', 1900),
+        Say(words(RULES), "m2"),
+        Gate(),
+        Say(words("more of it."), "m2"),
+    ),
+    "restart": (
+        Say(words("Kept words. ")),
+        Use("clock.now", "{}", "noon"),
+        Say(words("Void words that a dead worker said. "), "m2"),
+        Gate(),
+        Restart(keep=8),
+        Say(words("New words."), "m3"),
+    ),
+    "resync": (
+        Say(words("The beginning, ")),
+        Replace("The beginning, the middle, ", "the middle, "),
+        Say(words("the end.")),
+    ),
+    "fail": (
+        Say(words("I begin, but ")),
+        Fail("model_unavailable", "The model's provider answered with status 500 three times."),
+    ),
+    "table slowly": (Say(words(MARKDOWN), delay=0.02),),
+}
+
+
 def script_for(content: str) -> tuple[Step, ...]:
     """The program for a question; anything unknown is answered with its own words."""
-    known: dict[str, tuple[Step, ...]] = {
-        "What time is it?": (
-            Say(words("Let me look at the clock."), "m1"),
-            Use("clock.now", '{"timezone":"UTC"}', '{"time":"14:02:31","timezone":"UTC"}'),
-            Say(words("It is 14:02 UTC."), "m2"),
-        ),
-        "What is 12.5 % of 480?": (
-            Use("calculator.evaluate", '{"expression":"480 * 0.125"}', "60", 38),
-            Say(words("12.5 % of 480 is **60**.")),
-        ),
-        "Show me some Markdown": (Say(words(MARKDOWN), delay=0.002),),
-        "Tell me a long story": (Say(words(STORY), delay=0.006),),
-        "hostile": (Say(words(HOSTILE)),),
-        "gate": (Say(words("Before the gate. ")), Gate(), Say(words("After the gate."))),
-        "tool gate": (
-            Say(words("I look it up.")),
-            Use("search.documents", '{"query":"harbour rules","limit":3}', '[{"title":"Rules","page":4}]', 1900),
-            Say(words("The rules say:\n\n| Boat | Berth |\n|--|--|\n| Ada | 4 |\n\n```sh\nflotilla up\n```\n\nand then "), "m2"),
-            Gate(),
-            Say(words("more of it."), "m2"),
-        ),
-        "restart": (
-            Say(words("Kept words. ")),
-            Use("clock.now", "{}", "noon"),
-            Say(words("Void words that a dead worker said. "), "m2"),
-            Gate(),
-            Restart(keep=8),
-            Say(words("New words."), "m3"),
-        ),
-        "resync": (Say(words("The beginning, ")), Replace("The beginning, the middle, ", "the middle, "), Say(words("the end."))),
-        "fail": (Say(words("I begin, but ")), Fail("model_unavailable", "The model's provider answered with status 500 three times.")),
-        "table slowly": (Say(words(MARKDOWN), delay=0.02),),
-    }
-    return known.get(content, (Say(words(f"You said: {content}"), delay=0.005),))
+    return SCRIPTS.get(content, (Say(words(f"You said: {content}"), delay=0.005),))

@@ -1,5 +1,7 @@
 """What a person does on the page, in the words of the tests."""
 
+import re
+
 from playwright.sync_api import Locator, Page, expect
 
 
@@ -28,4 +30,9 @@ def conversation(page: Page, title: str) -> Locator:
 
 def shown_text(page: Page) -> str:
     """The whole text of the newest answer, as the page shows it."""
-    return "\n\n".join(answer(page).locator(".prose > p").all_inner_texts())
+    return "\n\n".join(answer(page).locator(".prose > p, .prose > h4").all_inner_texts())
+
+
+def words(markdown: str) -> list[str]:
+    """The words of a text without its Markdown."""
+    return re.sub(r"[#*`>]", "", markdown).split()

@@ -1,4 +1,4 @@
-"""The committed page is made of the committed sources. Needs no Node: `npm run check` also builds and compares bytes."""
+"""The committed page is made of the committed sources. Without Node; `npm run check` also compares what it builds."""
 
 import hashlib
 import json

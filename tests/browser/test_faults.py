@@ -1,4 +1,4 @@
-"""What the web chat does when something goes wrong on the way: nothing is lost, nothing doubled, and people are told."""
+"""What the web chat does when something goes wrong: nothing is lost, nothing doubled, and people are told."""
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -152,9 +152,7 @@ def test_a_page_that_is_signed_out_goes_on_after_a_new_link(gateway: FakeGateway
     expect(message_box(fake_page)).to_have_value("half a thought")
 
 
-def test_a_link_opened_in_the_signed_out_page_itself_signs_in(
-    gateway: FakeGateway, open_page: OpenPage
-) -> None:
+def test_a_link_opened_in_the_signed_out_page_itself_signs_in(gateway: FakeGateway, open_page: OpenPage) -> None:
     page = open_page(gateway.url, ready=False)
     expect(page.get_by_role("heading", name="Sign in to Flotilla")).to_be_visible()
     page.goto(gateway.link())
@@ -211,7 +209,7 @@ def test_earlier_messages_come_on_request_and_nothing_jumps(gateway: FakeGateway
     expect(page.locator(".bubble").last).to_be_in_viewport()
     page.locator(".scroll").evaluate("box => box.scrollTo(0, 40)")
     before = page.get_by_text("question 6").bounding_box()
-    page.get_by_role("button", name="Earlier messages").click()
+    page.get_by_role("button", name="Earlier messages").dispatch_event("click")  # a click would scroll to the button
     expect(page.locator(".bubble").first).to_have_text("question 3")
     after = page.get_by_text("question 6").bounding_box()
     assert before is not None
@@ -224,9 +222,7 @@ def test_earlier_messages_come_on_request_and_nothing_jumps(gateway: FakeGateway
     assert session in page.url
 
 
-def test_a_search_finds_conversations_of_pages_that_were_not_loaded(
-    gateway: FakeGateway, open_page: OpenPage
-) -> None:
+def test_a_search_finds_conversations_of_pages_that_were_not_loaded(gateway: FakeGateway, open_page: OpenPage) -> None:
     for n in range(12):
         gateway.remember(f"Voyage {n}", ("q", "a"), days_ago=n)
     gateway.page_size = 5

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import OpenPage
-from tests.browser.steps import answer, ask, conversation, finished, message_box, shown_text
+from tests.browser.steps import answer, ask, conversation, finished, message_box, shown_text, words
 
 pytestmark = pytest.mark.browser
 
@@ -74,7 +74,7 @@ def test_a_reload_in_mid_answer_goes_on_and_shows_each_word_once(page: Page) -> 
     page.locator(".prose > p").nth(3).wait_for()
     page.reload()
     finished(page)
-    assert shown_text(page).split() == told(page).split()
+    assert words(shown_text(page)) == words(told(page))
 
 
 def test_stop_ends_a_long_answer_and_keeps_what_was_said(page: Page) -> None:
@@ -160,7 +160,7 @@ def test_leaving_a_running_conversation_and_coming_back_loses_nothing(page: Page
     finished(page)
     conversation(page, STORY).click()
     finished(page)
-    assert shown_text(page).split() == told(page).split()
+    assert words(shown_text(page)) == words(told(page))
 
 
 def test_drafts_are_kept_for_each_conversation_and_over_a_reload(page: Page) -> None:

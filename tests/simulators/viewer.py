@@ -37,7 +37,7 @@ class Viewer:
     Attributes:
         strict: hold the stream to AG-UI's order, which is promised as long as no frame was lost.
         cursor: of the last frame.
-        texts: message ids and their texts, in order, without what was voided.
+        texts: message ids and their texts, in order, without what was voided, as the snapshot after a reset says.
         resyncs: how often it was told that frames were lost.
         resets: the `keep` of each restart.
         outcome: type and fields of the terminal frame.
@@ -49,7 +49,6 @@ class Viewer:
     resyncs: int = 0
     resets: list[str | None] = field(default_factory=list)
     outcome: tuple[str, dict[str, object]] | None = None
-    _begun: dict[str, Cursor] = field(default_factory=dict)
     _open: set[tuple[str, str]] = field(default_factory=set)
 
     @property
@@ -89,38 +88,28 @@ class Viewer:
     def _show(self, frame: Frame, fields: dict[str, object]) -> None:
         message = str(fields.get("messageId"))
         if frame.type == "TEXT_MESSAGE_START":
-            self._put(message, "", frame.cursor)
+            self.texts[message] = ""
         elif frame.type == "TEXT_MESSAGE_CONTENT":
-            self._put(message, self.texts.get(message, "") + str(fields["delta"]), frame.cursor)
+            self.texts[message] = self.texts.get(message, "") + str(fields["delta"])
         elif frame.type == "CUSTOM":
             value = fields["value"]
             assert isinstance(value, dict)
-            self._void(value.get("keep"))
             if fields["name"] == "reset":
                 self.resets.append(value.get("keep"))
             else:
-                self._resync(value, frame.cursor)
+                self.resyncs += 1
+                self._tell([*value.get("earlier", []), {"messageId": "answer", **value}])
+        elif frame.type == "MESSAGES_SNAPSHOT":
+            messages = fields["messages"]
+            assert isinstance(messages, list)
+            asked = max((place for place, one in enumerate(messages) if one["role"] == "user"), default=-1)
+            said = [one for one in messages[asked + 1 :] if one["role"] == "assistant"]
+            self._tell([{"messageId": one["id"], **one} for one in said])
         elif frame.terminal:
             self.outcome = (frame.type, fields)
 
-    def _put(self, message: str, text: str, cursor: Cursor) -> None:
-        self._begun.setdefault(message, cursor)
-        self.texts[message] = text
-
-    def _void(self, keep: str | None) -> None:
-        limit = Cursor.parse(keep) if keep else START
-        for message in [message for message, begun in self._begun.items() if begun > limit]:
-            del self._begun[message]
-            self.texts.pop(message, None)
-
-    def _resync(self, value: dict[str, object], cursor: Cursor) -> None:
-        self.resyncs += 1
-        earlier = value.get("earlier", [])
-        assert isinstance(earlier, list)
-        for message in [*earlier, value]:
-            if message["content"]:
-                began = Cursor.parse(message["began"]) if "began" in message else cursor
-                self._put(str(message.get("messageId", "answer")), str(message["content"]), began)
+    def _tell(self, messages: list[dict[str, str]]) -> None:
+        self.texts = {one["messageId"]: one["content"] for one in messages if one.get("content")}
 
 
 def seen(frames: list[Frame], *, strict: bool = True) -> Viewer:

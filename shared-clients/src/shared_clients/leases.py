@@ -63,6 +63,8 @@ class WorkerLease:
             log.warning("lease_not_renewed", error=str(error))
             return
         metrics.LEASE_RENEWALS.labels("renewed").inc()
+        if not self._alive_until:
+            log.info("lease_taken", worker=str(self.worker))  # which process a worker in the tables is
         self._alive_until = asked + LEASE_SECONDS
 
     async def release(self) -> None:

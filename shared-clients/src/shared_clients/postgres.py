@@ -119,8 +119,10 @@ class Database:
         """Open a transaction; it commits when the block ends and rolls back when it raises.
 
         Raises:
-                the commit itself, when the caller's deterministic keys settle it.
-                the commit itself, when the caller's deterministic keys settle it.
+            Transient: the database is away or asks to try again. Where it went away during the commit itself, nobody
+                knows whether it is durable; then the caller's deterministic keys settle it.
+            Permanent: it refuses a value, and always will.
+            UniqueViolation: a row with that key exists.
         """
         with translated():
             connection = await self._engine.connect()
@@ -193,6 +195,7 @@ async def open_database(url: str, schema: str, *, pool_size: int = 8) -> AsyncGe
         max_overflow=0,
         pool_timeout=2,
         pool_use_lifo=True,
+        hide_parameters=True,  # values are people's words: no error may quote them into a log or a dead letter
         connect_args={
             "timeout": 5,
             "command_timeout": 10,

@@ -77,7 +77,6 @@ def test_too_much_is_dropped_and_one_resync_tells_its_text() -> None:
 
     assert value(resync) == {
         "messageId": str(ONE),
-        "began": "1-2",
         "content": f"before lost {'x' * MAX_GATHERED}",
     }
     assert from_json(after.data)["delta"] == " after"
@@ -94,21 +93,28 @@ def test_what_waits_is_bounded_however_long_nothing_is_sent() -> None:
 
 def test_a_resync_tells_all_messages_and_not_what_was_voided() -> None:
     waiting = backlog(epoch=2)
-    waiting.keep = Cursor(1, 9)
-    waiting.text(ONE, "kept")
-    keep = waiting.last
     waiting.text(TWO, "voided")
-    waiting.reset(keep)
+    before = [{"id": "a", "role": "assistant", "content": "an earlier turn"}, {"id": "u", "role": "user"}]
+    kept = [{"id": str(ONE), "role": "assistant", "content": "kept"}, {"id": "c", "role": "tool", "content": "found"}]
+    waiting.reset(Cursor(1, 9), [*before, *kept])
     waiting.text(RUN, "again")
     waiting.resync()
 
     assert value(sent(waiting)[-1]) == {
-        "earlier": [{"messageId": str(ONE), "began": "2-1", "content": "kept"}],
+        "earlier": [{"messageId": str(ONE), "content": "kept"}],
         "messageId": str(RUN),
-        "began": "2-4",
         "content": "again",
-        "keep": "1-9",
     }
+
+
+def test_a_reset_that_is_dropped_still_counts() -> None:
+    waiting = backlog()
+    waiting.text(ONE, "voided")
+    sent(waiting)
+    waiting.reset(None, [])
+    waiting.text(TWO, "x" * MAX_GATHERED + "!")
+
+    assert value(sent(waiting)[0]) == {"messageId": str(TWO), "content": "x" * MAX_GATHERED + "!"}
 
 
 def test_a_resync_in_the_middle_waits_until_what_went_before_it_is_through() -> None:
@@ -143,12 +149,12 @@ def test_a_log_begun_anew_tells_what_was_in_it_at_the_place_of_its_last_frame() 
 
 def test_a_log_that_never_was_begins_without_a_resync() -> None:
     waiting = backlog(epoch=2)
-    waiting.reset(None)
+    waiting.reset(None, [])
     waiting.take()
 
     waiting.reopen()
 
-    assert [frame.type for frame in batch(waiting)] == ["RUN_STARTED", "CUSTOM"]
+    assert [frame.type for frame in batch(waiting)] == ["RUN_STARTED", "CUSTOM", "MESSAGES_SNAPSHOT"]
     assert value(batch(waiting)[1]) == {}
 
 

@@ -4,10 +4,12 @@ agent-service writes them, the gateway relays them, clients read them. A frame i
 on the way; its cursor is `<epoch>-<sequence>`, which is also the entry id in Redis, the SSE id and the fence. Only text
 deltas are hot, so only they are built from a ready-made prefix.
 
-Two CUSTOM events are ours. Both speak of the run's text messages, and leave alone those up to `keep` (without: none).
+Two CUSTOM events are ours.
 
-- `reset`: what came after `keep` is void; the work goes on from there under new message ids.
-- `resync`: frames were lost; the messages after `keep` are exactly `earlier` and then the one with `content`.
+- `reset`, value {keep?}: what came after the frame `keep` (without: all) is void. A MESSAGES_SNAPSHOT with what remains
+  of the run follows; the work goes on under new message ids.
+- `resync`, value {content, messageId?, earlier?: [{messageId, content}]}: frames were lost, and the run's text messages
+  are exactly `earlier` and then this one. An empty `content` alone means that there are none.
 """
 
 import json
@@ -60,7 +62,7 @@ class Cursor:
 
 START = Cursor(0, 0)
 REOPENED = Cursor(0, 1)
-"""Of the RUN_STARTED that opens a log anew after its loss: only who has seen nothing at all gets to see it."""
+"""Of the first frame of a log that is begun anew after its loss: only who has seen nothing at all gets to see it."""
 LAST_SEQUENCE = 999_999_999_999_999
 """Stands for everything of an epoch; no writer gets there, and JavaScript can still count to it."""
 
@@ -161,28 +163,16 @@ class OpenParts:
 
 
 def reset(keep: Cursor | None) -> dict[str, object]:
-    """Return the fields of CUSTOM `reset`: value {keep?}."""
+    """Return the fields of CUSTOM `reset`."""
     return {"name": "reset", "value": {} if keep is None else {"keep": str(keep)}}
 
 
-def resync(messages: Sequence[tuple[UUID, Cursor, str]] = (), keep: Cursor | None = None) -> dict[str, object]:
-    """Return the fields of CUSTOM `resync`: value {content, messageId?, began?, earlier?, keep?}.
-
-    Args:
-        messages: ids, first frames and texts so far of all messages after `keep`, in order. The last one is the value's
-            own `messageId`, `began` and `content`, those before it are in `earlier`; none is an empty `content` alone.
-            A later `reset` goes by `began`, not by the resync's own place.
-        keep: what the resync leaves alone, None for nothing.
-    """
-    told = [
-        {"messageId": str(message_id), "began": str(began), "content": content}
-        for message_id, began, content in messages
-    ]
-    value: dict[str, object] = dict(told[-1]) if told else {"content": ""}
+def resync(messages: Sequence[tuple[str, str]]) -> dict[str, object]:
+    """Return the fields of CUSTOM `resync` that tells these messages, each an id and its text so far."""
+    told: list[dict[str, object]] = [{"messageId": message_id, "content": content} for message_id, content in messages]
+    value = dict(told[-1]) if told else {"content": ""}
     if told[:-1]:
         value["earlier"] = told[:-1]
-    if keep is not None:
-        value["keep"] = str(keep)
     return {"name": "resync", "value": value}
 
 

@@ -1,7 +1,7 @@
 """The HTTP door: sessions, as their owner lists, reads, renames and deletes them."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
 
@@ -22,7 +22,7 @@ class MessagesQuery:
     """Which part of a session's messages."""
 
     limit: Annotated[int, Query(ge=1, le=200, description="How many turns at most.")] = 100
-    before: Annotated[int | None, Query(ge=1, description="Only turns before this one.")] = None
+    before: Annotated[int | None, Query(ge=1, lt=2**63, description="Only turns before this one.")] = None
 
 
 Most = Annotated[int, Query(ge=1, le=200, alias="limit", description="How many at most.")]
@@ -125,8 +125,8 @@ def _place(before: str | None) -> tuple[datetime, UUID] | None:
         return None
     time, _, session_id = before.partition("_")
     try:
-        return datetime.fromisoformat(time.replace(" ", "+")), UUID(session_id)
-    except ValueError as error:
+        return datetime.fromisoformat(time.replace(" ", "+")).astimezone(UTC), UUID(session_id)
+    except (ValueError, OverflowError) as error:
         detail = "`before` has to be the `next` of an earlier page."
         raise Problem(Problems.INVALID_PARAMETER, detail) from error
 

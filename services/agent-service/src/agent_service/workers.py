@@ -22,28 +22,37 @@ LOOK_SECONDS = 0.25
 
 
 class Performing:
-    """The runs in progress here, by id, each with the future that stops it."""
+    """The runs in progress here, by id and epoch, each with the future that stops it."""
 
     def __init__(self, means: Means) -> None:
         self._means = means
-        self._stops: dict[UUID, asyncio.Future[FailureReason]] = {}
+        self._stops: dict[tuple[UUID, int], asyncio.Future[FailureReason]] = {}
+        self._idle: frozenset[tuple[UUID, int]] = frozenset()
 
     async def perform(self, run: ClaimedRun) -> None:
         stop: asyncio.Future[FailureReason] = asyncio.get_running_loop().create_future()
-        self._stops[run.execution_id] = stop
+        self._stops[run.execution_id, run.epoch] = stop
         try:
             await perform_run(self._means, run, stop)
         finally:
-            del self._stops[run.execution_id]
+            del self._stops[run.execution_id, run.epoch]
 
     async def look(self, worker: UUID) -> None:
-        """Stop those of this worker's runs that were cancelled or whose deadline has passed."""
-        if not self._stops:
-            return
-        for execution_id, cancelled in await queries.interrupted(self._means.database, worker):
-            stop = self._stops.get(execution_id)
-            if stop is not None and not stop.done():
-                stop.set_result(FailureReason.CANCELLED_BY_CALLER if cancelled else FailureReason.DEADLINE)
+        """Stop those of this worker's runs that were cancelled or whose deadline has passed.
+
+        One that it owns and does not work on, at two looks in a row, is given up with a try less: its claim was
+        committed without an answer, or a bug has ended the work.
+        """
+        held = {(run.execution_id, run.epoch): run for run in await queries.held(self._means.database, worker)}
+        for place, run in held.items():
+            stop = self._stops.get(place)
+            if stop is not None and not stop.done() and run.stop is not None:
+                stop.set_result(run.stop)
+        idle = frozenset(held.keys() - self._stops.keys())
+        for execution_id, epoch in idle & self._idle:
+            log.warning("run_given_up", execution_id=str(execution_id), epoch=epoch)
+            await queries.hand_back(self._means.database, held[execution_id, epoch], unused=False)
+        self._idle = idle
 
 
 def start(

@@ -168,15 +168,12 @@ class Forwarder:
             await self._session.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = await _body(receive)
-        async with await self._open(scope, body) as answer:
-            headers = [(name.lower(), value) for name, value in answer.raw_headers if name.lower() not in NOT_PASSED_ON]
-            content = await answer.read()
-            await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-            await send({"type": "http.response.body", "body": content, "more_body": False})
+        answer = await self._call(scope, await _body(receive))
+        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+        await send({"type": "http.response.body", "body": answer.body, "more_body": False})
 
-    async def _open(self, scope: Scope, body: bytes) -> aiohttp.ClientResponse:
-        """Begin the call on the first replica that takes the connection.
+    async def _call(self, scope: Scope, body: bytes) -> Answer:
+        """Make the call on the first replica that takes the connection, and return its whole answer.
 
         Only a refused connection is tried elsewhere: once bytes have gone out the call may have happened.
         """
@@ -186,9 +183,13 @@ class Forwarder:
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
         for url in list(self._urls):
             try:
-                return await self._session.request(
+                async with self._session.request(
                     scope["method"], f"{url}{path}", data=body, headers=headers, allow_redirects=False
-                )
+                ) as answer:
+                    passed = [
+                        (name.lower(), value) for name, value in answer.raw_headers if name.lower() not in NOT_PASSED_ON
+                    ]
+                    return Answer(answer.status, passed, await answer.read())
             except aiohttp.ClientConnectorError:
                 log.warning("replica_unreachable", callee=self._name, url=url)
                 self._urls.remove(url)

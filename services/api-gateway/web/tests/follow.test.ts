@@ -20,9 +20,10 @@ function bytesOf(frame: Frame): Uint8Array {
     names['name'] = 'reset';
     names['value'] = frame.type === 'RESET' && frame.keep ? { keep: showCursor(frame.keep) } : {};
   } else if (frame.type === 'RESYNC') {
+    const told = frame.messages.map(({ id, content }) => ({ messageId: id, content }));
     agui = 'CUSTOM';
     names['name'] = 'resync';
-    names['value'] = { content: frame.messages[0]?.content, messageId: frame.messages[0]?.id, keep: '1-10' };
+    names['value'] = { ...told.at(-1), earlier: told.slice(0, -1) };
   } else if (frame.type === 'RUN_FINISHED') {
     names['result'] = { response: { content: frame.content } };
   } else if (frame.type === 'TOOL_CALL_START') {

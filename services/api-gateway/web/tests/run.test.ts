@@ -126,16 +126,16 @@ describe('a resync', () => {
     expect(shown(play([told, text('1-8', '!', 'm2')]))).toEqual(['abc', 'new!']);
   });
 
-  it('leaves alone what came up to its keep', () => {
-    const frames = [
-      ...STORY.slice(0, 17),
-      text('2-5', 'x', 'm4'),
-      resync('2-9', 'It', { messageId: 'm4', keep: '1-10' }),
-    ];
-    expect(shown(play(frames))).toEqual([WHOLE[0], WHOLE[1], 'It']);
+  it('keeps its messages in their places among the tool calls', () => {
+    const told = { messageId: 'm4', earlier: [{ messageId: 'm1', content: 'Let me look.' }] };
+    expect(shown(play([...STORY.slice(0, 18), resync('2-9', 'It', told)]))).toEqual([
+      WHOLE[0],
+      WHOLE[1],
+      'It',
+    ]);
   });
 
-  it('voids a message after its keep that it does not tell', () => {
+  it('voids a message that it does not tell', () => {
     const frames = [
       ...before,
       begun('1-4', 'm2'),

@@ -50,7 +50,10 @@ export const STORY: readonly Frame[] = [
   frame('2-3', 'MESSAGES_SNAPSHOT', { messages: [] }),
   begun('2-4', 'm4'),
   text('2-5', 'It is ', 'm4'),
-  resync('2-9', 'It is nearly ', { messageId: 'm4', keep: '1-10' }),
+  resync('2-9', 'It is nearly ', {
+    messageId: 'm4',
+    earlier: [{ messageId: 'm1', content: 'Let me look.' }],
+  }),
   text('2-10', 'noon.', 'm4'),
   finished('3-0', 'It is nearly noon.'),
 ];

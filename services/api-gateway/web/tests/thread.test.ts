@@ -85,6 +85,15 @@ describe('a conversation', () => {
     const run = withMessages(EMPTY, [asked(1, 'failed')]).history[0]?.run;
     expect(run?.failure?.message).toBe('Something went wrong and no answer was made.');
   });
+
+  it('takes the reason that is kept in the place of an answer for a reason, not for an answer', () => {
+    const why = message(1, 'assistant', 'failed', 'The model was not reached.');
+    const run = withMessages(EMPTY, [asked(1, 'failed'), why]).history[0]?.run;
+    expect([run?.parts, run?.failure]).toEqual([
+      [],
+      { code: 'failed', message: 'The model was not reached.' },
+    ]);
+  });
 });
 
 describe('runs that go on', () => {

@@ -4,9 +4,9 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from fleet.embedded import EmbeddedPostgres
 from fleet.home import open_home
 from fleet.settings import FleetSettings
-from shared_clients.embedded import EmbeddedPostgres
 
 Say = Callable[[str], None]
 """Told what is being done, for a person who waits."""

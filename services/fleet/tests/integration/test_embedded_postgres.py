@@ -15,13 +15,13 @@ import asyncpg
 import psutil
 import pytest
 
-from shared_clients import embedded
-from shared_clients.embedded import EmbeddedPostgres
+from fleet import embedded
+from fleet.embedded import EmbeddedPostgres
 from shared_clients.errors import Permanent
 
 OWNER = """
 import asyncio, pathlib, signal
-from shared_clients.embedded import EmbeddedPostgres
+from fleet.embedded import EmbeddedPostgres
 async def main():
     server = EmbeddedPostgres(pathlib.Path(%r))
     print(await server.start(), flush=True)

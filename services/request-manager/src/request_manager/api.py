@@ -187,9 +187,11 @@ def _owned_by(principal: Principal) -> tuple[str, str]:
 
 
 def _tagged(request: Request, view: RequestView) -> Response:
+    """Return the view, or 304 to who has it; If-None-Match compares weakly (RFC 9110), for proxies weaken tags."""
     tag = domain.tag_of(view)
-    if tag in [given.strip() for given in request.headers.get("if-none-match", "").split(",")]:
-        return Response(status_code=304, headers={"ETag": tag})
+    known = {given.strip().removeprefix("W/") for given in request.headers.get("if-none-match", "").split(",")}
+    if known & {tag, "*"}:
+        return Response(status_code=304, headers={"ETag": tag, "Cache-Control": "no-store"})
     return _json(view, 200, {"ETag": tag})
 
 

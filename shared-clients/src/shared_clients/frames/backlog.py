@@ -7,6 +7,7 @@ know of are kept as well, because a resync, which makes up for lost frames, tell
 
 import asyncio
 from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
@@ -25,15 +26,14 @@ class Entry:
         cursor: its place, given when it was appended.
         frame: None until it is encoded.
         message_id: of text; `parts` are its deltas.
-        voids: it is a reset, which leaves what came up to `keep`.
+        remains: of a reset, the messages (ids and texts) that it leaves.
     """
 
     cursor: Cursor
     frame: Frame | None = None
     message_id: UUID | None = None
     parts: list[str] = field(default_factory=list)
-    voids: bool = False
-    keep: Cursor | None = None
+    remains: dict[str, list[str]] | None = None
 
     @property
     def resyncs(self) -> bool:
@@ -41,34 +41,31 @@ class Entry:
 
 
 class Told:
-    """The text messages of this epoch as far as followers can know them: in the log, or lost and due for a resync."""
+    """The run's text messages as far as followers can know them: in the log, or lost and due for a resync."""
 
     def __init__(self) -> None:
-        self._messages: dict[UUID, tuple[Cursor, list[str]]] = {}
+        self._messages: dict[str, list[str]] = {}
 
     def note(self, entry: Entry) -> None:
         if entry.message_id is not None:
-            self._messages.setdefault(entry.message_id, (entry.cursor, []))[1].extend(entry.parts)
-        elif entry.voids:
-            keep = entry.keep
-            self._messages = {} if keep is None else {k: v for k, v in self._messages.items() if v[0] <= keep}
+            self._messages.setdefault(str(entry.message_id), []).extend(entry.parts)
+        elif entry.remains is not None:
+            self._messages = entry.remains
 
-    def messages(self) -> list[tuple[UUID, Cursor, str]]:
-        return [(message_id, began, "".join(parts)) for message_id, (began, parts) in self._messages.items()]
+    def messages(self) -> list[tuple[str, str]]:
+        return [(message_id, "".join(parts)) for message_id, parts in self._messages.items()]
 
 
 class Backlog:
     """Of one run in one epoch.
 
     Attributes:
-        keep: what came up to it in earlier epochs is not told by a resync, which leaves it alone.
         waiting: set when there is something to send.
         through: set when there is nothing left to send.
         batch: what is being sent, until it is struck off, dropped or taken anew.
     """
 
     def __init__(self, execution_id: UUID, thread_id: UUID, epoch: int) -> None:
-        self.keep: Cursor | None = None
         self.waiting = asyncio.Event()
         self.through = asyncio.Event()
         self.batch: deque[Entry] = deque()
@@ -90,26 +87,30 @@ class Backlog:
     def empty(self) -> bool:
         return not self.batch and not self._gathered
 
-    def event(self, type_: str, fields: Fields) -> Cursor:
-        """Take in an event other than text or a reset."""
-        return self._put_encoded(Entry(self._next()), type_, fields)
+    def event(self, type_: str, fields: Fields, remains: dict[str, list[str]] | None = None) -> Cursor:
+        """Take in an event other than text."""
+        entry = self._put(remains=remains)
+        entry.frame = encode(type_, self._execution_id, entry.cursor, fields)
+        self._grow(len(entry.frame.data))
+        return entry.cursor
 
-    def reset(self, keep: Cursor | None) -> None:
-        """Take in a reset: what came after `keep` will not be told any more."""
-        self._put_encoded(Entry(self._next(), voids=True, keep=keep), "CUSTOM", reset(keep))
+    def reset(self, keep: Cursor | None, snapshot: Sequence[Mapping[str, object]]) -> None:
+        """Take in a reset and, as AG-UI messages, what remains after it."""
+        self.event("CUSTOM", reset(keep), remains=_said(snapshot))
+        self.event("MESSAGES_SNAPSHOT", {"messages": list(snapshot)})
 
     def text(self, message_id: UUID, delta: str) -> Cursor:
         """Take in text; it joins what was said last, if that is of the same message and still here."""
         entry = self._gathered[-1] if self._gathered else None
         if entry is None or entry.message_id != message_id:
-            entry = self._put(Entry(self._next(), message_id=message_id))
+            entry = self._put(message_id=message_id)
         entry.parts.append(delta)
         self._grow(len(delta))
         return entry.cursor
 
     def resync(self) -> None:
         """Take in a resync, which will tell all that was taken in before it."""
-        self._put(Entry(self._next()))
+        self._put()
 
     def take(self) -> deque[Entry]:
         """Return the batch to send: the one that is not through yet, or what has gathered, encoded.
@@ -154,22 +155,14 @@ class Backlog:
         self.batch, self._gathered = deque(), []
         self.through.set()
 
-    def _next(self) -> Cursor:
+    def _put(self, message_id: UUID | None = None, remains: dict[str, list[str]] | None = None) -> Entry:
         self._sequence += 1
-        return self.last
-
-    def _put(self, entry: Entry) -> Entry:
+        entry = Entry(self.last, message_id=message_id, remains=remains)
         if not self._closed:
             self._gathered.append(entry)
             self.through.clear()
             self.waiting.set()
         return entry
-
-    def _put_encoded(self, entry: Entry, type_: str, fields: Fields) -> Cursor:
-        entry.frame = encode(type_, self._execution_id, entry.cursor, fields)
-        self._put(entry)
-        self._grow(len(entry.frame.data))
-        return entry.cursor
 
     def _grow(self, size: int) -> None:
         self._size += size
@@ -178,7 +171,18 @@ class Backlog:
 
     def _encode(self, entry: Entry) -> Frame:
         if entry.message_id is None:
-            return encode("CUSTOM", self._execution_id, entry.cursor, resync(self._told.messages(), self.keep))
+            return encode("CUSTOM", self._execution_id, entry.cursor, resync(self._told.messages()))
         if self._encoder is None or self._encoder[0] != entry.message_id:
             self._encoder = entry.message_id, TextEncoder(self._execution_id, entry.message_id, self._epoch)
         return self._encoder[1].encode(entry.cursor.sequence, "".join(entry.parts))
+
+
+def _said(snapshot: Sequence[Mapping[str, object]]) -> dict[str, list[str]]:
+    """Return what the assistant said after the last user message: that is this run's, what went before is not."""
+    said: dict[str, list[str]] = {}
+    for message in snapshot:
+        if message["role"] == "user":
+            said = {}
+        elif message["role"] == "assistant" and message.get("content"):
+            said[str(message["id"])] = [str(message["content"])]
+    return said

@@ -70,18 +70,6 @@ async def read_log(redis: Redis, key: str) -> list[Frame]:
     return frames
 
 
-async def read_exactly(redis: Redis, key: str, cursor: Cursor) -> list[Frame]:
-    """Return the frame with this cursor, if there is one."""
-    entries = cast("list[Entry]", await redis.commands.xrange(key, str(cursor), str(cursor)))
-    return [to_frame(entry) for entry in entries]
-
-
-async def last_cursor(redis: Redis, key: str) -> Cursor:
-    """Return the cursor of the log's last frame, START where there is no log."""
-    entries = cast("list[Entry]", await redis.commands.xrevrange(key, count=1))
-    return to_frame(entries[0]).cursor if entries else START
-
-
 async def append_terminal(
     redis: Redis, *, tenant: str, execution_id: UUID, epoch: int, type_: str, fields: Fields, whole: bool = False
 ) -> None:

@@ -9,8 +9,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from typing import Final, Self, cast
 from uuid import UUID
 
-import structlog
-
 from shared_clients import metrics
 from shared_clients.frames.follower import Followed, Follower
 from shared_clients.frames.log import PAGE, Entry, log_key, read_page, to_frame
@@ -18,8 +16,6 @@ from shared_clients.process.loops import Backoff, Tasks, every
 from shared_clients.redis import REDIS_ERRORS, Outage, Redis
 from shared_models.frames import Cursor, Frame, OpenParts, ending
 from shared_models.ids import new_id
-
-log = structlog.get_logger()
 
 BLOCK_SECONDS: Final = 2.0
 LATE_SECONDS: Final = 3.0

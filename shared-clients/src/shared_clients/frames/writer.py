@@ -16,7 +16,7 @@ import structlog
 
 from shared_clients import metrics
 from shared_clients.frames.backlog import Backlog, Entry
-from shared_clients.frames.log import append, is_refusal, last_cursor, log_key, read_exactly, read_log
+from shared_clients.frames.log import append, is_refusal, log_key, read_log, read_page
 from shared_clients.process.loops import Backoff
 from shared_clients.redis import REDIS_ERRORS, Redis
 from shared_models.frames import Cursor, OpenParts
@@ -84,12 +84,12 @@ class FrameWriter:
 
         Args:
             keep: the last frame of the last finished step; None voids all that was said.
-            snapshot: AG-UI messages without the voided part.
+            snapshot: AG-UI messages without the voided part, under the ids that their frames had. What the assistant
+                says after the last user message is this run's.
         """
         if self._epoch == 1:
             self.append("RUN_STARTED", **self._backlog.started)
             return
-        self._backlog.keep = keep
         still_open = OpenParts()
         try:
             async with asyncio.timeout(BEGIN_SECONDS):
@@ -124,8 +124,7 @@ class FrameWriter:
     def _restart(self, still_open: OpenParts, keep: Cursor | None, snapshot: Sequence[Mapping[str, object]]) -> None:
         for type_, fields in still_open.closing():
             self.append(type_, **fields)
-        self._backlog.reset(keep)
-        self.append("MESSAGES_SNAPSHOT", messages=list(snapshot))
+        self._backlog.reset(keep, snapshot)
 
 
 class _Sender:
@@ -177,9 +176,10 @@ class _Sender:
         """Tell a frame that an earlier try has brought into the log from one that has no place there any more."""
         if not is_refusal(refusal):
             raise refusal
-        if await read_exactly(self._redis, self._key, entry.cursor) == [entry.frame]:
+        there = await read_page(self._redis, self._key, Cursor(entry.cursor.epoch, entry.cursor.sequence - 1))
+        if there[:1] == [entry.frame]:
             return True
-        if await last_cursor(self._redis, self._key) > self._backlog.last:
+        if there and there[-1].cursor > self._backlog.last:
             self._fence()
         else:
             self._backlog.drop()

@@ -63,6 +63,29 @@ class ClaimedRun:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldRun:
+    """A run that a worker owns by the tables.
+
+    Attributes:
+        cancelled: somebody asked to stop it.
+        expired: its deadline has passed.
+    """
+
+    tenant: str
+    execution_id: UUID
+    epoch: int
+    cancelled: bool
+    expired: bool
+
+    @property
+    def stop(self) -> FailureReason | None:
+        """Why it has to end early, if it has to."""
+        if self.cancelled:
+            return FailureReason.CANCELLED_BY_CALLER
+        return FailureReason.DEADLINE if self.expired else None
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """A finished model call or tool result in the journal.
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic_core import to_json
 from sqlalchemy import RowMapping
 
-from agent_service.domain.runs import ClaimedRun, LoadedRun, NewRun, Step, title_of
+from agent_service.domain.runs import ClaimedRun, HeldRun, LoadedRun, NewRun, Step, title_of
 from shared_clients.errors import Stale
 from shared_clients.leases import EXPIRED
 from shared_clients.postgres import Database, Tx, sql
@@ -47,20 +47,23 @@ INSERT_RUN = sql(f"""
     ), n AS (
         SELECT CAST(:tenant AS text) AS tenant, CAST(:session_id AS uuid) AS session_id, CAST(:turn AS bigint) AS turn
     ), start AS (
-        SELECT CAST(:slot AS boolean) AND {GATE.format(r="n", s="s")} AS now FROM n, s
+        SELECT CAST(:slot AS boolean) AND {GATE.format(r="n", s="s")} AND s.arrived = 1 + coalesce((
+            SELECT o.arrived FROM sessions o WHERE o.tenant = n.tenant AND o.session_id = n.session_id), 0) AS now
+        FROM n, s
     )
     INSERT INTO runs AS r (tenant, execution_id, session_id, turn, status, epoch, tries, worker, started_at, agent,
-                           content, principal, traceparent, cause, expires_at, cancel_asked_at)
+                           content, principal, traceparent, cause, expires_at)
     SELECT n.tenant, :execution_id, n.session_id, n.turn,
            CASE WHEN start.now THEN 'running' ELSE 'queued' END, CASE WHEN start.now THEN 1 ELSE 0 END,
            CASE WHEN start.now THEN 1 ELSE 0 END, CASE WHEN start.now THEN CAST(:worker AS uuid) END,
            CASE WHEN start.now THEN now() END, coalesce(:agent, s.agent), :content, CAST(:principal AS jsonb),
-           :traceparent, :cause, :expires_at,
-           (SELECT asked_at FROM cancellations c WHERE c.tenant = n.tenant AND c.execution_id = :execution_id)
+           :traceparent, :cause, :expires_at
     FROM n, s, start
     ON CONFLICT (tenant, execution_id) DO NOTHING
     RETURNING r.status, {CLAIMED}
 """)
+"""The gate sees the runs there were before this statement. If another turn came while it waited for the session's row,
+which the two values of `arrived` tell, the gate has not seen that one, and the run is queued."""
 CLAIM_RUNS = sql(f"""
     WITH ready AS (
         SELECT r.tenant, r.execution_id, r.epoch, r.status
@@ -77,10 +80,11 @@ CLAIM_RUNS = sql(f"""
       AND r.epoch = ready.epoch AND r.status = ready.status
     RETURNING {CLAIMED}
 """)
-LOAD_RUN = sql("""
-    SELECT r.cancel_asked_at IS NOT NULL AS cancelled, r.expires_at < now() AS expired,
+CANCELLED = "EXISTS (SELECT FROM cancellations c WHERE c.tenant = r.tenant AND c.execution_id = r.execution_id)"
+LOAD_RUN = sql(f"""
+    SELECT {CANCELLED} AS cancelled, r.expires_at < now() AS expired,
            s.deleted_at IS NOT NULL AS session_deleted,
-           (SELECT coalesce(array_agg(CAST(m.message AS text) ORDER BY m.turn, m.ordinal), '{}')
+           (SELECT coalesce(array_agg(CAST(m.message AS text) ORDER BY m.turn, m.ordinal), '{{}}')
             FROM (SELECT turn, ordinal, message FROM messages
                   WHERE tenant = r.tenant AND session_id = r.session_id AND turn < r.turn
                   ORDER BY turn DESC, ordinal DESC LIMIT :window) m) AS window_messages,
@@ -97,10 +101,12 @@ SAVE_STEP = sql("""
     )
     INSERT INTO steps (tenant, execution_id, key, epoch, result, keep)
     SELECT :tenant, :execution_id, :key, :epoch, CAST(:result AS jsonb), :keep FROM mine
-    ON CONFLICT (tenant, execution_id, key) DO NOTHING
+    ON CONFLICT (tenant, execution_id, key) DO UPDATE SET epoch = steps.epoch
 """)
+"""A step that is there already counts as written: its worker may not have heard of it, and asks again."""
 STILL_MINE = sql("""
-    SELECT execution_id FROM runs WHERE tenant = :tenant AND execution_id = :execution_id AND epoch = :epoch AND status = 'running'
+    SELECT execution_id FROM runs
+    WHERE tenant = :tenant AND execution_id = :execution_id AND epoch = :epoch AND status = 'running'
 """)
 FINISH_RUN = sql("""
     WITH r AS (
@@ -130,18 +136,13 @@ BURY_RUN = sql("""
     ON CONFLICT DO NOTHING
 """)
 HAND_BACK = sql("""
-    UPDATE runs SET status = 'queued', worker = NULL, tries = tries - 1
+    UPDATE runs SET status = 'queued', worker = NULL, tries = tries - :unused
     WHERE tenant = :tenant AND execution_id = :execution_id AND epoch = :epoch AND status = 'running'
 """)
 REMEMBER_CANCEL = sql("""
     INSERT INTO cancellations (tenant, execution_id) VALUES (:tenant, :execution_id) ON CONFLICT DO NOTHING
 """)
 FORGET_CANCELLATIONS = sql("DELETE FROM cancellations WHERE asked_at < now() - interval '8 days'")
-ASK_TO_CANCEL = sql("""
-    UPDATE runs SET cancel_asked_at = coalesce(cancel_asked_at, now())
-    WHERE tenant = :tenant AND execution_id = :execution_id AND status IN ('queued', 'running')
-    RETURNING status
-""")
 LOCK_QUEUED = sql(f"""
     SELECT {CLAIMED} FROM runs r
     WHERE r.tenant = :tenant AND r.execution_id = :execution_id AND r.status = 'queued' FOR UPDATE
@@ -150,9 +151,9 @@ OVERDUE = sql(f"""
     SELECT {CLAIMED} FROM runs r WHERE r.status = 'queued' AND r.expires_at < now()
     ORDER BY r.expires_at LIMIT 50 FOR UPDATE SKIP LOCKED
 """)
-INTERRUPTED = sql("""
-    SELECT execution_id, epoch, cancel_asked_at IS NOT NULL AS cancelled FROM runs
-    WHERE worker = :worker AND status = 'running' AND (cancel_asked_at IS NOT NULL OR expires_at < now())
+HELD = sql(f"""
+    SELECT r.tenant, r.execution_id, r.epoch, {CANCELLED} AS cancelled, r.expires_at < now() AS expired
+    FROM runs r WHERE r.worker = :worker AND r.status = 'running'
 """)
 UNTOLD = sql("""
     SELECT tenant, execution_id, epoch, terminal_frame FROM runs
@@ -265,22 +266,21 @@ async def bury_run(tx: Tx, about: About, end: ResponseFailed) -> bool:
         tenant=about.tenant,
         execution_id=about.request_id,
         session_id=about.session_id,
-        turn=about.turn or 0,
+        turn=about.turn,
         failure=end.error.model_dump_json(),
     )
     return buried == 1
 
 
-async def hand_back(database: Database, run: ClaimedRun) -> None:
-    """Give a run up unfinished, without using up one of its tries."""
+async def hand_back(database: Database, run: ClaimedRun | HeldRun, *, unused: bool = True) -> None:
+    """Give a run up unfinished, so that somebody claims it; with `unused` that does not count as one of its tries."""
     async with database.reading() as tx:
-        await tx.run(HAND_BACK, **_owned(run))
+        await tx.run(HAND_BACK, **_owned(run), unused=int(unused))
 
 
 async def ask_to_cancel(tx: Tx, tenant: str, execution_id: UUID) -> ClaimedRun | None:
     """Note that a run is to stop, also when it has not come yet; return it locked if it is still queued."""
     await tx.run(REMEMBER_CANCEL, tenant=tenant, execution_id=execution_id)
-    await tx.run(ASK_TO_CANCEL, tenant=tenant, execution_id=execution_id)
     row = await tx.row(LOCK_QUEUED, tenant=tenant, execution_id=execution_id)
     return None if row is None else _claimed(row)
 
@@ -296,11 +296,10 @@ async def overdue(tx: Tx) -> Sequence[ClaimedRun]:
     return [_claimed(row) for row in await tx.rows(OVERDUE)]
 
 
-async def interrupted(database: Database, worker: UUID) -> Sequence[tuple[UUID, bool]]:
-    """Return this worker's runs that have to stop: (execution id, whether somebody asked for it)."""
+async def held(database: Database, worker: UUID) -> Sequence[HeldRun]:
+    """Return the runs that this worker owns by the tables, whether it knows of them or not."""
     async with database.reading() as tx:
-        rows = await tx.rows(INTERRUPTED, worker=worker)
-    return [(row["execution_id"], row["cancelled"]) for row in rows]
+        return [HeldRun(**row) for row in await tx.rows(HELD, worker=worker)]
 
 
 async def untold(database: Database) -> Sequence[tuple[str, UUID, int, dict[str, Any]]]:
@@ -320,7 +319,7 @@ async def count_by_status(database: Database) -> dict[str, int]:
         return {row["status"]: row["runs"] for row in await tx.rows(COUNT_BY_STATUS)}
 
 
-def _owned(run: ClaimedRun) -> dict[str, object]:
+def _owned(run: ClaimedRun | HeldRun) -> dict[str, object]:
     return {"tenant": run.tenant, "execution_id": run.execution_id, "epoch": run.epoch}
 
 

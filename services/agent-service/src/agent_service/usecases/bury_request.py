@@ -16,5 +16,5 @@ async def bury_request(tx: Tx, outbox: Outbox, event: Envelope, error: str) -> N
     message = f"The request could not be taken on. Its event is kept as a dead letter: {error[:200]}"
     end = failed(FailureReason.INTERNAL, message)
     about = About(event.correlationid, UUID(event.partitionkey), event.tenantid, event.turn, event.expirytime)
-    if await queries.bury_run(tx, about, end):
+    if event.turn is None or await queries.bury_run(tx, about, end):
         await outbox.publish(tx, new_event("agent-service", RESPONSE_FAILED, end, about, cause=event.id))

@@ -11,6 +11,7 @@ from time import monotonic
 from typing import Protocol
 
 import structlog
+from pydantic import ValidationError
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_jitter
 
 from agent_service.domain.history import dump, load, user_turn
@@ -114,7 +115,7 @@ async def perform_run(means: Means, run: ClaimedRun, stop: asyncio.Future[Failur
             ended = await _work(means, run, stop)
             try:
                 await _write_end(means, run, ended)
-            except Permanent:
+            except (Permanent, ValidationError):  # such as an answer that is larger than an event
                 log.exception("end_refused", execution_id=str(run.execution_id))
                 ended = _Ended(failed(FailureReason.INTERNAL, "The answer could not be stored."))
                 await _write_end(means, run, ended)
@@ -199,9 +200,11 @@ async def _think(
         )
         stop.add_done_callback(lambda _: work.cancel())
         try:
-            async with asyncio.timeout(limits.seconds):
+            async with asyncio.timeout(limits.seconds) as active:
                 done = await work
         except TimeoutError:
+            if not active.expired():
+                raise
             raise OutOfTime(f"{limits.seconds} s of active time") from None
         except asyncio.CancelledError:
             if stop.done():

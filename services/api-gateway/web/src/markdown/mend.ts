@@ -9,7 +9,7 @@ const HELD_BACK: readonly RegExp[] = [
   /(?:^|\n)[ \t]*(?:[-*+]|\d{1,9}[.)])[ \t]+\[?[ x]?\]?[ \t]*$/, // a list item of which only the box has come
   /<[a-z/!][^<>\n]*$/i, // half a tag
   /&#?\w{0,30}$/, // half a character reference
-  /(?:^|\n)\|[^\n]*(?:\n[ \t|:-]*)?$/, // a table's head without the line below it, which makes it one
+  /(?<=^|\n)(?<!\|[ \t]*\n)\|[^\n]*(?:\n[ \t|:-]*)?$/, // a table's head without the line below it, which makes it one
 ];
 
 /** The patterns look back from each bracket: in a longer line, which is no sentence, that would take too long. */

@@ -11,8 +11,6 @@ export interface TextPart {
   readonly kind: 'text';
   readonly id: string;
   readonly text: string;
-  /** Of its first frame. */
-  readonly at: Cursor;
 }
 
 export interface ToolPart {
@@ -87,13 +85,8 @@ function put<P extends Part>(
   return parts.with(index, make(parts[index] as P));
 }
 
-function withText(parts: readonly Part[], id: string, delta: string, at: Cursor): readonly Part[] {
-  return put<TextPart>(parts, 'text', id, old => ({
-    kind: 'text',
-    id,
-    text: (old?.text ?? '') + delta,
-    at: old?.at ?? at,
-  }));
+function withText(parts: readonly Part[], id: string, delta: string): readonly Part[] {
+  return put<TextPart>(parts, 'text', id, old => ({ kind: 'text', id, text: (old?.text ?? '') + delta }));
 }
 
 function withTool(parts: readonly Part[], id: string, change: (tool: ToolPart) => ToolPart): readonly Part[] {
@@ -110,25 +103,15 @@ function withTool(parts: readonly Part[], id: string, change: (tool: ToolPart) =
 }
 
 /**
- * The text messages after `keep` are exactly these. One that is here keeps its place among the tool calls, and its id, so
- * that it can go on; a message without an id stands for the newest.
+ * The text messages are exactly these. One that is here keeps its place among the tool calls, and its id, so that it can
+ * go on; a message without an id stands for the newest.
  */
-function withMessages(
-  parts: readonly Part[],
-  messages: readonly WholeMessage[],
-  keep: Cursor | null,
-  at: Cursor,
-): readonly Part[] {
+function withMessages(parts: readonly Part[], messages: readonly WholeMessage[]): readonly Part[] {
   const newest = parts.findLast(part => part.kind === 'text')?.id ?? 'answer';
   const told = new Map(messages.map(({ id, content }) => [id ?? newest, content]));
-  const kept = parts.filter(
-    part =>
-      part.kind === 'tool' || told.has(part.id) || (keep !== null && compareCursors(part.at, keep) <= 0),
-  );
-  return [...told].reduce<readonly Part[]>(
-    (all, [id, text]) =>
-      put<TextPart>(all, 'text', id, old => ({ kind: 'text', id, text, at: old?.at ?? at })),
-    kept,
+  return [...told].reduce(
+    (all, [id, text]) => put<TextPart>(all, 'text', id, () => ({ kind: 'text', id, text })),
+    parts.filter(part => part.kind === 'tool' || told.has(part.id)) as readonly Part[],
   );
 }
 
@@ -136,9 +119,9 @@ function apply(parts: readonly Part[], frame: Frame, arrived: number): readonly 
   const at = frame.timestamp ?? arrived;
   switch (frame.type) {
     case 'TEXT_MESSAGE_START':
-      return withText(parts, frame.messageId, '', frame.cursor);
+      return withText(parts, frame.messageId, '');
     case 'TEXT_MESSAGE_CONTENT':
-      return withText(parts, frame.messageId, frame.delta, frame.cursor);
+      return withText(parts, frame.messageId, frame.delta);
     case 'TOOL_CALL_START':
       return withTool(parts, frame.toolCallId, tool => ({ ...tool, name: frame.name, startedAt: at }));
     case 'TOOL_CALL_ARGS':
@@ -146,7 +129,7 @@ function apply(parts: readonly Part[], frame: Frame, arrived: number): readonly 
     case 'TOOL_CALL_RESULT':
       return withTool(parts, frame.toolCallId, tool => ({ ...tool, result: frame.content, endedAt: at }));
     case 'RESYNC':
-      return withMessages(parts, frame.messages, frame.keep, frame.cursor);
+      return withMessages(parts, frame.messages);
     default:
       return parts;
   }
@@ -169,11 +152,11 @@ function replay(log: Logged | null): readonly Part[] {
  * The result is the truth. A result that holds only the last message is told apart from one that differs, so that what
  * was said before a tool call stays on the page.
  */
-function withTruth(parts: readonly Part[], content: string | null, at: Cursor): readonly Part[] {
+function withTruth(parts: readonly Part[], content: string | null): readonly Part[] {
   if (content === null) return parts;
   const texts = parts.filter(part => part.kind === 'text');
   const shown = [texts.map(part => part.text).join(''), textOf(parts), texts.at(-1)?.text ?? ''];
-  return shown.includes(content) ? parts : withMessages(parts, [{ id: null, content }], null, at);
+  return shown.includes(content) ? parts : withMessages(parts, [{ id: null, content }]);
 }
 
 /**
@@ -199,7 +182,7 @@ export function advance(run: Run, frame: Frame, at: number): Run {
       return {
         ...moved,
         status: 'done',
-        parts: withTruth(run.parts, frame.content, frame.cursor),
+        parts: withTruth(run.parts, frame.content),
         endedAt: at,
       };
     case 'RUN_ERROR': {

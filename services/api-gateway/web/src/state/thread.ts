@@ -5,7 +5,7 @@
 
 import type { Message, Status } from '../wire/api.ts';
 import type { Problem } from '../wire/http.ts';
-import { type Failure, hasEnded, QUEUED, type Run, type RunStatus, type TextPart } from './run.ts';
+import { hasEnded, QUEUED, type Run, type RunStatus, type TextPart } from './run.ts';
 
 export interface Exchange {
   /** The idempotency key of what was sent here, otherwise the request id. */
@@ -62,11 +62,6 @@ const NOTICES: Partial<Record<Status, string>> = {
   cancelled: 'This request was cancelled.',
 };
 
-function failureOf(status: Status): Failure | null {
-  const message = NOTICES[status];
-  return message === undefined ? null : { code: status, message };
-}
-
 function recall(messages: readonly Message[]): Run {
   const last = messages.at(-1);
   const answers = messages.filter(message => message.role === 'assistant');
@@ -76,11 +71,16 @@ function recall(messages: readonly Message[]): Run {
   if (status === 'queued' || status === 'running' || (status === 'done' && answers.length === 0)) {
     return { ...QUEUED, status: status === 'queued' ? 'queued' : 'running' };
   }
-  const parts = answers.map(
-    ({ id, content }): TextPart => ({ kind: 'text', id, text: content, at: { epoch: 0, sequence: 0 } }),
-  );
-  const endedAt = Date.parse(last.created_at);
-  return { ...QUEUED, status, parts, failure: failureOf(last.status), endedAt };
+  const ended: Run = { ...QUEUED, status, endedAt: Date.parse(last.created_at) };
+  if (status === 'done') {
+    return {
+      ...ended,
+      parts: answers.map(({ id, content }): TextPart => ({ kind: 'text', id, text: content })),
+    };
+  }
+  // What stands in for an answer that was not made says why.
+  const message = answers.at(-1)?.content ?? NOTICES[last.status] ?? '';
+  return { ...ended, failure: { code: last.status, message } };
 }
 
 function exchangeOf(requestId: string, messages: readonly Message[]): Exchange {

@@ -1,5 +1,6 @@
 /** Send a message, try again what was refused, and stop what runs. */
 
+import { noteAccepted } from '../state/accepted.ts';
 import { moveDraft, settleDraft } from '../state/drafts.ts';
 import { QUEUED } from '../state/run.ts';
 import { currentThread, withThread } from '../state/store.ts';
@@ -59,6 +60,7 @@ function accepted(desk: Desk, thread: string, exchange: Exchange, response: Resp
   if (desk.store.get().current === thread) showInAddress(sessionId, 'replace');
   listEarly(desk, sessionId, question);
   const askedAt = exchange.askedAt ?? new Date().toISOString();
+  noteAccepted(sessionId, { requestId, question, askedAt });
   tell(desk, { kind: 'asked', sessionId, requestId, question, askedAt });
   followRuns(desk, { requestId, response });
 }

@@ -1,5 +1,6 @@
 /** Keeps the runs of the shown conversation streaming; leaving it closes its streams, never its runs. */
 
+import { forgetAccepted } from '../state/accepted.ts';
 import { advance, hasEnded } from '../state/run.ts';
 import { currentThread, withThread } from '../state/store.ts';
 import { type Exchange, withExchange } from '../state/thread.ts';
@@ -54,7 +55,10 @@ async function followOne(desk: Desk, thread: string, exchange: Exchange, first?:
     }));
   }
   const sessionId = desk.store.get().threads.find(({ key }) => key === thread)?.sessionId;
-  if (sessionId) tell(desk, { kind: 'changed', sessionId });
+  if (sessionId) {
+    forgetAccepted(sessionId, requestId);
+    tell(desk, { kind: 'changed', sessionId });
+  }
   followRuns(desk);
   await refreshSessions(desk);
 }

@@ -1,6 +1,6 @@
 /** What happens outside the page: other tabs, the network, the address, the window coming back to the front. */
 
-import { QUEUED } from '../state/run.ts';
+import { exchangeOfAccepted } from '../state/accepted.ts';
 import { withNotice, withThread } from '../state/store.ts';
 import type { Thread } from '../state/thread.ts';
 import type { Desk, News } from './desk.ts';
@@ -11,9 +11,7 @@ import { enter } from './sign_in.ts';
 
 function withAsked(thread: Thread, news: News & { kind: 'asked' }): Thread {
   if (thread.live.some(({ requestId }) => requestId === news.requestId)) return thread;
-  const { requestId, question, askedAt } = news;
-  const exchange = { key: requestId, requestId, question, askedAt, run: QUEUED, problem: null };
-  return { ...thread, live: [...thread.live, { ...exchange, delivery: 'sent' }] };
+  return { ...thread, live: [...thread.live, exchangeOfAccepted(news)] };
 }
 
 async function hear(desk: Desk, news: News): Promise<void> {

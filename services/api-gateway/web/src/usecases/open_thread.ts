@@ -1,10 +1,13 @@
 /** Show a conversation: what was said, and what still goes on. The address names it, so that a reload comes back to it. */
 
+import { acceptedIn, exchangeOfAccepted, forgetAccepted } from '../state/accepted.ts';
+import { keepDraftText } from '../state/drafts.ts';
 import { currentThread, type State, withThread } from '../state/store.ts';
 import { newThread, type Thread, withMessages, withRunsGoingOn } from '../state/thread.ts';
 import { listMessages } from '../wire/api.ts';
 import { type Desk, notify, problemOf } from './desk.ts';
 import { followRuns, stopFollowing } from './follow_runs.ts';
+import { listEarly } from './list_sessions.ts';
 
 const ADDRESS = /^#\/c\/([0-9a-f-]{36})$/i;
 
@@ -38,12 +41,13 @@ export async function refreshThread(desk: Desk): Promise<void> {
       const filled = withMessages({ ...thread, phase: 'ready', problem: null, earlier }, messages);
       return withRunsGoingOn(filled, active);
     });
-    followRuns(desk);
   } catch (error) {
     const problem = problemOf(desk, error);
     // What is on the page stays: only a conversation that could not be shown at all says why.
-    change(thread => (thread.phase === 'loading' ? { ...thread, phase: 'failed', problem } : thread));
+    const unseen = (thread: Thread): boolean => thread.phase === 'loading' && thread.live.length === 0;
+    change(thread => (unseen(thread) ? { ...thread, phase: 'failed', problem } : thread));
   }
+  followRuns(desk);
 }
 
 export async function loadEarlier(desk: Desk): Promise<void> {
@@ -73,8 +77,18 @@ function select(desk: Desk, sessionId: string | null): void {
     }
     opened += 1;
     const thread = newThread(sessionId ?? `new-${opened}`, sessionId);
-    return { ...state, threads: [...state.threads, thread], current: thread.key };
+    const live = sessionId === null ? [] : acceptedIn(sessionId).map(exchangeOfAccepted);
+    return { ...state, threads: [...state.threads, { ...thread, live }], current: thread.key };
   });
+  const { sessions } = desk.store.get();
+  const [first] = sessionId === null ? [] : acceptedIn(sessionId);
+  if (
+    sessionId !== null &&
+    first !== undefined &&
+    !sessions.some(({ session_id }) => session_id === sessionId)
+  ) {
+    listEarly(desk, sessionId, first.question);
+  }
 }
 
 export async function openThread(
@@ -92,6 +106,8 @@ export async function openThread(
 /** The conversation is gone: forget it, and leave it if it is shown. */
 export async function forgetSession(desk: Desk, sessionId: string): Promise<void> {
   const shown = currentThread(desk.store.get()).sessionId === sessionId;
+  forgetAccepted(sessionId);
+  keepDraftText(sessionId, '');
   if (shown) await openThread(desk, null, 'replace');
   desk.store.change(state => ({
     ...state,

@@ -181,7 +181,9 @@ export function Shell({ state, identity }: { state: State; identity: Identity })
   useKeys({
     escape: () => (drawer.open ? drawer.show(false) : stopRun(running)),
     search: () => {
-      drawer.show(true);
+      search.current?.focus();
+      if (!drawer.narrow) return;
+      drawer.show(true); // and then it can have the focus
       requestAnimationFrame(() => search.current?.focus());
     },
   });

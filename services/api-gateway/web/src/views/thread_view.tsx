@@ -82,15 +82,14 @@ export interface ThreadViewProps {
 
 /** Older messages are put above what is read, and what is read does not move. */
 function useSteady(box: ThreadViewProps['box'], first: string | undefined, thread: string): void {
-  const before = useRef({ first, thread, height: 0 });
+  const before = useRef({ first, thread });
+  const { current: last } = before;
+  const grown = last.thread === thread && last.first !== undefined && last.first !== first;
+  // Now, while nothing is drawn yet, it still has the height that is to be kept below.
+  const height = grown ? (box.current?.scrollHeight ?? 0) : 0;
   useLayoutEffect(() => {
-    const element = box.current;
-    if (element === null) return;
-    const last = before.current;
-    if (last.thread === thread && last.first !== undefined && last.first !== first) {
-      element.scrollTop += element.scrollHeight - last.height;
-    }
-    before.current = { first, thread, height: element.scrollHeight };
+    if (grown && box.current !== null) box.current.scrollTop += box.current.scrollHeight - height;
+    before.current = { first, thread };
   });
 }
 

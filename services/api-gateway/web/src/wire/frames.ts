@@ -25,7 +25,7 @@ export type FrameBody =
   | { readonly type: 'TOOL_CALL_END'; readonly toolCallId: string }
   | { readonly type: 'TOOL_CALL_RESULT'; readonly toolCallId: string; readonly content: string }
   | { readonly type: 'RESET'; readonly keep: Cursor | null }
-  | { readonly type: 'RESYNC'; readonly keep: Cursor | null; readonly messages: readonly WholeMessage[] }
+  | { readonly type: 'RESYNC'; readonly messages: readonly WholeMessage[] }
   | { readonly type: 'RUN_FINISHED'; readonly content: string | null }
   | { readonly type: 'RUN_ERROR'; readonly message: string; readonly code: string }
   | { readonly type: 'OTHER' };
@@ -79,15 +79,14 @@ function readToolCall(type: string, fields: Json): FrameBody {
 
 function readCustom(fields: Json): FrameBody {
   const value = asObject(fields['value']);
-  const keep = readCursor(value['keep']);
-  if (fields['name'] === 'reset') return { type: 'RESET', keep };
+  if (fields['name'] === 'reset') return { type: 'RESET', keep: readCursor(value['keep']) };
   if (fields['name'] !== 'resync' || text(value, 'content') === null) return OTHER;
   const earlier: readonly unknown[] = Array.isArray(value['earlier']) ? value['earlier'] : [];
   const told = [...earlier.map(asObject), value].map(message => ({
     id: text(message, 'messageId'),
     content: text(message, 'content') ?? '',
   }));
-  return { type: 'RESYNC', keep, messages: told.filter(({ content }) => content !== '') };
+  return { type: 'RESYNC', messages: told.filter(({ content }) => content !== '') };
 }
 
 function readBody(type: string, fields: Json): FrameBody {

@@ -1,6 +1,6 @@
 """Kafka as a backend: one broker that is its own controller (KRaft), run from Maven's artifacts by this machine's Java.
 
-The jars are fetched once, into a cache outside the clone. `python -m fleet.backends.kafka` only fetches them.
+The jars are fetched once, into a cache outside the clone.
 """
 
 import asyncio
@@ -8,7 +8,6 @@ import base64
 import hashlib
 import logging
 import shutil
-import sys
 import tempfile
 import uuid
 from asyncio.subprocess import PIPE, STDOUT
@@ -121,7 +120,8 @@ async def kafka_libraries() -> Path:
     copy = ("dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={making / 'jars'}")
     try:
         await _done(
-            [maven, "-q", "-B", "-f", str(making / "pom.xml"), *copy], "Maven cannot fetch Kafka (network? disk?)"
+            [maven, "-q", "-B", "-Dstyle.color=never", "-f", str(making / "pom.xml"), *copy],
+            "Maven cannot fetch Kafka (network? disk?)",
         )
         if not libraries.exists():
             (making / "jars").rename(libraries)
@@ -139,11 +139,3 @@ async def _done(command: list[str], complaint: str) -> None:
     said, _ = await child.communicate()
     if child.returncode:
         raise Permanent(f"{complaint}: {said.decode(errors='replace').strip()[:600]}")
-
-
-if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        asyncio.run(kafka_libraries())
-    except Permanent as error:
-        sys.exit(str(error))

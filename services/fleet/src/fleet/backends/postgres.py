@@ -10,7 +10,7 @@ from pathlib import Path
 import asyncpg
 
 from fleet.backends.server import Backend, Missing
-from shared_clients.embedded import EmbeddedPostgres
+from fleet.embedded import EmbeddedPostgres
 
 
 class _Postgres:

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from shared_clients.embedded import dies_with_us
+from fleet.embedded import dies_with_us
 from shared_clients.errors import Permanent
 
 _POLL_SECONDS = 0.05

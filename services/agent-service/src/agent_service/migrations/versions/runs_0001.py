@@ -45,7 +45,6 @@ STATEMENTS = (
         traceparent  text,
         cause        text NOT NULL,
         expires_at   timestamptz NOT NULL,
-        cancel_asked_at timestamptz,
         created_at   timestamptz NOT NULL DEFAULT now(),
         started_at   timestamptz,
         finished_at  timestamptz,
