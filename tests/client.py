@@ -1,7 +1,7 @@
 """A client of a fleet, as strangers write one: HTTP calls, and streams of server-sent events that it may leave.
 
-It believes nothing: the answer's bytes are kept as they came, a stream's lines have to be exactly those of the contract,
-and what a stream says is checked by `tests.simulators.viewer` as it comes.
+It believes nothing: the answer's bytes are kept as they came, a stream's lines have to be exactly those of the
+contract, and what a stream says is checked by `tests.simulators.viewer` as it comes.
 """
 
 import asyncio

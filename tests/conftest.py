@@ -33,19 +33,19 @@ def simulator_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def stores(new_database: Callable[[], str], kafka_url: str, redis_url: str) -> Stores:
+    """Real ones, with a database of their own."""
+    return Stores(new_database(), kafka_url, redis_url)
+
+
+@pytest.fixture(scope="session")
 def process_fleet(
-    background: Background,
-    tmp_path_factory: pytest.TempPathFactory,
-    new_database: Callable[[], str],
-    kafka_url: str,
-    redis_url: str,
-    simulator_url: str,
+    background: Background, tmp_path_factory: pytest.TempPathFactory, stores: Stores, simulator_url: str
 ) -> Iterator[ProcessFleet]:
     """A fleet of processes, with the agents of the scenarios and those that ask the simulator."""
     folder = tmp_path_factory.mktemp("processes")
     for suite in ("scenarios", "processes"):
         shutil.copytree(HERE / suite / "agent-configs", folder / "agent-configs", dirs_exist_ok=True)
-    stores = Stores(new_database(), kafka_url, redis_url)
     environment = {"OPENAI_BASE_URL": simulator_url, "OPENAI_API_KEY": "sk-test"}
     with held(background, several_processes(folder, folder / "agent-configs", stores, environment)) as fleet:
         yield fleet

@@ -28,7 +28,7 @@ REASONED = re.compile(
 )
 EVENT_TYPE = re.compile(r"flotilla(\.[a-z-]+){2}\.v[0-9]+")
 SQL = re.compile(r"\s*(SELECT\b|INSERT\s+INTO\b|UPDATE\s+\w+\s+SET\b|DELETE\s+FROM\b|WITH\s+\w+\s+AS\s*\()")
-SERVICES_WITH_TABLES: Final = frozenset({"request_manager", "agent_service", "api_gateway", "fleet"})
+SERVICES_WITH_TABLES: Final = frozenset({"request_manager", "agent_service", "api_gateway"})
 
 HOMES: Final[Mapping[str, tuple[str, ...]]] = {
     "aiohttp": ("api_gateway.hop",),

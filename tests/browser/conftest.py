@@ -1,4 +1,4 @@
-"""A browser, a page that is watched, and something to talk to: the fake gateway, or a real fleet with its demo agent."""
+"""A browser, a page that is watched, and something to talk to: the fake gateway, or a real fleet with the demo."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field

@@ -56,6 +56,7 @@ class Faults:
         lost_accepts: so many accepts are done, but their answer is lost.
         mute_after: one stream says nothing any more after so many frames, not even a beat.
         repeat: a resumed stream begins so many frames before its cursor.
+        unlisted: sessions are not known yet to the service that lists them; holds until it is taken back.
     """
 
     cuts: list[int] = field(default_factory=list)
@@ -63,6 +64,7 @@ class Faults:
     lost_accepts: int = 0
     mute_after: int | None = None
     repeat: int = 0
+    unlisted: bool = False
 
     def refusal_of(self, call: str) -> int | None:
         found = next((refusal for refusal in self.refusals if call.startswith(refusal[0])), None)
@@ -145,14 +147,15 @@ class Routes:
 
     async def list_sessions(self, request: Request) -> Response:
         limit, before = min(self.page_size, 50), request.query_params.get("before", "~")
-        ordered = sorted(self.sessions.values(), key=lambda each: each.updated_at, reverse=True)
+        sessions = [] if self.faults.unlisted else self.sessions.values()
+        ordered = sorted(sessions, key=lambda each: each.updated_at, reverse=True)
         found = [session.row() for session in ordered if session.updated_at < before]
         more = found[limit - 1]["updated_at"] if len(found) > limit else None
         return JSONResponse({"sessions": found[:limit], "next": more})
 
     async def list_messages(self, request: Request) -> Response:
         session = self.sessions.get(request.path_params["id"])
-        if session is None:
+        if session is None or self.faults.unlisted:
             return missing("session")
         messages = [message for run in session.runs for message in run.messages()]
         end = int(request.query_params.get("before", len(messages)))

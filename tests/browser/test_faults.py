@@ -119,6 +119,23 @@ def test_a_message_that_is_not_accepted_yet_survives_a_reload(gateway: FakeGatew
     assert [run.content for run in gateway.runs.values()] == ["Not lost"]
 
 
+def test_a_reload_before_the_conversation_is_listed_goes_on_with_it(gateway: FakeGateway, fake_page: Page) -> None:
+    gateway.faults.unlisted = True
+    ask(fake_page, "gate")
+    expect(answer(fake_page)).to_contain_text("Before the gate.")
+    fake_page.reload()
+    expect(fake_page.locator(".bubble")).to_have_text("gate")
+    expect(conversation(fake_page, "gate")).to_be_visible()
+    expect(answer(fake_page)).to_contain_text("Before the gate.")
+    gateway.faults.unlisted = False
+    gateway.open_gates()
+    finished(fake_page)
+    assert shown_text(fake_page) == "Before the gate. After the gate."
+    fake_page.reload()
+    finished(fake_page)
+    expect(fake_page.locator(".bubble")).to_have_text(["gate"])
+
+
 def test_two_messages_at_once_in_a_new_chat_share_one_conversation(gateway: FakeGateway, fake_page: Page) -> None:
     ask(fake_page, "first")
     ask(fake_page, "second")
@@ -158,6 +175,29 @@ def test_a_link_opened_in_the_signed_out_page_itself_signs_in(gateway: FakeGatew
     page.goto(gateway.link())
     expect(message_box(page)).to_be_visible()
     assert "code" not in page.url
+
+
+def test_a_message_sent_while_the_page_still_loads_stays(gateway: FakeGateway, open_page: OpenPage) -> None:
+    page = open_page(gateway.url, ready=False)
+    page.route("**/api/v1/sessions?*", lambda route: (page.wait_for_timeout(600), route.continue_()))
+    page.goto(gateway.link())
+    ask(page, "Early bird")
+    finished(page)
+    expect(page.locator(".bubble")).to_have_text(["Early bird"])
+    expect(message_box(page)).to_have_value("")
+    assert len(gateway.runs) == 1
+
+
+def test_a_link_opened_in_a_conversation_leads_back_to_it(gateway: FakeGateway, fake_page: Page) -> None:
+    ask(fake_page, "Hello")
+    finished(fake_page)
+    gateway.cookies.clear()
+    ask(fake_page, "Refused")
+    expect(fake_page.get_by_role("heading", name="Sign in to Flotilla")).to_be_visible()
+    fake_page.goto(gateway.link())
+    fake_page.get_by_role("button", name="Send again").click()
+    finished(fake_page)
+    expect(fake_page.locator(".bubble")).to_have_text(["Hello", "Refused"])
 
 
 def test_a_gateway_that_is_not_ready_is_told_and_asked_again(gateway: FakeGateway, open_page: OpenPage) -> None:

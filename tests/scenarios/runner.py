@@ -16,12 +16,12 @@ from typing import Final
 from pydantic import JsonValue
 from pydantic_core import from_json
 
-from shared_models.agents import config_error
+from shared_models.agents import config_error, parse_document
 from shared_models.frames import Frame
 from tests.client import PATIENCE, Answer, Client, Request, Seen
 from tests.fleets import Fleet
 from tests.scenarios.matching import at_pointer, differences, fill, fill_text
-from tests.scenarios.scenario import FOLDER, Expected, Scenario, Step, source_of
+from tests.scenarios.scenario import Expected, Scenario, Step, source_of
 
 PAUSE: Final = 0.03
 """Seconds between two tries of a step that may take a while to be as expected."""
@@ -36,12 +36,14 @@ class Unexpected(AssertionError):  # noqa: N818 - it is what happened
     """Something is not as the scenario says."""
 
 
-async def play(file: str, scenario: Scenario, fleet: Fleet) -> None:
-    """Play all steps of a scenario.
+async def play(file: str, text: str, fleet: Fleet) -> None:
+    """Read a scenario and play all its steps.
 
     Raises:
-        ConfigError: naming file, line and column of the step that did not go as expected, and what came instead.
+        ConfigError: naming file, line and column of what cannot be read, or of the step that did not go as expected
+            and what came instead.
     """
+    scenario = parse_document(file, text, Scenario)
     async with Client(fleet) as client:
         player = _Player(client, {**scenario.texts, "origin": fleet.urls[0]})
         for place, step in scenario.steps.items():
@@ -50,7 +52,7 @@ async def play(file: str, scenario: Scenario, fleet: Fleet) -> None:
                     await player.take(step)
             except (AssertionError, TimeoutError) as error:
                 said = str(error) or f"it was not done after {PATIENCE:g} s"
-                raise config_error(file, (FOLDER / file).read_text(), {place: said}) from error
+                raise config_error(file, text, {place: said}) from error
 
 
 class _Player:

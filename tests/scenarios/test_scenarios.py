@@ -1,13 +1,18 @@
+from collections.abc import Iterator
+
 import pytest
 
-from tests.fleets import Fleet
+from tests.fleets import Background, Fleet, held, one_process
 from tests.scenarios.runner import play
-from tests.scenarios.scenario import FOLDER, Scenario, read_scenario, scenario_files
+from tests.scenarios.scenario import FOLDER, scenario_files
 
+LATE = scenario_files("deadlines")
 FLEETS = [
-    "one_process_fleet",
+    pytest.param("one_process_fleet", id="one-process"),
     pytest.param(
-        "process_fleet", marks=[pytest.mark.processes, pytest.mark.kafka, pytest.mark.redis, pytest.mark.postgres]
+        "process_fleet",
+        id="processes",
+        marks=[pytest.mark.processes, pytest.mark.kafka, pytest.mark.redis, pytest.mark.postgres],
     ),
 ]
 
@@ -18,7 +23,21 @@ def fleet(request: pytest.FixtureRequest) -> Fleet:
     return fleet
 
 
-@pytest.mark.parametrize("file", [str(path.relative_to(FOLDER)) for path in scenario_files()])
+@pytest.fixture
+def hasty_fleet(
+    background: Background, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Fleet]:
+    """A fleet whose requests live for a second and a half."""
+    monkeypatch.setenv("FLOTILLA_REQUEST_SECONDS", "1.5")
+    with held(background, one_process(tmp_path_factory.mktemp("hasty"), FOLDER / "agent-configs")) as fleet:
+        yield fleet
+
+
+@pytest.mark.parametrize("file", [file for file in scenario_files() if file not in LATE])
 async def test_it_goes_as_the_scenario_says(file: str, fleet: Fleet) -> None:
-    scenario: Scenario = read_scenario(FOLDER / file)
-    await play(file, scenario, fleet)
+    await play(file, (FOLDER / file).read_text(), fleet)
+
+
+@pytest.mark.parametrize("file", LATE)
+async def test_it_goes_as_the_scenario_says_where_requests_are_short_lived(file: str, hasty_fleet: Fleet) -> None:
+    await play(file, (FOLDER / file).read_text(), hasty_fleet)

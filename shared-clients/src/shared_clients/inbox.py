@@ -129,11 +129,9 @@ class Inbox:
             metrics.INBOX_EVENTS.labels(self._consumer, "unknown").inc()
             return
         try:
-            await self._apply(event, reaction, parked=False)
+            await self._take(message, event, reaction)
         except _NotYet as error:
             await self._keep(message, "parked", str(error), pause=timedelta(minutes=5))
-        except Permanent as error:
-            await self._dead_on_arrival(message, event, reaction, str(error))
         except Transient as error:
             await self._keep(message, "parked", str(error), pause=timedelta(seconds=1))
         except Exception as error:  # the consumer's outermost edge: a bug parks the event with its bytes
@@ -152,6 +150,13 @@ class Inbox:
         """Drop the memory of events that cannot come again, and return of how many."""
         async with self._database.reading() as tx:
             return await tx.run(FORGET, consumer=self._consumer)
+
+    async def _take(self, message: Message, event: Envelope, reaction: Reaction | None) -> None:
+        """React to a fresh event, or declare it dead."""
+        try:
+            await self._apply(event, reaction, parked=False)
+        except Permanent as error:
+            await self._dead_on_arrival(message, event, reaction, str(error))
 
     async def _apply(self, event: Envelope, reaction: Reaction | None, *, parked: bool) -> None:
         """Record and react in one transaction."""
@@ -231,7 +236,8 @@ class Inbox:
                 await tx.run(POSTPONE, **key, pause=timedelta(seconds=min(300, 2 ** row["attempts"])))
                 return
             await tx.run(BURY, **key)
-            if reaction is not None and reaction.bury is not None:
+            given_up = row["attempts"] > MAX_ATTEMPTS + 1  # `bury` itself has failed: dead it is all the same
+            if reaction is not None and reaction.bury is not None and not given_up:
                 await reaction.bury(tx, event, error)
         metrics.INBOX_EVENTS.labels(self._consumer, "dead").inc()
 

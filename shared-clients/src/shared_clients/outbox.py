@@ -17,6 +17,7 @@ from shared_clients import metrics
 from shared_clients.bus.port import Bus, Message
 from shared_clients.errors import Permanent, Transient
 from shared_clients.postgres import Database, Tx, sql
+from shared_clients.process import Tasks
 from shared_models.catalog import EVENTS
 from shared_models.envelope import Envelope
 
@@ -26,6 +27,8 @@ IN_FLIGHT: Final = 64
 """Events being published at once by one process; the next wait in the buffer."""
 BUFFER: Final = 4096
 """Events handed over and not yet being published; what does not fit is left to the sweep."""
+GATHER_SECONDS: Final = 0.05
+"""How long ids of safe events gather, so that one commit deletes many rows; a crash meanwhile publishes them twice."""
 SWEEP_BATCH: Final = 200
 
 INSERT = sql("""
@@ -105,15 +108,14 @@ class Outbox:
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
         """Publish what is handed over while the context is open; at its end, what was handed over before it."""
-        async with asyncio.TaskGroup() as tasks:
-            senders = [tasks.create_task(self._sending()) for _ in range(IN_FLIGHT)]
-            deleter = tasks.create_task(self._deleting())
+        async with Tasks() as tasks:
+            tasks.start("delete published events", self._deleting)
+            for number in range(IN_FLIGHT):
+                tasks.start(f"publish events {number}", self._sending)
             try:
                 yield
             finally:
                 await self._drain()
-                for task in (*senders, deleter):
-                    task.cancel()
 
     async def _drain(self) -> None:
         try:
@@ -151,6 +153,7 @@ class Outbox:
     async def _deleting(self) -> None:
         while True:
             ids = [await self._safe.get()]
+            await asyncio.sleep(GATHER_SECONDS)
             while not self._safe.empty() and len(ids) < SWEEP_BATCH:
                 ids.append(self._safe.get_nowait())
             try:

@@ -3,16 +3,15 @@
 import asyncio
 import dataclasses
 from collections.abc import AsyncIterator
-from typing import Any, cast
+from typing import cast
 from uuid import UUID
 
 import pytest
 from pydantic_core import from_json
-from redis import asyncio as aioredis
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from shared_clients.errors import Transient
-from shared_clients.redis import Redis, open_redis
+from shared_clients.redis import Command, Pipe, Redis, open_redis
 from shared_models.frames import Cursor, Frame
 from shared_models.ids import new_id
 from tests.simulators.streams import Run, flushed
@@ -32,33 +31,23 @@ def run(redis: Redis) -> Run:
     return Run(redis)
 
 
-class Lossy:
-    """A Redis whose replies to the next pipelines get lost on their way, after it has done what it was told."""
+class Lossy(Pipe):
+    """A pipe that loses the next replies, after Redis has done what it was told."""
 
-    def __init__(self, commands: aioredis.Redis, losses: int) -> None:
-        self._commands = commands
+    def __init__(self, pipe: Pipe, losses: int) -> None:
+        self._pipe = pipe
         self.losses = losses
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._commands, name)
-
-    def pipeline(self, **options: Any) -> Any:
-        pipe = self._commands.pipeline(**options)
-        execute = pipe.execute
-
-        async def execute_and_lose(**options: Any) -> list[Any]:
-            replies = await execute(**options)
-            if self.losses:
-                self.losses -= 1
-                raise RedisTimeoutError("the reply got lost")
-            return replies
-
-        cast("Any", pipe).execute = execute_and_lose
-        return pipe
+    async def send(self, *commands: Command) -> list[object]:
+        replies = await self._pipe.send(*commands)
+        if self.losses:
+            self.losses -= 1
+            raise RedisTimeoutError("the reply got lost")
+        return replies
 
 
 def lossy(redis: Redis, losses: int) -> Redis:
-    return dataclasses.replace(redis, commands=cast("aioredis.Redis", Lossy(redis.commands, losses)))
+    return dataclasses.replace(redis, together=Lossy(redis.together, losses))
 
 
 def types(frames: list[Frame]) -> list[str]:
@@ -324,13 +313,6 @@ async def test_a_terminal_frame_that_cannot_be_appended_is_transient() -> None:
     async with open_redis("redis://127.0.0.1:9") as nowhere:
         with pytest.raises(Transient, match="terminal frame of run"):
             await Run(nowhere).finish("Done.")
-
-
-async def test_an_address_of_another_kind_is_refused_without_its_secrets() -> None:
-    with pytest.raises(ValueError, match="got one of kind 'http'") as refused:
-        async with open_redis("http://:secret@host"):
-            pass
-    assert "secret" not in str(refused.value)
 
 
 async def test_tenants_have_logs_of_their_own(redis: Redis) -> None:

@@ -114,3 +114,24 @@ async def test_event_that_can_never_be_published_is_dead_and_its_owner_is_told(
     assert await rows(database) == {told.id: "dead"}
     await overdue(database)
     assert await outbox.sweep() == 0, "the dead are not tried again"
+
+
+async def test_bug_in_burying_one_event_holds_up_no_other(database: Database, bus: ScriptedBus) -> None:
+    async def on_dead(tx: Tx, dead: Envelope, error: str) -> None:
+        raise ValueError("a bug")
+
+    outbox, poison, good = Outbox(database, bus, on_dead), event(), event()
+    bus.faults = [Permanent]
+    async with outbox.running():
+        async with database.transaction() as tx:
+            await outbox.publish(tx, poison)
+        async with database.transaction() as tx:
+            await outbox.publish(tx, good)
+    assert [message.attributes["id"] for message in bus.safe] == [good.id]
+    assert await rows(database) == {poison.id: "pending"}
+
+
+async def test_what_ends_the_context_rises_as_it_is(database: Database, bus: ScriptedBus) -> None:
+    with pytest.raises(LookupError, match="something else"):
+        async with Outbox(database, bus).running():
+            raise LookupError("something else")

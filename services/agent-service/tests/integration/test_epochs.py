@@ -1,4 +1,4 @@
-"""Whose a run is: a dead worker's goes to the next under a higher epoch, and whoever has lost it writes nothing more."""
+"""Whose a run is: a dead worker's goes on under a higher epoch, and whoever has lost it writes nothing more."""
 
 from collections.abc import Awaitable, Callable
 

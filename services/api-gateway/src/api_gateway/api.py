@@ -34,20 +34,23 @@ class Means:
     frames: FrameReader
 
 
-def means_of(request: Request) -> Means:
+async def means_of(request: Request) -> Means:
+    """Return what the routes need; async, because FastAPI would send a plain function to a thread at each call."""
     means: Means = request.app.state.means
     return means
 
 
-async def caller_of(request: Request) -> Principal:
+Given = Annotated[Means, Depends(means_of)]
+
+
+async def caller_of(request: Request, means: Given) -> Principal:
     """Return who asks, by key or by cookie; nobody unknown comes past here."""
-    principal = await means_of(request).credentials.authenticate(request.headers)
+    principal = await means.credentials.authenticate(request.headers)
     if principal is None:
         raise no_identity()
     return principal
 
 
-Given = Annotated[Means, Depends(means_of)]
 Caller = Annotated[Principal, Depends(caller_of)]
 
 router = APIRouter()

@@ -106,14 +106,9 @@ describe('runs that go on', () => {
     expect(currentRun(thread)?.requestId).toBe('r2');
   });
 
-  it('are followed though their question is not stored yet', () => {
-    const thread = withRunsGoingOn(EMPTY, 'r9');
-    expect(thread.live.map(({ requestId, question }) => [requestId, question])).toEqual([['r9', null]]);
-  });
-
   it('are taken up once', () => {
-    const thread = withRunsGoingOn(withMessages(EMPTY, [asked(1, 'running')]), 'r1');
-    expect(withRunsGoingOn(thread, 'r1')).toBe(thread);
+    const thread = withRunsGoingOn(withMessages(EMPTY, [asked(1, 'running')]));
+    expect(withRunsGoingOn(thread)).toBe(thread);
   });
 
   it('stand in for what is stored of them, in their place', () => {

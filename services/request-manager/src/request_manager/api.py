@@ -43,16 +43,19 @@ class Means:
     lifetime: timedelta
 
 
-def means_of(request: Request) -> Means:
+async def means_of(request: Request) -> Means:
+    """Return what the routes need; async, because FastAPI would send a plain function to a thread at each call."""
     means: Means = request.app.state.means
     return means
 
 
-async def caller_of(request: Request) -> Identity:
-    return await require(means_of(request).verifier)(request)
-
-
 Given = Annotated[Means, Depends(means_of)]
+
+
+async def caller_of(request: Request, means: Given) -> Identity:
+    return await require(means.verifier)(request)
+
+
 Caller = Annotated[Identity, Depends(caller_of)]
 
 router = APIRouter(tags=["requests"])

@@ -11,15 +11,15 @@ from uuid import UUID
 from redis.exceptions import ResponseError
 
 from shared_clients.errors import Transient
-from shared_clients.redis import REDIS_ERRORS, Redis
+from shared_clients.redis import REDIS_ERRORS, Command, Redis
 from shared_models.frames import START, Cursor, Fields, Frame, OpenParts, encode, ending
 
 PAGE: Final = 100
 KEPT_SECONDS: Final = 86_400
 """How long a log outlives its terminal frame."""
 
-type Entry = tuple[bytes, dict[bytes, bytes]]
-"""An entry as redis-py returns it: id, and `t` (type) and `d` (data)."""
+type Entry = tuple[bytes, tuple[bytes, bytes, bytes, bytes]]
+"""An entry as Redis returns it: id, and the fields `t` (type) and `d` (data), each name before its value."""
 
 
 def log_key(tenant: str, execution_id: UUID) -> str:
@@ -28,7 +28,7 @@ def log_key(tenant: str, execution_id: UUID) -> str:
 
 def to_frame(entry: Entry) -> Frame:
     epoch, _, sequence = entry[0].partition(b"-")
-    return Frame(Cursor(int(epoch), int(sequence)), entry[1][b"t"].decode(), entry[1][b"d"])
+    return Frame(Cursor(int(epoch), int(sequence)), entry[1][1].decode(), entry[1][3])
 
 
 def is_refusal(reply: object) -> bool:
@@ -36,9 +36,7 @@ def is_refusal(reply: object) -> bool:
     return isinstance(reply, ResponseError) and "equal or smaller" in str(reply)
 
 
-async def append(
-    redis: Redis, key: str, frames: Sequence[Frame], last: tuple[str | int, ...], *, makes: bool
-) -> list[object]:
+async def append(redis: Redis, key: str, frames: Sequence[Frame], last: Command, *, makes: bool) -> list[object]:
     """Send an XADD for each frame and a last command in one round trip; return a reply or an error for each.
 
     Args:
@@ -48,18 +46,19 @@ async def append(
         last: a command about the log as it is then.
         makes: the first frame makes the log where there is none; otherwise, without one, each frame's reply is None.
     """
-    pipe = redis.commands.pipeline(transaction=False)
+    commands: list[Command] = []
     for frame in frames:
         only_there = () if makes and frame is frames[0] else ("NOMKSTREAM",)
-        pipe.execute_command("XADD", key, *only_there, str(frame.cursor), "t", frame.type, "d", frame.data)
-    pipe.execute_command(*last)
-    return cast("list[object]", await pipe.execute(raise_on_error=False))
+        commands.append(("XADD", key, *only_there, str(frame.cursor), "t", frame.type, "d", frame.data))
+    return await redis.together.send(*commands, last)
 
 
 async def read_page(redis: Redis, key: str, after: Cursor) -> list[Frame]:
     """Return the next frames after a cursor; fewer than `PAGE` means that there are no more."""
-    entries = cast("list[Entry]", await redis.commands.xrange(key, f"({after}", "+", count=PAGE))
-    return [to_frame(entry) for entry in entries]
+    (entries,) = await redis.together.send(("XRANGE", key, f"({after}", "+", "COUNT", PAGE))
+    if isinstance(entries, Exception):
+        raise entries
+    return [to_frame(entry) for entry in cast("list[Entry]", entries)]
 
 
 async def read_log(redis: Redis, key: str) -> list[Frame]:

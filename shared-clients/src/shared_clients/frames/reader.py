@@ -13,13 +13,14 @@ from shared_clients import metrics
 from shared_clients.frames.follower import Followed, Follower
 from shared_clients.frames.log import PAGE, Entry, log_key, read_page, to_frame
 from shared_clients.process.loops import Backoff, Tasks, every
-from shared_clients.redis import REDIS_ERRORS, Outage, Redis
+from shared_clients.redis import REDIS_ERRORS, Outage, Redis, exchange
 from shared_models.frames import Cursor, Frame, OpenParts, ending
 from shared_models.ids import new_id
 
 BLOCK_SECONDS: Final = 2.0
 LATE_SECONDS: Final = 3.0
 """After a blocked read should have returned; then its connection is taken for dead."""
+BELL_SECONDS: Final = 60
 SILENCE_SECONDS: Final = 1.0
 BEAT_SECONDS: Final = 15.0
 _PAUSES: Final = Backoff(first=0.05, cap=1.0)
@@ -137,11 +138,10 @@ class FrameReader:
         if self._rung:
             return
         self._rung = True
-        pipe = self._redis.commands.pipeline(transaction=False)
-        pipe.xadd(self._bell, {"t": ""}, maxlen=1)
-        pipe.expire(self._bell, 60)
         try:
-            await pipe.execute()
+            await self._redis.together.send(
+                ("XADD", self._bell, "MAXLEN", 1, "*", "t", ""), ("EXPIRE", self._bell, BELL_SECONDS)
+            )
             self._redis.writes.answered()
         except REDIS_ERRORS as error:
             self._redis.writes.failed(error)
@@ -166,12 +166,13 @@ class FrameReader:
         self._rung = False
         places = {followed.key: str(followed.position) for followed in self._followed.values() if followed.position}
         places[self._bell] = self._heard
+        waiting = ("XREAD", "COUNT", PAGE, "BLOCK", round(BLOCK_SECONDS * 1000))
         async with asyncio.timeout(BLOCK_SECONDS + LATE_SECONDS):
-            reply = await self._redis.blocking.execute_command(  # type: ignore[no-untyped-call]  # redis-py has it untyped
-                "XREAD", "COUNT", PAGE, "BLOCK", round(BLOCK_SECONDS * 1000), "STREAMS", *places, *places.values()
-            )
+            (reply,) = await exchange(self._redis.blocking, [(*waiting, "STREAMS", *places, *places.values())])
+        if isinstance(reply, Exception):
+            raise reply
         self._redis.reads.answered()
-        for key, entries in cast("list[tuple[bytes, list[Entry]]]", reply):
+        for key, entries in cast("list[tuple[bytes, list[Entry]]]", reply or []):
             name = key.decode()
             if name == self._bell:
                 self._heard = entries[-1][0].decode()

@@ -71,7 +71,7 @@ CLAIM_RUNS = sql(f"""
         WHERE (r.status = 'queued' AND {GATE.format(r="r", s="s")})
            OR (r.status = 'running' AND {EXPIRED.format(worker="r.worker")})
         ORDER BY r.created_at LIMIT :most
-        FOR UPDATE OF s SKIP LOCKED
+        FOR UPDATE OF s, r SKIP LOCKED
     )
     UPDATE runs r SET status = 'running', epoch = r.epoch + 1, tries = r.tries + 1, worker = :worker,
                       started_at = coalesce(r.started_at, now())

@@ -250,7 +250,7 @@ async def _until_stored[T](store: Callable[[], Awaitable[T]]) -> T:
 
     It ends with success, or with Stale once the database is back and somebody else owns the run.
     """
-    pause = wait_exponential_jitter(multiplier=0.05, max=1.0)
+    pause = wait_exponential_jitter(multiplier=0.05, max=1.0, jitter=0.05)
     async for attempt in AsyncRetrying(retry=retry_if_exception_type(Transient), wait=pause, reraise=True):
         with attempt:
             return await store()

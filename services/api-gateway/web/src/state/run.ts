@@ -159,6 +159,9 @@ function withTruth(parts: readonly Part[], content: string | null): readonly Par
   return shown.includes(content) ? parts : withMessages(parts, [{ id: null, content }]);
 }
 
+/** Nothing can be voided any more, so the frames need not be kept. */
+const ended = (at: number): Pick<Run, 'endedAt' | 'log'> => ({ endedAt: at, log: null });
+
 /**
  * Take one frame.
  *
@@ -179,15 +182,10 @@ export function advance(run: Run, frame: Frame, at: number): Run {
       return { ...moved, status: 'running', parts: replay(log), log };
     }
     case 'RUN_FINISHED':
-      return {
-        ...moved,
-        status: 'done',
-        parts: withTruth(run.parts, frame.content),
-        endedAt: at,
-      };
+      return { ...moved, ...ended(at), status: 'done', parts: withTruth(run.parts, frame.content) };
     case 'RUN_ERROR': {
       const status = STOPPED.has(frame.code) ? 'stopped' : 'failed';
-      return { ...moved, status, failure: { code: frame.code, message: frame.message }, endedAt: at };
+      return { ...moved, ...ended(at), status, failure: { code: frame.code, message: frame.message } };
     }
     default:
       return {

@@ -11,7 +11,7 @@ export interface Exchange {
   /** The idempotency key of what was sent here, otherwise the request id. */
   readonly key: string;
   readonly requestId: string | null;
-  /** Null when the run was begun elsewhere and its question is not known yet. */
+  /** Null when the page of messages that has it is not there yet. */
   readonly question: string | null;
   readonly askedAt: string | null;
   readonly run: Run;
@@ -117,15 +117,9 @@ export function withMessages(thread: Thread, added: readonly Message[]): Thread 
 }
 
 /** Runs of the history that go on become live, so that they are followed. */
-export function withRunsGoingOn(thread: Thread, activeRequestId: string | null): Thread {
+export function withRunsGoingOn(thread: Thread): Thread {
   const followed = new Set(thread.live.map(exchange => exchange.requestId));
-  const found = thread.history.filter(
-    exchange => !hasEnded(exchange.run) && !followed.has(exchange.requestId),
-  );
-  const listed = thread.history.some(exchange => exchange.requestId === activeRequestId);
-  if (activeRequestId !== null && !listed && !followed.has(activeRequestId)) {
-    found.push(exchangeOf(activeRequestId, []));
-  }
+  const found = thread.history.filter(({ run, requestId }) => !hasEnded(run) && !followed.has(requestId));
   return found.length === 0 ? thread : { ...thread, live: [...thread.live, ...found] };
 }
 

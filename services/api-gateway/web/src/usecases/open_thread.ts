@@ -2,7 +2,7 @@
 
 import { acceptedIn, exchangeOfAccepted, forgetAccepted } from '../state/accepted.ts';
 import { keepDraftText } from '../state/drafts.ts';
-import { currentThread, type State, withThread } from '../state/store.ts';
+import { currentThread, withThread } from '../state/store.ts';
 import { newThread, type Thread, withMessages, withRunsGoingOn } from '../state/thread.ts';
 import { listMessages } from '../wire/api.ts';
 import { type Desk, notify, problemOf } from './desk.ts';
@@ -18,13 +18,9 @@ export function sessionInAddress(): string | null {
 /** @param how whether "back" shall lead to what was shown before. */
 export function showInAddress(sessionId: string | null, how: 'push' | 'replace'): void {
   const address = sessionId === null ? location.pathname : `#/c/${sessionId}`;
-  if (sessionInAddress() === sessionId && !location.hash.includes('code=')) return;
+  if (sessionInAddress() === sessionId && !location.hash.startsWith('#code=')) return;
   if (how === 'push') history.pushState(null, '', address);
   else history.replaceState(null, '', address);
-}
-
-function activeRequest(state: State, sessionId: string): string | null {
-  return state.sessions.find(session => session.session_id === sessionId)?.active_request_id ?? null;
 }
 
 /** Read the newest messages of the shown conversation and follow what goes on in it. */
@@ -35,11 +31,10 @@ export async function refreshThread(desk: Desk): Promise<void> {
     desk.store.change(state => withThread(state, key, by));
   try {
     const { messages, next } = await listMessages(sessionId, null);
-    const active = activeRequest(desk.store.get(), sessionId);
     change(thread => {
       const earlier = thread.phase === 'ready' && thread.messages.length > 0 ? thread.earlier : next;
       const filled = withMessages({ ...thread, phase: 'ready', problem: null, earlier }, messages);
-      return withRunsGoingOn(filled, active);
+      return withRunsGoingOn(filled);
     });
   } catch (error) {
     const problem = problemOf(desk, error);

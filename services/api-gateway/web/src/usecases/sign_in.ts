@@ -3,16 +3,17 @@
  * is kept nowhere: the cookie that comes back is HttpOnly, so this page never holds a secret.
  */
 
+import { currentThread } from '../state/store.ts';
 import * as api from '../wire/api.ts';
 import { Refused } from '../wire/http.ts';
 import { type Desk, tell } from './desk.ts';
 import { refreshSessions } from './list_sessions.ts';
-import { openThread, sessionInAddress } from './open_thread.ts';
+import { openThread, refreshThread, sessionInAddress, showInAddress } from './open_thread.ts';
 
-function takeCode(): string | null {
+function takeCode(shown: string | null): string | null {
   const code = /^#code=(.+)$/.exec(location.hash)?.[1];
   if (code === undefined) return null;
-  history.replaceState(null, '', location.pathname);
+  showInAddress(shown, 'replace');
   return decodeURIComponent(code);
 }
 
@@ -46,12 +47,14 @@ async function useCode(code: string): Promise<boolean> {
 
 /** Sign in if the address has a code, find out who we are, and show what the address names. */
 export async function enter(desk: Desk): Promise<void> {
-  const code = takeCode();
+  const shown = currentThread(desk.store.get()).sessionId;
+  const code = takeCode(shown);
   const worked = code === null || (await useCode(code));
   if (code !== null && worked) tell(desk, { kind: 'signed-in' });
   await recognise(desk, !worked);
   if (desk.store.get().who.kind !== 'signed-in') return;
-  // First the list: it names the running request of the conversation that is opened next.
-  await refreshSessions(desk);
-  await openThread(desk, sessionInAddress(), 'replace');
+  const wanted = sessionInAddress();
+  // Who is here already, with a message on its way perhaps, stays where they are.
+  const thread = wanted === shown ? refreshThread(desk) : openThread(desk, wanted, 'replace');
+  await Promise.all([refreshSessions(desk), thread]);
 }

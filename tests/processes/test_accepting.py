@@ -25,7 +25,7 @@ async def test_nothing_is_lost_when_request_manager_is_killed_right_after_a_202(
     unknown = 0
     for number in range(ROUNDS):
         calls = [asyncio.create_task(post(client, key)) for key in keys[number * CALLS : (number + 1) * CALLS]]
-        done, _ = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
         process_fleet.signal("request-manager-1", signal.SIGKILL)
         killed = monotonic()
         for key, answer in await asyncio.gather(*calls):

@@ -1,0 +1,262 @@
+"""The HTTP door of sessions: CRUD, paging and messages, and nothing of anybody else's."""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+
+import pytest
+import pytest_asyncio
+from fastapi import FastAPI
+from httpx import Response
+
+from agent_service import api
+from agent_service.app import NAME
+from agent_service.domain.runs import failed
+from agent_service.usecases.end_run import end_run
+from shared_clients.identity import Verifier
+from shared_clients.postgres import Database
+from shared_clients.web import create_app
+from shared_models.ids import new_id
+from shared_models.requests import FailureReason
+from tests.simulators.asking import somebody
+from tests.simulators.calling import Caller, trusted
+from tests.simulators.rows import rows, run
+from tests.simulators.working import Session, Worker
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+SESSIONS = "/api/v1/sessions"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def app(opened: Database) -> FastAPI:
+    """The routes alone: no loop of the service touches what the tests look at."""
+    app = create_app(NAME, version="0", routers=[api.router], ready=opened.ping)
+    app.state.verifier = Verifier(NAME, trusted(NAME))
+    app.state.database = opened
+    return app
+
+
+@pytest.fixture
+def call(app: FastAPI) -> Caller:
+    return Caller(app, NAME)
+
+
+@dataclass
+class Talk:
+    """A person's conversations with agents that answer what the test says."""
+
+    call: Caller
+    worker: Worker
+
+    async def turn(self, session: Session, number: int, content: str, answer: str) -> None:
+        await self.worker.inbox.consume(session.created(number, content))
+        await self.worker.end(await self.worker.claim_one(), answer)
+
+    def session(self) -> Session:
+        return Session(principal=self.call.principal)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def talk(database: Database, call: Caller) -> AsyncGenerator[Talk]:
+    yield Talk(call, await Worker(database).open())
+
+
+def problem(answer: Response, status: int, slug: str) -> str:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["type"] == f"urn:flotilla:problem:{slug}"
+    return str(answer.json()["detail"])
+
+
+async def all_pages(call: Caller, path: str, of: str) -> list[list[str]]:
+    """Follow `Link` to the end, checking that `next` says the same."""
+    pages = []
+    while path:
+        answer = await call("GET", path)
+        assert answer.status_code == 200, answer.text
+        body = answer.json()
+        pages.append([str(one.get("title", one.get("id"))) for one in body[of]])
+        path = answer.headers.get("link", "").partition("<")[2].partition(">")[0]
+        assert (path == "") == (body["next"] is None)
+    return pages
+
+
+async def test_session_is_created_read_renamed_and_deleted(call: Caller) -> None:
+    created = await call("POST", SESSIONS, json={"title": "  Party ", "agent": "assistant"})
+    assert created.status_code == 201
+    body = created.json()
+    assert set(body) == {"session_id", "title", "agent", "created_at", "updated_at", "active_request_id"}
+    assert (body["title"], body["agent"], body["active_request_id"]) == ("Party", "assistant", None)
+    place = created.headers["location"]
+    assert place == f"{SESSIONS}/{body['session_id']}"
+    assert (await call("GET", place)).json() == body
+    renamed = await call("PATCH", place, json={"title": "Dinner"})
+    assert (renamed.status_code, renamed.json()) == (200, {**body, "title": "Dinner"})
+    gone = await call("DELETE", place)
+    assert (gone.status_code, gone.content) == (204, b"")
+    for method, tail in (("GET", ""), ("DELETE", ""), ("GET", "/messages")):
+        problem(await call(method, f"{place}{tail}"), 404, "unknown-session")
+    problem(await call("PATCH", place, json={"title": "x"}), 404, "unknown-session")
+    assert (await call("GET", SESSIONS)).json()["sessions"] == []
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "status", "slug"),
+    [
+        ("POST", b"{", 400, "invalid-json"),
+        ("POST", b'{"title": ""}', 422, "invalid-body"),
+        ("POST", b'{"title": " "}', 422, "invalid-body"),
+        ("POST", b'{"title": "%s"}' % (b"x" * 201), 422, "invalid-body"),
+        ("POST", b'{"agent": "Not A Name"}', 422, "invalid-body"),
+        ("POST", b'{"mood": "good"}', 422, "invalid-body"),
+        ("POST", b'{"title": "a\\u0000b"}', 422, "invalid-body"),
+        ("PATCH", b"{}", 422, "invalid-body"),
+        ("PATCH", b'{"title": null}', 422, "invalid-body"),
+    ],
+)
+async def test_body_that_is_none_is_refused(call: Caller, method: str, body: bytes, status: int, slug: str) -> None:
+    place = SESSIONS if method == "POST" else (await call("POST", SESSIONS, json={})).headers["location"]
+    problem(await call(method, place, content=body), status, slug)
+
+
+async def test_sessions_of_others_are_not_there(call: Caller, talk: Talk) -> None:
+    mine = talk.session()
+    await talk.turn(mine, 1, "secret", "hidden")
+    place = f"{SESSIONS}/{mine.session_id}"
+    assert (await call("GET", place)).status_code == 200
+    for stranger in (call.another(), call.another(tenant="other")):
+        for method, tail in (("GET", ""), ("GET", "/messages"), ("DELETE", "")):
+            problem(await stranger(method, f"{place}{tail}"), 404, "unknown-session")
+        problem(await stranger("PATCH", place, json={"title": "mine now"}), 404, "unknown-session")
+        assert (await stranger("GET", SESSIONS)).json() == {"sessions": [], "next": None}
+    assert (await call("GET", place)).json()["title"] == "secret"
+    problem(await call("GET", f"{SESSIONS}/{new_id()}"), 404, "unknown-session")
+    problem(await call("GET", f"{SESSIONS}/nonsense"), 422, "invalid-parameter")
+
+
+async def test_nobody_gets_in_without_an_identity(call: Caller) -> None:
+    for method, path in (("GET", SESSIONS), ("POST", SESSIONS), ("GET", f"{SESSIONS}/{new_id()}")):
+        problem(await call.raw(method, path), 401, "no-identity")
+
+
+async def test_list_has_the_last_used_first_and_pages_to_its_end(call: Caller) -> None:
+    for number in range(7):
+        await call("POST", SESSIONS, json={"title": str(number)})
+    assert await all_pages(call, f"{SESSIONS}?limit=3", "sessions") == [["6", "5", "4"], ["3", "2", "1"], ["0"]]
+    assert await all_pages(call, f"{SESSIONS}?limit=7", "sessions") == [["6", "5", "4", "3", "2", "1", "0"]]
+
+
+async def test_list_of_sessions_of_one_moment_leaves_none_out(call: Caller, opened: Database) -> None:
+    for number in range(5):
+        await call("POST", SESSIONS, json={"title": str(number)})
+    moment = "UPDATE sessions SET updated_at = '2026-01-01T00:00:00+00' WHERE owner = :owner"
+    await run(opened, moment, owner=f"idp|{call.principal.subject}")
+    pages = await all_pages(call, f"{SESSIONS}?limit=2", "sessions")
+    assert sorted(title for page in pages for title in page) == ["0", "1", "2", "3", "4"]
+
+
+async def test_paging_on_repeats_nothing_and_leaves_nothing_out_that_stayed_where_it_was(
+    call: Caller, talk: Talk
+) -> None:
+    sessions = [talk.session() for _ in range(6)]
+    for number, session in enumerate(sessions):
+        await talk.turn(session, 1, str(number), "ok")
+    first = await call("GET", f"{SESSIONS}?limit=2")
+    assert [one["title"] for one in first.json()["sessions"]] == ["5", "4"]
+    await talk.turn(sessions[4], 2, "again", "ok")  # was shown, moves to the top
+    await talk.turn(sessions[2], 2, "again", "ok")  # was not shown yet, moves to the top too
+    following = first.headers["link"].partition("<")[2].partition(">")[0]
+    assert await all_pages(call, following, "sessions") == [["3", "1"], ["0"]]
+    assert (await all_pages(call, f"{SESSIONS}?limit=6", "sessions")) == [["2", "4", "5", "3", "1", "0"]]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("limit=0", "limit=201", "limit=x", "before=", "before=x", "before=_", f"before=_{new_id()}"),
+        *("before=2026-01-01T00:00:00%2B00:00_x", "before=%00"),
+        f"before=0001-01-01T00:00:00%2B23:00_{new_id()}",
+        f"before=9999-12-31T23:59:59-23:00_{new_id()}",
+    ],
+)
+async def test_page_that_is_none_is_refused(call: Caller, query: str) -> None:
+    problem(await call("GET", f"{SESSIONS}?{query}"), 422, "invalid-parameter")
+
+
+@pytest.mark.parametrize(
+    "moment", ["2026-01-01", "2026-01-01T00:00:00", "2026-01-01T00:00:00Z", "0001-01-02", "9999-12-30"]
+)
+async def test_any_other_moment_is_a_place_in_the_list(call: Caller, moment: str) -> None:
+    answer = await call("GET", f"{SESSIONS}?before={moment}_{new_id()}")
+    assert answer.status_code == 200, answer.text
+
+
+async def test_running_request_shows_in_its_session(call: Caller, talk: Talk) -> None:
+    session = talk.session()
+    for number in (1, 2):
+        await talk.worker.inbox.consume(session.created(number, "hi"))
+    mine = await talk.worker.claim_one()
+    shown = (await call("GET", f"{SESSIONS}/{session.session_id}")).json()
+    assert shown["active_request_id"] == str(session.request(1))
+    await talk.worker.end(mine)
+    shown = (await call("GET", f"{SESSIONS}/{session.session_id}")).json()
+    assert shown["active_request_id"] == str(session.request(2))
+
+
+async def test_title_comes_from_the_first_message_unless_it_was_given(call: Caller, talk: Talk) -> None:
+    named, nameless = talk.session(), talk.session()
+    created = await call("POST", SESSIONS, json={"title": "Named"})
+    named.session_id = created.json()["session_id"]
+    await talk.turn(named, 1, "something else", "ok")
+    await talk.turn(nameless, 1, "x" * 100, "ok")
+    titles = {one["session_id"]: one["title"] for one in (await call("GET", SESSIONS)).json()["sessions"]}
+    assert titles == {str(named.session_id): "Named", str(nameless.session_id): "x" * 79 + "…"}
+
+
+async def test_messages_are_a_question_and_an_answer_for_each_turn_and_page_back(call: Caller, talk: Talk) -> None:
+    session = talk.session()
+    for number in range(1, 6):
+        await talk.turn(session, number, f"question {number}", f"answer {number}")
+    path = f"{SESSIONS}/{session.session_id}/messages"
+    latest = (await call("GET", f"{path}?limit=1")).json()["messages"]
+    assert [(one["role"], one["content"], one["turn"], one["status"]) for one in latest] == [
+        ("user", "question 5", 5, "completed"),
+        ("assistant", "answer 5", 5, "completed"),
+    ]
+    assert {one["request_id"] for one in latest} == {str(session.request(5))}
+    pages = await all_pages(call, f"{path}?limit=2", "messages")
+    asked = {number: str(session.request(number)) for number in range(1, 6)}
+    both = [[f"{asked[n]}:user", f"{asked[n]}:assistant"] for n in range(1, 6)]
+    assert pages == [both[3] + both[4], both[1] + both[2], both[0]]
+
+
+async def test_what_did_not_end_with_an_answer_says_so_in_its_place(call: Caller, talk: Talk) -> None:
+    session = talk.session()
+    await talk.worker.inbox.consume(session.created(1, "fails"))
+    end = failed(FailureReason.MODEL_CUT, "The model's answer broke off.")
+    mine = await talk.worker.claim_one()
+    async with talk.worker.database.transaction() as tx:
+        await end_run(tx, talk.worker.outbox, mine, end)
+    await talk.worker.inbox.consume(session.created(2, "waits"))
+    messages = (await call("GET", f"{SESSIONS}/{session.session_id}/messages")).json()["messages"]
+    assert [(one["content"], one["status"]) for one in messages] == [
+        ("fails", "failed"),
+        ("The model's answer broke off.", "failed"),
+        ("waits", "accepted"),
+    ]
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=201", "before=0", "before=x", f"before={2**63}", "before=-1"])
+async def test_part_of_the_messages_that_is_none_is_refused(call: Caller, query: str) -> None:
+    place = (await call("POST", SESSIONS, json={})).headers["location"]
+    problem(await call("GET", f"{place}/messages?{query}"), 422, "invalid-parameter")
+    assert (await call("GET", f"{place}/messages?before={2**63 - 1}")).json() == {"messages": [], "next": None}
+
+
+async def test_session_keeps_its_owner_whoever_is_said_to_write_in_it(talk: Talk) -> None:
+    session = talk.session()
+    await talk.turn(session, 1, "mine", "ok")
+    intruder = Session(session.session_id, somebody())
+    await talk.worker.inbox.consume(intruder.created(2, "not mine"))
+    owners = await rows(talk.worker.database, "SELECT owner FROM sessions")
+    assert owners == [{"owner": f"idp|{talk.call.principal.subject}"}]

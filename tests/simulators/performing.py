@@ -1,0 +1,177 @@
+"""A run from its claim to its end: the real loop, journal, frames and scripted model, in a process that may fail it.
+
+Faked: the failures. `FailingDatabase` is the real one that crashes or loses its connection at a chosen call, before the
+call has happened or after it is durable.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+
+from pydantic_ai.messages import ModelMessage, ModelResponse
+
+from agent_service.adapters.models import Candidate, ModelChain, Patience
+from agent_service.adapters.scripted import ScriptedModel
+from agent_service.adapters.scripts import ModelScript
+from agent_service.adapters.tools import Toolbox
+from agent_service.domain.runs import ClaimedRun
+from agent_service.errors import UnknownAgent
+from agent_service.ports import Frames, Models, Tool
+from agent_service.usecases.perform_run import Equipped, Means, perform_run
+from shared_clients.frames.log import log_key, read_log
+from shared_clients.postgres import Database, Tx
+from shared_clients.redis import Redis
+from shared_models.agents import Agent, ModelRef, parse_agent, parse_document
+from shared_models.requests import FailureReason
+from tests.simulators.viewer import Viewer, seen
+from tests.simulators.working import Row, Session, Worker
+
+AGENT = """
+apiVersion: flotilla/v1
+kind: Agent
+metadata: {name: assistant}
+spec:
+  model: {provider: scripted, name: test}
+  tools: [calculator]
+  limits: {steps: 6, seconds: 30}
+"""
+HEAD = "apiVersion: flotilla/v1\nkind: ModelScript\nmetadata: {name: test}\n"
+IMPATIENT = Patience(attempts=1, rounds=1, pause=0.001)
+
+
+@dataclass
+class Asked:
+    """Models that count how often they were asked for a reply, and may fail like a bug."""
+
+    models: Models
+    replies: int = 0
+    bug: Exception | None = None
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def stream_reply(
+        self, history: Sequence[ModelMessage], tools: Sequence[Tool], frames: Frames
+    ) -> ModelResponse:
+        self.replies += 1
+        self.begun.set()
+        if self.bug is not None:
+            raise self.bug
+        return await self.models.stream_reply(history, tools, frames)
+
+
+class Bench:
+    """Agents with one agent, whose model speaks a script and whose calls are counted."""
+
+    def __init__(self, script: str, *, agent: str = AGENT) -> None:
+        self.agent: Agent = parse_agent("assistant-v1.yaml", agent)
+        model = ScriptedModel(parse_document("test.yaml", HEAD + script, ModelScript))
+        chain = ModelChain([Candidate(ModelRef(provider="scripted", name="test"), model)], patience=IMPATIENT)
+        self.models = Asked(chain)
+        self.tool_calls = 0
+        self.tools = [self._counted(tool) for tool in Toolbox().pick(self.agent.spec.tools)]
+
+    def equip(self, name: str | None) -> Equipped:
+        if name not in {None, "assistant"}:
+            raise UnknownAgent(f"{name!r}")
+        return Equipped(self.agent, self.models, self.tools)
+
+    def forget(self) -> None:
+        """Count from zero."""
+        self.models.replies = self.tool_calls = 0
+
+    def _counted(self, tool: Tool) -> Tool:
+        async def call(arguments: Mapping[str, object]) -> str:
+            self.tool_calls += 1
+            return await tool.call(arguments)
+
+        return replace(tool, call=call)
+
+
+class FailingDatabase(Database):
+    """The same schema, which fails at given calls: number (from 1) -> what is raised, before or after it is durable."""
+
+    def __init__(
+        self,
+        database: Database,
+        before: Mapping[int, BaseException] | None = None,
+        after: Mapping[int, BaseException] | None = None,
+    ) -> None:
+        super().__init__(database._engine, database.schema)
+        self.calls = 0
+        self._before = before or {}
+        self._after = after or {}
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncGenerator[Tx]:
+        number = self._begin()
+        async with super().transaction() as tx:
+            yield tx
+        self._end(number)
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncGenerator[Tx]:
+        number = self._begin()
+        async with super().reading() as tx:
+            yield tx
+        self._end(number)
+
+    def _begin(self) -> int:
+        self.calls += 1
+        if (failure := self._before.get(self.calls)) is not None:
+            raise failure
+        return self.calls
+
+    def _end(self, number: int) -> None:
+        if (failure := self._after.get(number)) is not None:
+            raise failure
+
+
+@dataclass
+class Desk:
+    """One worker of agent-service, a conversation with it, and what its runs are performed with."""
+
+    database: Database
+    redis: Redis
+    worker: Worker
+    session: Session = field(default_factory=Session)
+
+    async def claimed(self, content: str = "hi", turn: int = 1) -> ClaimedRun:
+        """Let a request come, and claim its run."""
+        await self.worker.inbox.consume(self.session.created(turn, content))
+        return await self.worker.claim_one()
+
+    async def taken_over(self) -> ClaimedRun:
+        """Let the worker die, and another one claim its run; from now on that one is the worker."""
+        await self.worker.die()
+        self.worker = await Worker(self.database).open()
+        return await self.worker.claim_one()
+
+    def perform(
+        self, bench: Bench, run: ClaimedRun, *, database: Database | None = None, redis: Redis | None = None
+    ) -> "Performing":
+        means = Means(database or self.database, self.worker.outbox, redis or self.redis, bench)
+        stop: asyncio.Future[FailureReason] = asyncio.get_running_loop().create_future()
+        return Performing(asyncio.ensure_future(perform_run(means, run, stop)), stop)
+
+    async def answer(self, bench: Bench, content: str = "hi", turn: int = 1) -> Row:
+        """Have a request answered, and return its row."""
+        await self.perform(bench, await self.claimed(content, turn)).task
+        return await self.row(turn)
+
+    async def row(self, turn: int = 1) -> Row:
+        return await self.session.run(self.database, turn)
+
+    async def told(self, turn: int = 1) -> list[str]:
+        return await self.session.told(self.database, turn)
+
+    async def viewer(self, turn: int = 1) -> Viewer:
+        """Return somebody who has seen the whole log of a run."""
+        return seen(await read_log(self.redis, log_key("acme", self.session.request(turn))))
+
+
+@dataclass
+class Performing:
+    """A run that is being performed, and the way to stop it."""
+
+    task: asyncio.Future[None]
+    stop: asyncio.Future[FailureReason]
