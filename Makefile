@@ -25,7 +25,8 @@ check: ready ## format, lint, types, layers, budgets
 	@.venv/bin/ruff format --check .
 	@.venv/bin/ruff check .
 	@echo '== types'
-	@.venv/bin/mypy .
+	@.venv/bin/mypy conftest.py tools tests $(wildcard */src services/*/src)
+	@for tests in $(wildcard */tests services/*/tests); do .venv/bin/mypy $$tests || exit 1; done
 	@echo '== layers'
 	@.venv/bin/lint-imports
 	@echo '== budgets, walk, schemas'

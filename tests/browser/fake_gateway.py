@@ -56,6 +56,7 @@ class Faults:
         lost_accepts: so many accepts are done, but their answer is lost.
         mute_after: one stream says nothing any more after so many frames, not even a beat.
         repeat: a resumed stream begins so many frames before its cursor.
+        listing_waits: the list of sessions comes only once the gates are open.
         unlisted: sessions are not known yet to the service that lists them; holds until it is taken back.
     """
 
@@ -64,6 +65,7 @@ class Faults:
     lost_accepts: int = 0
     mute_after: int | None = None
     repeat: int = 0
+    listing_waits: bool = False
     unlisted: bool = False
 
     def refusal_of(self, call: str) -> int | None:
@@ -146,6 +148,8 @@ class Routes:
         return JSONResponse(run.view(), 202)
 
     async def list_sessions(self, request: Request) -> Response:
+        if self.faults.listing_waits:
+            await self.agent.gates.wait()
         limit, before = min(self.page_size, 50), request.query_params.get("before", "~")
         sessions = [] if self.faults.unlisted else self.sessions.values()
         ordered = sorted(sessions, key=lambda each: each.updated_at, reverse=True)

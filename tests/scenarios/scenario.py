@@ -138,7 +138,7 @@ class Scenario(ConfigModel):
     title: Annotated[str, StringConstraints(min_length=10)]
     values: dict[str, str | Repeated] = Field(default_factory=dict)
     given: tuple[Step, ...] = ()
-    when: tuple[Step, ...] = Field(min_length=1)
+    when: tuple[Step, ...]
     then: tuple[Step, ...] = ()
 
     @property

@@ -28,12 +28,13 @@ def test_every_file_is_a_scenario(file: str) -> None:
     ("old", "new", "complaint"),
     [
         ("GET /auth/me", "FETCH /auth/me", "x.yaml:3:11: when.0.call: String should match pattern"),
-        ("call: GET", "cal: GET", "x.yaml:3:5: when.0: Value error, expected exactly one of call, stream"),
+        ("call: GET", "cal: GET", "x.yaml:3:10: when.0.cal: Extra inputs are not permitted"),
+        ("call: GET /auth/me", "as: nobody", "x.yaml:3:5: when.0: Value error, expected exactly one of call, stream"),
         ("status: 200", "status: 20", "x.yaml:4:22: when.0.expect.status: Input should be greater"),
         ("status: 200", "states: 200", "x.yaml:4:22: when.0.expect.states: Extra inputs are not permitted"),
         ("json /subject", "subject", "x.yaml:5:17: when.0.keep.who: Value error, expected `header <name>`"),
         ("title: Somebody asks who they are\n", "", "x.yaml:1:1: title: Field required"),
-        ("when:", "when: {", "x.yaml:4:8: not YAML"),
+        ("developer}}", "developer}", "x.yaml:5:5: not YAML: expected ',' or '}'"),
         (
             "    expect:\n",
             "    until: {type: RUN_STARTED}\n    expect:\n",

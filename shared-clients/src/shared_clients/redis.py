@@ -24,6 +24,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
+from shared_clients.process.loops import Tasks
+
 log = structlog.get_logger()
 
 COMMAND_SECONDS: Final = 0.5
@@ -82,17 +84,19 @@ class Pipe:
         return await answer
 
     async def run(self) -> None:
-        """Send for all, until cancelled."""
-        try:
-            while True:
-                await self._some.wait()
+        """Send for all, for ever."""
+        while True:
+            await self._some.wait()
+            if self._waiting:
+                await self._send_some()
+            else:
                 self._some.clear()
-                while self._waiting:
-                    await self._send_some()
-        finally:
-            self._closed = True
-            self._sending += self._waiting
-            self._fail(RedisConnectionError(_CLOSED))
+
+    def close(self) -> None:
+        """Fail those who wait, and those who come."""
+        self._closed = True
+        self._sending = [*self._waiting]
+        self._fail(RedisConnectionError(_CLOSED))
 
     async def _send_some(self) -> None:
         room = COMMANDS_TOGETHER
@@ -101,16 +105,17 @@ class Pipe:
             room -= len(self._sending[-1][0])
         try:
             replies = iter(await exchange(self._client, [one for commands, _ in self._sending for one in commands]))
-        except Exception as error:  # noqa: BLE001 - those who wait must be told, whatever it is
+            for commands, answer in self._sending:
+                mine = list(islice(replies, len(commands)))
+                if not answer.done():
+                    answer.set_result(mine)
+        except REDIS_ERRORS as error:
             self._fail(error)
-            return
-        for commands, answer in self._sending:
-            mine = list(islice(replies, len(commands)))
-            if not answer.done():
-                answer.set_result(mine)
-        self._sending = []
+        finally:
+            self._fail(RedisConnectionError(_CLOSED))
 
     def _fail(self, error: Exception) -> None:
+        """Tell those who have no answer yet."""
         for _, answer in self._sending:
             if not answer.done():
                 answer.set_exception(error)
@@ -167,12 +172,12 @@ async def open_redis(url: str) -> AsyncIterator[Redis]:
     """
     commands, blocking = _in_process() if urlsplit(url).scheme == "memory" else _outside(url)
     together = Pipe(commands)
-    sending = asyncio.create_task(together.run(), name="redis pipe")
     try:
-        yield Redis(commands, blocking, together)
+        async with Tasks() as tasks:
+            tasks.start("redis_pipe", together.run)
+            yield Redis(commands, blocking, together)
     finally:
-        sending.cancel()
-        await asyncio.wait([sending])
+        together.close()
         await commands.aclose()
         await blocking.aclose()
 

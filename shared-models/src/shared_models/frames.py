@@ -170,7 +170,7 @@ def reset(keep: Cursor | None) -> dict[str, object]:
 def resync(messages: Sequence[tuple[str, str]]) -> dict[str, object]:
     """Return the fields of CUSTOM `resync` that tells these messages, each an id and its text so far."""
     told: list[dict[str, object]] = [{"messageId": message_id, "content": content} for message_id, content in messages]
-    value = dict(told[-1]) if told else {"content": ""}
+    value: dict[str, object] = dict(told[-1]) if told else {"content": ""}
     if told[:-1]:
         value["earlier"] = told[:-1]
     return {"name": "resync", "value": value}

@@ -1,7 +1,7 @@
 """Browsers that are signed in: an opaque cookie, known here by its hash, that can be taken back at any moment."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from starlette.requests import Request, cookie_parser
@@ -24,19 +24,21 @@ class Browsers:
     Args:
         database: the gateway's schema.
         secure: whether pages are served over TLS; on a laptop they are not, and the cookie goes without its prefix.
+        clock: seconds that only go forward.
     """
 
-    def __init__(self, database: Database, *, secure: bool) -> None:
+    def __init__(self, database: Database, *, secure: bool, clock: Callable[[], float] = time.monotonic) -> None:
         self._database = database
         self._secure = secure
         self.cookie = "__Host-flotilla" if secure else "flotilla"
+        self._clock = clock
         self._seen: dict[bytes, tuple[float, Principal]] = {}
 
     async def authenticate(self, headers: Mapping[str, str]) -> Principal | None:
         token = cookie_parser(headers.get("cookie", "")).get(self.cookie)
         if not token:
             return None
-        token_hash, now = hashed(token), time.monotonic()
+        token_hash, now = hashed(token), self._clock()
         known = self._seen.get(token_hash)
         if known is not None and known[0] > now:
             return known[1]
@@ -58,8 +60,8 @@ class Browsers:
         """Forget the request's cookie, here at once and on other replicas within `REMEMBERED_SECONDS`."""
         token = request.cookies.get(self.cookie)
         if token:
-            self._seen.pop(hashed(token), None)
             await queries.delete_browser(self._database, hashed(token))
+            self._seen.pop(hashed(token), None)
         response.delete_cookie(self.cookie, path="/", secure=self._secure, httponly=True, samesite="strict")
 
 

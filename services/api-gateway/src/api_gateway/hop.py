@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
+from urllib.parse import quote
 from uuid import UUID
 
 import aiohttp
 import structlog
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -24,8 +25,9 @@ log = structlog.get_logger()
 NOT_PASSED_ON: Final = frozenset(
     {HEADER.lower().encode(), b"authorization", b"cookie", b"connection", b"keep-alive", b"te", b"upgrade", b"trailer"}
     | {b"transfer-encoding", b"proxy-authorization", b"proxy-connection", b"host", b"traceparent", b"tracestate"}
+    | {b"expect", b"date"}
 )
-"""Headers of a client that end at the gateway: credentials, hop-by-hop ones, and what we set ourselves."""
+"""Headers that end at the gateway: credentials, hop-by-hop ones, and what we set ourselves."""
 
 ROUTES: Final = {"/api/v1/requests": "request-manager", "/api/v1/sessions": "agent-service"}
 """Which service answers which part of the API."""
@@ -175,11 +177,11 @@ class Forwarder:
     async def _call(self, scope: Scope, body: bytes) -> Answer:
         """Make the call on the first replica that takes the connection, and return its whole answer.
 
-        Only a refused connection is tried elsewhere: once bytes have gone out the call may have happened.
+        Only where no connection came about is it tried elsewhere: once bytes have gone out it may have happened.
         """
         assert self._session is not None, "the forwarder is not open"
         query = scope["query_string"].decode("latin-1")
-        path = scope["path"] + (f"?{query}" if query else "")
+        path = quote(scope["path"]) + (f"?{query}" if query else "")
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
         for url in list(self._urls):
             try:
@@ -190,7 +192,7 @@ class Forwarder:
                         (name.lower(), value) for name, value in answer.raw_headers if name.lower() not in NOT_PASSED_ON
                     ]
                     return Answer(answer.status, passed, await answer.read())
-            except aiohttp.ClientConnectorError:
+            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
                 log.warning("replica_unreachable", callee=self._name, url=url)
                 self._urls.remove(url)
                 self._urls.append(url)
@@ -206,6 +208,8 @@ async def _body(receive: Receive) -> bytes:
     chunks: list[bytes] = []
     while True:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
         chunks.append(message.get("body", b""))
-        if message["type"] == "http.disconnect" or not message.get("more_body", False):
+        if not message.get("more_body", False):
             return b"".join(chunks)

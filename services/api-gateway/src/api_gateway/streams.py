@@ -25,7 +25,14 @@ Allowed = Callable[[], Awaitable[bool]]
 
 
 async def relay(
-    frames: FrameReader, tenant: str, execution_id: UUID, after: Cursor, *, allowed: Allowed
+    frames: FrameReader,
+    tenant: str,
+    execution_id: UUID,
+    after: Cursor,
+    *,
+    allowed: Allowed,
+    beat: float = BEAT_SECONDS,
+    check: float = CHECK_SECONDS,
 ) -> AsyncGenerator[bytes]:
     """Yield the frames after a cursor as SSE bytes, until the run's end or until this replica goes away.
 
@@ -35,17 +42,19 @@ async def relay(
         execution_id: the run.
         after: the last frame the client has.
         allowed: whether the reader may still read.
+        beat: seconds of silence after which a comment is sent.
+        check: seconds between two questions to `allowed`.
     """
     clock = asyncio.get_running_loop().time
-    check_at = clock() + CHECK_SECONDS
+    check_at = clock() + check
     yield HELLO
-    async with aclosing(frames.follow(tenant, execution_id, after, beat=BEAT_SECONDS)) as following:
+    async with aclosing(frames.follow(tenant, execution_id, after, beat=beat)) as following:
         async for frame in following:
             yield sse(frame)
             if clock() > check_at:
                 if not await allowed():
                     return
-                check_at = clock() + CHECK_SECONDS
+                check_at = clock() + check
 
 
 def event_stream(content: AsyncGenerator[bytes], headers: dict[str, str]) -> StreamingResponse:

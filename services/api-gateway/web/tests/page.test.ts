@@ -88,6 +88,12 @@ describe('drafts', () => {
     expect(draftText('d', nobody)).toBe('');
   });
 
+  it('in the box stay there when something else is sent', () => {
+    keepDraftText('f', 'half a thought');
+    sendDraft('f', 'What time is it?');
+    expect(draftText('f', nobody)).toBe('half a thought');
+  });
+
   it('typed before a conversation had its id go with it', () => {
     keepDraftText(null, 'meanwhile');
     moveDraft('e');

@@ -100,7 +100,6 @@ describe('runs that go on', () => {
   it('are found in the messages after a reload', () => {
     const thread = withRunsGoingOn(
       withMessages(EMPTY, [asked(1), told(1), asked(2, 'running'), asked(3, 'accepted')]),
-      'r2',
     );
     expect(thread.live.map(({ requestId }) => requestId)).toEqual(['r2', 'r3']);
     expect(currentRun(thread)?.requestId).toBe('r2');

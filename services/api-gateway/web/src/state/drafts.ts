@@ -47,9 +47,10 @@ export function keepDraftText(sessionId: string | null, text: string): void {
 
 /** The draft is on its way: the key to send it with, the same as before if it was tried before. */
 export function sendDraft(sessionId: string | null, text: string): string {
-  const { sent } = recallDraft(sessionId);
+  const { text: typed, sent } = recallDraft(sessionId);
   const key = sent?.text === text ? sent.key : crypto.randomUUID();
-  keepDraft(sessionId, { text: '', sent: { text, key } });
+  // An example or an earlier question that is sent leaves alone what is in the box.
+  keepDraft(sessionId, { text: typed === text ? '' : typed, sent: { text, key } });
   return key;
 }
 

@@ -13,13 +13,14 @@ import { followRuns } from './follow_runs.ts';
 import { listEarly, refreshSessions } from './list_sessions.ts';
 import { showInAddress } from './open_thread.ts';
 
-/** How often a message is sent again by itself: about a minute in all, then the person decides. */
+/** How often a message is sent by itself: for half a minute in all, then the person decides. */
 const ATTEMPTS = 8;
 const NO_ANSWER_AFTER = 30_000;
+const LONG = 60_000;
 
 /** The same key each time: whatever was lost on the way, the server makes one request of it. */
 async function post(desk: Desk, body: NewChat, key: string): Promise<Response> {
-  for (let failures = 0; ; failures += 1) {
+  for (let failures = 0; ; failures += navigator.onLine ? 1 : 0) {
     const controller = new AbortController();
     const timer = setTimeout(() => controller.abort(new DOMException('', 'TimeoutError')), NO_ANSWER_AFTER);
     try {
@@ -27,7 +28,9 @@ async function post(desk: Desk, body: NewChat, key: string): Promise<Response> {
     } catch (error) {
       if (!(error instanceof Refused) || !error.passing || failures + 1 === ATTEMPTS) throw error;
       desk.store.change(state => ({ ...state, connection: 'lost' }));
-      await pause(delayBefore(failures, null, error.retryAfter, Math.random), new AbortController().signal);
+      // Offline nothing is worth a try, and the pause ends when that does.
+      const wait = navigator.onLine ? delayBefore(failures, null, error.retryAfter, Math.random) : LONG;
+      await pause(wait, new AbortController().signal);
     } finally {
       clearTimeout(timer);
     }
@@ -95,7 +98,12 @@ function inTurn(desk: Desk, thread: string, exchange: Exchange): Promise<void> {
 /** @param key the idempotency key; one per message that a person means to send. */
 export async function ask(desk: Desk, question: string, key: string): Promise<void> {
   const thread = currentThread(desk.store.get());
-  if (thread.live.some(exchange => exchange.key === key)) return;
+  const before = thread.live.find(exchange => exchange.key === key);
+  if (before !== undefined) {
+    // The same words once more: they are on their way, or they were refused and are meant to be tried again.
+    if (before.delivery === 'refused') await sendAgain(desk, before);
+    return;
+  }
   const exchange: Exchange = {
     key,
     requestId: null,

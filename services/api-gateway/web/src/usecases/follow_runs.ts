@@ -45,6 +45,7 @@ async function followOne(desk: Desk, thread: string, exchange: Exchange, first?:
   });
   desk.followers.delete(requestId);
   if (ending === 'left') return;
+  desk.store.change(state => ({ ...state, connection: 'good' }));
   if (ending !== 'ended') {
     const problem = problemOf(desk, ending);
     if (problem.status === 401) return; // it goes on after the person has signed in again

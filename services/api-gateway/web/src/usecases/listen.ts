@@ -19,6 +19,7 @@ async function hear(desk: Desk, news: News): Promise<void> {
     if (desk.store.get().who.kind !== 'signed-in') await enter(desk);
     return;
   }
+  if (desk.store.get().who.kind !== 'signed-in') return;
   if (news.kind === 'deleted') return forgetSession(desk, news.sessionId);
   const thread = desk.store.get().threads.find(({ sessionId }) => sessionId === news.sessionId);
   if (news.kind === 'asked' && thread !== undefined) {

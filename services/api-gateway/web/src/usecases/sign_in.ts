@@ -14,7 +14,7 @@ function takeCode(shown: string | null): string | null {
   const code = /^#code=(.+)$/.exec(location.hash)?.[1];
   if (code === undefined) return null;
   showInAddress(shown, 'replace');
-  return decodeURIComponent(code);
+  return code;
 }
 
 /** Who the cookie says we are; shows the sign-in page when it says nothing. */

@@ -1,0 +1,184 @@
+"""Chat through the gateway on a real socket: streams that resume at every frame, and leave nothing behind."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from api_gateway.usecases.sign_in import make_code
+from shared_models.frames import Cursor
+from shared_models.ids import new_id
+from tests.simulators.asking import somebody
+from tests.simulators.house import House, events, run_of
+from tests.simulators.rows import rows
+from tests.simulators.viewer import seen
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def stranger(house: House) -> AsyncGenerator[httpx.AsyncClient]:
+    """Somebody else, signed in with a browser."""
+    code = await make_code(house.gateway.database, somebody())
+    async with house.client(Origin=house.url) as client:
+        (await client.post("/auth/link", json={"code": code})).raise_for_status()
+        yield client
+
+
+def problem(answer: httpx.Response, status: int, slug: str) -> str:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["type"] == f"urn:flotilla:problem:{slug}"
+    return str(answer.json()["detail"])
+
+
+async def test_answer_is_streamed_as_it_is_made(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/chat", json={"content": "hello"})
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["x-accel-buffering"] == "no"
+    assert answer.headers["location"] == f"/chat/{run_of(answer)}"
+    assert answer.text.startswith("retry: ")
+    viewer = seen(events(answer.text))
+    assert viewer.text == "You said hello."
+    assert viewer.outcome is not None
+    stored = (await client.get(f"/api/v1/requests/{run_of(answer)}")).json()
+    assert stored["session_id"] == answer.headers["flotilla-session-id"]
+    assert stored["response"]["content"] == viewer.text
+
+
+async def test_stream_resumes_behind_every_frame_with_the_same_bytes(client: httpx.AsyncClient) -> None:
+    first = await client.post("/chat", json={"content": "hello again"})
+    path, frames = first.headers["location"], events(first.text)
+    assert events((await client.get(path)).text) == frames
+    for number, frame in enumerate(frames[:-1], start=1):
+        again = await client.get(path, headers={"Last-Event-ID": str(frame.cursor)})
+        assert again.status_code == 200
+        assert events(again.text) == frames[number:]
+        assert again.text.partition("\n\n")[0] == first.text.partition("\n\n")[0]
+    ended = await client.get(path, headers={"Last-Event-ID": str(frames[-1].cursor)})
+    assert (ended.status_code, events(ended.text)) == (200, [])
+
+
+@pytest.mark.parametrize("cursor", ["x", "1", "1-", "-1-1", "1-1-1", "01-1", "1 -1", "9" * 20 + "-1", "1.5-1"])
+async def test_cursor_that_is_none_is_refused(client: httpx.AsyncClient, cursor: str) -> None:
+    answer = await client.get(f"/chat/{new_id()}", headers={"Last-Event-ID": cursor})
+    assert "Last-Event-ID" in problem(answer, 400, "bad-header")
+
+
+async def test_run_of_somebody_else_is_not_there(client: httpx.AsyncClient, stranger: httpx.AsyncClient) -> None:
+    mine = await client.post("/chat", json={"content": "a secret"})
+    problem(await stranger.get(mine.headers["location"]), 404, "unknown-request")
+    problem(await client.get(f"/chat/{new_id()}"), 404, "unknown-request")
+    problem(await client.get("/chat/nonsense"), 422, "invalid-parameter")
+    theirs = await stranger.post("/chat", json={"content": "mine"})
+    assert seen(events(theirs.text)).text == "You said mine."
+
+
+async def test_same_key_attaches_to_the_same_run(client: httpx.AsyncClient) -> None:
+    key = {"Idempotency-Key": "chat-1", "Prefer": "wait=20"}
+    first, again = [await client.post("/chat", json={"content": "once"}, headers=key) for _ in range(2)]
+    assert run_of(first) == run_of(again)
+    assert events(first.text) == events(again.text)
+    other = await client.post("/chat", json={"content": "twice"}, headers=key)
+    problem(other, 422, "idempotency-key-reused")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "slug"),
+    [
+        (b"{", 400, "invalid-json"),
+        (b"{}", 422, "invalid-body"),
+        (b'{"content": "hi", "session_id": "%s"}' % str(new_id()).encode(), 404, "unknown-session"),
+        (b'{"content": "%s"}' % (b"x" * 300_000), 413, "body-too-large"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/chat", "/api/v1/requests"])
+async def test_what_request_manager_refuses_is_told_as_it_says(
+    client: httpx.AsyncClient, path: str, body: bytes, status: int, slug: str
+) -> None:
+    answer = await client.post(path, content=body, headers={"Content-Type": "application/json"})
+    problem(answer, status, slug)
+    assert answer.json()["instance"] in {path, "/api/v1/requests"}
+
+
+@pytest.mark.parametrize("path", ["/chat", "/api/v1/requests"])
+async def test_session_that_was_opened_and_not_used_yet_is_vouched_for(client: httpx.AsyncClient, path: str) -> None:
+    session = (await client.post("/api/v1/sessions", json={"title": "Mine"})).json()["session_id"]
+    for turn in (1, 2):
+        answer = await client.post(path, json={"content": "hi", "session_id": session})
+        assert answer.status_code in {200, 202}, answer.text
+        stored = (await client.get(answer.headers["location"].replace("/chat/", "/api/v1/requests/"))).json()
+        assert (stored["session_id"], stored["turn"]) == (session, turn)
+
+
+@pytest.mark.parametrize("path", ["/chat", "/api/v1/requests"])
+async def test_nobody_vouches_for_a_session_of_somebody_else_or_a_deleted_one(
+    client: httpx.AsyncClient, stranger: httpx.AsyncClient, path: str
+) -> None:
+    session = (await client.post("/api/v1/sessions", json={})).json()["session_id"]
+    body = {"content": "hi", "session_id": session}
+    problem(await stranger.post(path, json=body), 404, "unknown-session")
+    await client.delete(f"/api/v1/sessions/{session}")
+    problem(await client.post(path, json=body), 404, "unknown-session")
+
+
+async def test_client_that_leaves_leaves_no_follower_and_its_run_goes_on(
+    house: House, client: httpx.AsyncClient
+) -> None:
+    reader = house.gateway.app.state.means.frames
+    async with client.stream("POST", "/chat", json={"content": "slowly"}) as answer:
+        async for piece in answer.aiter_text():
+            if "TEXT_MESSAGE_CONTENT" in piece:
+                break
+        assert len(reader._followed) == 1
+    async with asyncio.timeout(5):
+        while reader._followed:  # noqa: ASYNC110 - the server finds out when it finds out
+            await asyncio.sleep(0.02)
+    result = await client.get(f"/api/v1/requests/{run_of(answer)}/result?wait=20")
+    assert result.json()["response"]["content"] == "one two three four five six"
+
+
+async def test_two_clients_of_one_run_see_the_same_from_wherever_they_begin(client: httpx.AsyncClient) -> None:
+    async with client.stream("POST", "/chat", json={"content": "slowly"}) as first:
+        path = first.headers["location"]
+        async for piece in first.aiter_text():
+            if "TEXT_MESSAGE_CONTENT" in piece:
+                break
+        late, later = await asyncio.gather(client.get(path), client.get(path, headers={"Last-Event-ID": "1-2"}))
+    frames = events(late.text)
+    assert seen(frames).text == "one two three four five six"
+    assert events(later.text) == [frame for frame in frames if frame.cursor > Cursor(1, 2)]
+
+
+async def test_cancelled_run_ends_its_stream_with_the_reason(client: httpx.AsyncClient) -> None:
+    text = ""
+    async with client.stream("POST", "/chat", json={"content": "never"}) as answer:
+        async for piece in answer.aiter_text():
+            text += piece
+            if "TEXT_MESSAGE_CONTENT" in piece:
+                assert (await client.delete(f"/api/v1/requests/{run_of(answer)}")).status_code == 202
+    viewer = seen(events(text))
+    assert viewer.outcome is not None
+    assert (viewer.outcome[0], viewer.outcome[1]["code"]) == ("RUN_ERROR", "cancelled_by_caller")
+
+
+async def test_run_whose_log_is_gone_ends_by_its_row(house: House, client: httpx.AsyncClient) -> None:
+    first = await client.post("/chat", json={"content": "remember"})
+    await client.get(f"/api/v1/requests/{run_of(first)}/result?wait=20")
+    await house.redis.commands.flushall()
+    again = await client.get(first.headers["location"])
+    viewer = seen(events(again.text))
+    assert viewer.text == "You said remember."
+    assert viewer.outcome is not None
+
+
+async def test_one_event_makes_one_run(house: House, client: httpx.AsyncClient) -> None:
+    answer = await client.post("/chat", json={"content": "count me"})
+    database = house.services["agent-service"].state.database
+    statement = "SELECT count(*) AS runs FROM runs WHERE content = 'count me'"
+    assert await rows(database, statement) == [{"runs": 1}]
+    assert answer.status_code == 200

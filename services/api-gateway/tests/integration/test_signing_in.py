@@ -1,0 +1,213 @@
+"""Browsers: codes that work once, cookies that can be taken back, and nobody else gets in."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+import httpx
+import pytest
+import pytest_asyncio
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api_gateway import queries
+from api_gateway.app import SCHEMA
+from api_gateway.cookies import REMEMBERED, REMEMBERED_SECONDS, AnyOf, Browsers
+from api_gateway.usecases.sign_in import hashed, make_code, sign_in
+from shared_clients.identity import DenyAll, DevKey
+from shared_clients.postgres import Database, open_database
+from shared_models.requests import Principal
+from tests.simulators.asking import somebody
+from tests.simulators.house import DEV_KEY, House
+from tests.simulators.rows import rows, run
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def database(database_url: str) -> AsyncGenerator[Database]:
+    async with open_database(database_url, SCHEMA) as opened:
+        yield opened
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def cookie(browsers: Browsers, token: str) -> dict[str, str]:
+    return {"cookie": f"a=b; {browsers.cookie}={token}"}
+
+
+async def ended(browsers: Browsers, token: str) -> None:
+    headers = [(b"cookie", f"{browsers.cookie}={token}".encode())]
+    await browsers.end(Request({"type": "http", "headers": headers}), Response())
+
+
+async def signed_in(database: Database, principal: Principal) -> str:
+    token = await sign_in(database, await make_code(database, principal))
+    assert token is not None
+    return token
+
+
+async def test_code_signs_in_once_however_many_try_it_at_once(database: Database) -> None:
+    code = await make_code(database, somebody())
+    tokens = await asyncio.gather(*(sign_in(database, code) for _ in range(8)))
+    assert sum(token is not None for token in tokens) == 1
+    assert await sign_in(database, code) is None
+
+
+async def test_code_that_is_too_old_or_never_was_signs_nobody_in(database: Database) -> None:
+    code = await make_code(database, somebody())
+    await run(database, "UPDATE sign_in_codes SET expires_at = now()")
+    assert await sign_in(database, code) is None
+    assert await sign_in(database, "") is None
+    assert await sign_in(database, "x" * 43) is None
+
+
+async def test_only_hashes_are_stored(database: Database) -> None:
+    code = await make_code(database, somebody())
+    token = await signed_in(database, somebody())
+    stored = str(await rows(database, "SELECT * FROM sign_in_codes")) + str(
+        await rows(database, "SELECT * FROM browser_sessions")
+    )
+    assert code not in stored
+    assert token not in stored
+    assert str(hashed(code)) in stored
+
+
+async def test_cookie_stands_for_the_person_with_a_credential_of_its_own(database: Database) -> None:
+    person, browsers = somebody(), Browsers(database, secure=False)
+    one, two = [await browsers.authenticate(cookie(browsers, await signed_in(database, person))) for _ in range(2)]
+    assert one is not None
+    assert two is not None
+    assert (one.issuer, one.subject, one.tenant, one.scopes) == (
+        person.issuer,
+        person.subject,
+        person.tenant,
+        person.scopes,
+    )
+    assert one.channel == "web"
+    assert len({one.credential, two.credential, person.credential}) == 3
+
+
+@pytest.mark.parametrize("given", [None, "", "flotilla=", "flotilla=x", "other=x", "flotilla"])
+async def test_cookie_that_is_none_is_nobodys(database: Database, given: str | None) -> None:
+    headers = {} if given is None else {"cookie": given}
+    assert await Browsers(database, secure=False).authenticate(headers) is None
+
+
+async def test_cookie_that_expired_is_nobodys(database: Database) -> None:
+    browsers = Browsers(database, secure=False)
+    token = await signed_in(database, somebody())
+    await run(database, "UPDATE browser_sessions SET expires_at = now()")
+    assert await browsers.authenticate(cookie(browsers, token)) is None
+
+
+async def test_cookie_ends_here_at_once_and_elsewhere_within_the_promise(database: Database) -> None:
+    clock = Clock()
+    here, elsewhere = [Browsers(database, secure=False, clock=clock) for _ in range(2)]
+    token = await signed_in(database, somebody())
+    for replica in (here, elsewhere):
+        assert await replica.authenticate(cookie(replica, token)) is not None
+    await ended(here, token)
+    assert await here.authenticate(cookie(here, token)) is None
+    assert await elsewhere.authenticate(cookie(elsewhere, token)) is not None, "it does not ask each time"
+    clock.now += REMEMBERED_SECONDS
+    assert await elsewhere.authenticate(cookie(elsewhere, token)) is None
+    assert REMEMBERED_SECONDS <= 60
+
+
+async def test_remembered_cookies_do_not_grow_without_end(database: Database) -> None:
+    browsers = Browsers(database, secure=False, clock=Clock())
+    for number in range(REMEMBERED):
+        browsers._seen[number.to_bytes(4)] = (0.0, somebody())
+    token = await signed_in(database, somebody())
+    assert await browsers.authenticate(cookie(browsers, token)) is not None
+    assert len(browsers._seen) == REMEMBERED
+
+
+async def test_what_has_expired_is_forgotten(database: Database) -> None:
+    await make_code(database, somebody())
+    await signed_in(database, somebody())
+    for table in ("sign_in_codes", "browser_sessions"):
+        await run(database, f"UPDATE {table} SET expires_at = now() - interval '1 second'")
+    await signed_in(database, somebody())
+    await queries.forget_expired(database)
+    assert len(await rows(database, "SELECT 1 AS one FROM browser_sessions")) == 1
+    assert await rows(database, "SELECT 1 AS one FROM sign_in_codes") == []
+
+
+async def test_nobody_is_known_by_default_and_any_of_several_may_know(database: Database) -> None:
+    assert await DenyAll().authenticate({"authorization": f"Bearer {DEV_KEY}"}) is None
+    assert await AnyOf().authenticate({"authorization": f"Bearer {DEV_KEY}"}) is None
+    several = AnyOf(DenyAll(), DevKey(DEV_KEY))
+    assert await several.authenticate({"authorization": f"Bearer {DEV_KEY}"}) is not None
+    assert await several.authenticate({"authorization": "Bearer other"}) is None
+
+
+@pytest.mark.parametrize(("secure", "flags"), [(False, set[str]()), (True, {"Secure"})])
+async def test_cookie_is_for_our_own_page_only(database: Database, secure: bool, flags: set[str]) -> None:
+    browsers, response = Browsers(database, secure=secure), Response()
+    browsers.set_cookie(response, "token")
+    first, *attributes = response.headers["set-cookie"].split("; ")
+    assert first == ("__Host-flotilla=token" if secure else "flotilla=token")
+    assert set(attributes) == {"HttpOnly", "Max-Age=2592000", "Path=/", "SameSite=strict"} | flags
+
+
+async def test_link_signs_a_browser_in_and_out(house: House, client: httpx.AsyncClient) -> None:
+    made = await client.post("/auth/codes")
+    assert made.status_code == 201
+    async with house.client(Origin=house.url) as browser:
+        used = await browser.post("/auth/link", json=made.json())
+        assert (used.status_code, used.content) == (204, b"")
+        assert (await browser.get("/auth/me")).json() == {"subject": "developer", "tenant": "default"}
+        assert (await browser.post("/api/v1/sessions", json={})).status_code == 201
+        elsewhere = {"Origin": "http://evil.example"}
+        assert (await browser.post("/api/v1/sessions", json={}, headers=elsewhere)).status_code == 403
+        out = await browser.post("/auth/logout")
+        assert out.status_code == 204
+        assert "Max-Age=0" in out.headers["set-cookie"]
+        token = used.headers["set-cookie"].partition(";")[0]
+        assert (await browser.get("/auth/me", headers={"Cookie": token})).status_code == 401
+    again = await client.post("/auth/link", json=made.json())
+    assert again.status_code == 401
+    assert "flotilla link" in again.json()["detail"]
+
+
+@pytest.mark.parametrize("body", [{}, {"code": 7}, {"code": "x", "more": 1}])
+async def test_link_without_a_code_is_refused(client: httpx.AsyncClient, body: dict[str, object]) -> None:
+    assert (await client.post("/auth/link", json=body)).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        *(("POST", "/chat"), ("GET", "/chat/01a1fe6e-e144-7457-9c2f-1d1ddcaa269d"), ("POST", "/api/v1/requests")),
+        *(("GET", "/api/v1/requests"), ("GET", "/api/v1/sessions"), ("DELETE", "/api/v1/requests/x")),
+        *(("POST", "/auth/codes"), ("GET", "/auth/me"), ("POST", "/auth/logout"), ("PATCH", "/api/v1/anything")),
+    ],
+)
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X": "y"},
+        {"Authorization": "Bearer wrong"},
+        {"Authorization": DEV_KEY},
+        {"Authorization": f"Basic {DEV_KEY}"},
+        {"Authorization": f"Bearer {DEV_KEY}x"},
+        {"Authorization": "Bearer"},
+        {"Cookie": f"flotilla={DEV_KEY}"},
+        {"Flotilla-Identity": "x.y.z"},
+    ],
+)
+async def test_no_route_lets_anybody_in_without_an_identity(
+    house: House, method: str, path: str, headers: dict[str, str]
+) -> None:
+    async with house.client(Origin=house.url, **headers) as nobody:
+        answer = await nobody.request(method, path)
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"].startswith("Bearer")
+    assert answer.json()["type"] == "urn:flotilla:problem:no-identity"

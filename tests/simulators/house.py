@@ -1,0 +1,125 @@
+"""The gateway on a real socket before request-manager and agent-service, all in this process, on one database.
+
+Faked: nothing. It differs from `flotilla up` in its database, which the tests share, and in what its agent says.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+import httpx
+from fastapi import FastAPI
+from pydantic import SecretStr
+from pydantic_core import from_json
+
+import agent_service.app
+import api_gateway.app
+import request_manager.app
+from agent_service.settings import ProviderKeys
+from agent_service.settings import Settings as AgentSettings
+from api_gateway.settings import Settings as GatewaySettings
+from fleet.app import SERVICES, Where
+from request_manager.settings import Settings as RequestSettings
+from shared_clients.bus import open_bus
+from shared_clients.identity import DevKey, Issuer, trust
+from shared_clients.process import Stop, bind, serve
+from shared_clients.redis import Redis, open_redis
+from shared_clients.settings import Mode
+from shared_clients.web import draining
+from shared_models.frames import Cursor, Frame
+from tests.simulators.calling import KEY
+from tests.simulators.performing import AGENT, HEAD
+
+DEV_KEY: Final = "a-key-of-these-tests"
+SCRIPT: Final = """
+spec:
+  rules:
+    - {when: {user: slowly}, reply: {text: one two three four five six, token_ms: 250}}
+    - {when: {user: never}, reply: {text: one two, fault: {kind: stall, after: 1}}}
+  default: {text: "You said ${user}.", token_ms: 2}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """All of it, open.
+
+    Attributes:
+        url: of the gateway.
+        services: by name, behind the gateway.
+    """
+
+    url: str
+    gateway: api_gateway.app.Gateway
+    services: dict[str, FastAPI]
+    redis: Redis
+    where: Where
+
+    def client(self, **headers: str) -> httpx.AsyncClient:
+        """Return a client; without headers it has the developer's key."""
+        return httpx.AsyncClient(
+            base_url=self.url, headers=headers or {"Authorization": f"Bearer {DEV_KEY}"}, timeout=20
+        )
+
+
+@asynccontextmanager
+async def open_house(database_url: str, folder: Path) -> AsyncGenerator[House]:
+    for name, text in {"agents/assistant-v1.yaml": AGENT, "scripts/test.yaml": HEAD + SCRIPT}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    where = Where(
+        mode=Mode.DEV, database_url=SecretStr(database_url), bus_url="memory://", redis_url=SecretStr("memory://")
+    )
+    issuer = Issuer(api_gateway.app.NAME, KEY)
+    trusted = trust(issuer.service, KEY.public_key(), SERVICES)
+    listener = bind("127.0.0.1", 0)
+    host = f"localhost:{listener.getsockname()[1]}"
+    async with AsyncExitStack() as stack:
+        bus = await stack.enter_async_context(open_bus("memory://"))
+        redis = await stack.enter_async_context(open_redis("memory://"))
+        opening = request_manager.app.open_app(RequestSettings(**where), bus, redis, trusted)
+        services = {request_manager.app.NAME: await stack.enter_async_context(opening)}
+        settings = AgentSettings(**where, agent_configs=folder)
+        opening = agent_service.app.open_app(settings, ProviderKeys(), bus, redis, trusted=trusted)
+        services[agent_service.app.NAME] = await stack.enter_async_context(opening)
+        gateway = await stack.enter_async_context(
+            api_gateway.app.open_app(
+                GatewaySettings(**where, allowed_hosts=host), services, redis, issuer, keys=DevKey(DEV_KEY)
+            )
+        )
+        stop = Stop()
+        serving = asyncio.create_task(
+            serve(
+                gateway.app,
+                host="127.0.0.1",
+                port=0,
+                sockets=[listener],
+                stop=stop,
+                draining=draining(gateway.app).set,
+                drain_seconds=2,
+            )
+        )
+        try:
+            yield House(f"http://{host}", gateway, services, redis, where)
+        finally:
+            stop.ask()
+            await serving
+
+
+def events(text: str) -> list[Frame]:
+    """Read a whole stream of server-sent events; comments and `retry` are left out."""
+    frames = []
+    for event in text.split("\n\n")[:-1]:
+        if not event.startswith((":", "retry:")):
+            id_, data = event.split("\n")
+            body = data.removeprefix("data: ").encode()
+            frames.append(Frame(Cursor.parse(id_.removeprefix("id: ")), from_json(body)["type"], body))
+    return frames
+
+
+def run_of(response: httpx.Response) -> UUID:
+    return UUID(response.headers["flotilla-execution-id"])
