@@ -96,6 +96,7 @@ def show_delete(page: Page, _: FakeGateway) -> None:
 
 
 def show_list(page: Page, _: FakeGateway) -> None:
+    page.get_by_role("textbox", name="Message").wait_for()
     button = page.get_by_role("button", name="Open the list of conversations")
     if button.is_visible():
         button.click()

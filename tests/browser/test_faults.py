@@ -195,9 +195,11 @@ def test_a_link_opened_in_a_conversation_leads_back_to_it(gateway: FakeGateway, 
     ask(fake_page, "Refused")
     expect(fake_page.get_by_role("heading", name="Sign in to Flotilla")).to_be_visible()
     fake_page.goto(gateway.link())
-    fake_page.get_by_role("button", name="Send again").click()
+    expect(fake_page.get_by_role("button", name="Send again")).to_be_visible()
+    ask(fake_page, "Refused")
     finished(fake_page)
     expect(fake_page.locator(".bubble")).to_have_text(["Hello", "Refused"])
+    assert [run.content for run in gateway.runs.values()] == ["Hello", "Refused"]
 
 
 def test_a_gateway_that_is_not_ready_is_told_and_asked_again(gateway: FakeGateway, open_page: OpenPage) -> None:

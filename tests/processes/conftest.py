@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from tests.client import Client
 from tests.fleets import ProcessFleet
-from tests.processes.watching import Provider, Tables, everybody_is_up
+from tests.processes.watching import MEASURED, Provider, Tables, everybody_is_up
 
 
 @pytest.fixture
@@ -33,3 +33,10 @@ async def client(process_fleet: ProcessFleet, tables: Tables) -> AsyncIterator[C
     async with Client(process_fleet) as client:
         await everybody_is_up(process_fleet, client, tables)
         yield client
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if MEASURED:
+        terminalreporter.section("faults: how long it took to recover")
+    for line in MEASURED:
+        terminalreporter.line(line)

@@ -15,8 +15,8 @@ def curl(one_process_fleet: Fleet) -> Curl:
     return Curl(one_process_fleet)
 
 
-def post(curl: Curl, content: str, *arguments: str, path: str = "/api/v1/requests", **how: float) -> Printed:
-    return curl(path, *JSON, "--data", f'{{"content": "{content}"}}', *arguments, seconds=how.get("seconds", 20))
+def post(curl: Curl, content: str, *arguments: str, path: str = "/api/v1/requests", leave_after: int = 0) -> Printed:
+    return curl(path, *JSON, "--data", f'{{"content": "{content}"}}', *arguments, leave_after=leave_after)
 
 
 def answer_of(events: list[tuple[str, dict[str, str]]]) -> str:
@@ -62,7 +62,7 @@ def test_accepted_work_is_polled_until_there_is_a_result_and_then_is_not_sent_ag
 
 
 def test_a_stream_that_curl_left_goes_on_where_it_was(curl: Curl) -> None:
-    first = post(curl, "Take your time", path="/chat", seconds=0.3)
+    first = post(curl, "Take your time", path="/chat", leave_after=1200)
     assert first.status == 200
     assert first.headers["content-type"].startswith("text/event-stream")
     assert not first.whole

@@ -224,6 +224,24 @@ async def test_the_durable_row_ends_a_stream_whose_terminal_frame_does_not_come(
     assert await answered.follow(reader, told_answer.cursor) == []
 
 
+async def test_a_durable_row_does_not_overtake_what_the_log_still_has(
+    run: Run, reader: FrameReader, rows: Rows
+) -> None:
+    async with watching(reader, run) as watcher, run.writer() as writer:
+        await writer.begin(None, [])
+        await watcher.until(Cursor(1, 1))
+        reader._tasks._tasks["frames_read"].cancel()
+        message = new_id()
+        writer.append("TEXT_MESSAGE_START", messageId=message)
+        writer.text(message, "All of it.")
+        writer.append("TEXT_MESSAGE_END", messageId=message)
+        await flushed(writer)
+        await run.finish("All of it.")
+        rows.ended[run.execution_id] = run.outcome("All of it.")
+
+        assert await watcher.rest() == await run.log()
+
+
 async def test_runs_without_a_log_are_told_from_their_rows_with_one_question_for_all(
     redis: Redis, reader: FrameReader, rows: Rows
 ) -> None:

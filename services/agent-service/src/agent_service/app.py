@@ -11,6 +11,7 @@ from agent_service import api, events, workers
 from agent_service.adapters.agents import open_agents
 from agent_service.domain.runs import ClaimedRun
 from agent_service.settings import ProviderKeys, Settings
+from agent_service.usecases.end_run import tell_untold
 from agent_service.usecases.perform_run import Means
 from shared_clients.bus.port import Bus
 from shared_clients.identity import TrustedKeys, Verifier
@@ -43,7 +44,7 @@ async def open_app(
             open_agents(settings.agent_configs, settings.default_agent, keys.openai_api_key, keys.openai_base_url)
         )
         database = await stack.enter_async_context(open_database(settings.database_url.get_secret_value(), SCHEMA))
-        outbox = Outbox(database, bus)
+        outbox = Outbox(database, bus, on_dead=lambda tx, event, error: tell_untold(tx, outbox, event, error))
         means = Means(database, outbox, redis, agents)
         performing = workers.Performing(means)
         lease = WorkerLease(database)

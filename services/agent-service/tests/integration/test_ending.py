@@ -12,10 +12,12 @@ import pytest_asyncio
 from agent_service.domain.runs import ClaimedRun, failed
 from agent_service.queries import runs as queries
 from agent_service.usecases.cancel_run import cancel_run
-from agent_service.usecases.end_run import end_overdue, end_run, tell_ends
+from agent_service.usecases.end_run import end_overdue, end_run, tell_ends, tell_untold
 from shared_clients.bus.port import Message
+from shared_clients.errors import Permanent
 from shared_clients.frames.log import log_key, read_log
 from shared_clients.inbox import MAX_ATTEMPTS
+from shared_clients.outbox import Outbox
 from shared_clients.postgres import Database
 from shared_clients.redis import Redis, open_redis
 from shared_models.requests import FailureReason, RequestView, ResponseFailed, ResponseReady
@@ -287,6 +289,23 @@ async def test_poison_that_cannot_even_be_buried_is_dead_in_the_end(database: Da
     await run(database, "UPDATE inbox SET next_attempt_at = now()")
     await worker.inbox.retry()
     assert await rows(database, "SELECT state FROM inbox") == [{"state": "dead"}]
+
+
+async def test_answer_that_no_transport_takes_is_told_as_a_failure(database: Database, session: Session) -> None:
+    worker, mine = await begun(database, session)
+    await run(database, "DELETE FROM outbox")
+    outbox = Outbox(database, worker.bus, on_dead=lambda tx, event, error: tell_untold(tx, outbox, event, error))
+    worker.outbox = outbox
+    worker.bus.faults = [Permanent]
+    async with outbox.running():
+        await worker.end(mine, "The answer.")
+    [failure] = worker.bus.safe
+    assert ResponseFailed.model_validate_json(failure.data).error.reason is FailureReason.INTERNAL
+    assert failure.attributes["correlationid"] == str(mine.execution_id)
+    assert await rows(database, "SELECT state, attributes->>'type' AS type FROM outbox") == [
+        {"state": "dead", "type": READY}
+    ]
+    assert (await session.run(database, 1)).answer == "The answer."
 
 
 async def test_failure_is_kept_with_what_it_was(database: Database, session: Session) -> None:

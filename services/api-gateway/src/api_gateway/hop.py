@@ -3,6 +3,7 @@ stands in for each. Every call carries a freshly signed identity, and none that 
 """
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
@@ -28,6 +29,9 @@ NOT_PASSED_ON: Final = frozenset(
     | {b"expect", b"date"}
 )
 """Headers that end at the gateway: credentials, hop-by-hop ones, and what we set ourselves."""
+
+AWAY_SECONDS: Final = 5.0
+"""How long a replica that could not be reached is tried last."""
 
 ROUTES: Final = {"/api/v1/requests": "request-manager", "/api/v1/sessions": "agent-service"}
 """Which service answers which part of the API."""
@@ -150,13 +154,14 @@ class Forwarder:
 
     Args:
         name: of the service, for errors.
-        urls: base URLs of its replicas; one that refuses the connection is passed over.
+        urls: base URLs of its replicas, called in turn; one that refuses the connection is passed over for a while.
         seconds: how long an answer may take to begin; longer than any `wait`.
     """
 
     def __init__(self, name: str, urls: Sequence[str], *, seconds: float = 90.0) -> None:
         self._name = name
         self._urls = list(urls)
+        self._away_until: dict[str, float] = {}
         self._timeout = aiohttp.ClientTimeout(total=seconds, connect=2.0)
         self._session: aiohttp.ClientSession | None = None
 
@@ -174,6 +179,13 @@ class Forwarder:
         await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
         await send({"type": "http.response.body", "body": answer.body, "more_body": False})
 
+    def _in_turn(self) -> list[str]:
+        """Return the replicas, each time another one first, and last those that could not be reached of late."""
+        now = time.monotonic()
+        order = sorted(self._urls, key=lambda url: self._away_until.get(url, 0.0) > now)
+        self._urls.append(self._urls.pop(0))
+        return order
+
     async def _call(self, scope: Scope, body: bytes) -> Answer:
         """Make the call on the first replica that takes the connection, and return its whole answer.
 
@@ -183,7 +195,7 @@ class Forwarder:
         query = scope["query_string"].decode("latin-1")
         path = quote(scope["path"]) + (f"?{query}" if query else "")
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
-        for url in list(self._urls):
+        for url in self._in_turn():
             try:
                 async with self._session.request(
                     scope["method"], f"{url}{path}", data=body, headers=headers, allow_redirects=False
@@ -194,8 +206,7 @@ class Forwarder:
                     return Answer(answer.status, passed, await answer.read())
             except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
                 log.warning("replica_unreachable", callee=self._name, url=url)
-                self._urls.remove(url)
-                self._urls.append(url)
+                self._away_until[url] = time.monotonic() + AWAY_SECONDS
             except (aiohttp.ClientError, TimeoutError) as error:
                 log.warning("hop_failed", callee=self._name, url=url, error=type(error).__name__)
                 detail = f"{self._name} broke off; whether the call took effect is not known."

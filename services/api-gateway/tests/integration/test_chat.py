@@ -45,7 +45,7 @@ async def test_answer_is_streamed_as_it_is_made(client: httpx.AsyncClient) -> No
     viewer = seen(events(answer.text))
     assert viewer.text == "You said hello."
     assert viewer.outcome is not None
-    stored = (await client.get(f"/api/v1/requests/{run_of(answer)}")).json()
+    stored = (await client.get(f"/api/v1/requests/{run_of(answer)}/result?wait=10")).json()
     assert stored["session_id"] == answer.headers["flotilla-session-id"]
     assert stored["response"]["content"] == viewer.text
 

@@ -145,14 +145,15 @@ async def test_identity_fits_the_path_that_arrives_whatever_is_in_it(path: str) 
     assert seen == [path]
 
 
-async def test_replica_that_refuses_is_passed_over_and_asked_last_from_then_on() -> None:
+async def test_replica_that_refuses_is_passed_over_and_the_others_share_the_calls() -> None:
     async with running(whole, whole) as [one, two]:
         away = f"http://127.0.0.1:{free_port()}"
         async with Forwarder(NAME, [away, one.url, two.url]) as forwarder:
-            answers = [await call(forwarder) for _ in range(3)]
-            assert forwarder._urls[-1] == away
+            answers = [await call(forwarder) for _ in range(6)]
+            assert forwarder._in_turn()[-1] == away
     assert {answer.status_code for answer in answers} == {200}
-    assert len(one.heads) + len(two.heads) == 3
+    assert len(one.heads) + len(two.heads) == 6
+    assert min(len(one.heads), len(two.heads)) >= 2
 
 
 async def test_service_without_a_replica_that_answers_is_unavailable_and_nothing_was_done() -> None:
@@ -170,19 +171,23 @@ def problem(answer: Response) -> str:
 
 
 @pytest.mark.parametrize("serve", [cut_before_the_answer, cut_in_the_headers, cut_in_the_body, nonsense])
-@pytest.mark.parametrize("method", ["POST", "GET", "DELETE"])
-async def test_answer_that_breaks_off_is_a_problem_and_nobody_else_is_asked(serve: Serve, method: str) -> None:
+@pytest.mark.parametrize(("method", "most"), [("POST", 1), ("PATCH", 1), ("GET", 2), ("DELETE", 2)])
+async def test_answer_that_breaks_off_is_a_problem_and_what_changes_things_is_not_repeated(
+    serve: Serve, method: str, most: int
+) -> None:
     async with running(serve, whole) as [broken, other], Forwarder(NAME, [broken.url, other.url]) as forwarder:
         answer = await call(forwarder, method)
     assert "not known" in problem(answer)
-    assert (len(broken.heads), len(other.heads)) == (1, 0)
+    assert len(broken.heads) <= most, "aiohttp asks once more where doing it twice is the same as once"
+    assert other.heads == []
 
 
 @pytest.mark.parametrize("serve", [nothing, nothing_of_the_body])
 async def test_answer_that_does_not_come_is_given_up(serve: Serve) -> None:
-    async with running(serve, whole) as [silent, other]:
-        async with Forwarder(NAME, [silent.url, other.url], seconds=0.2) as forwarder:
-            answer = await call(forwarder)
+    async with AsyncExitStack() as stack:
+        silent, other = await stack.enter_async_context(running(serve, whole))
+        forwarder = await stack.enter_async_context(Forwarder(NAME, [silent.url, other.url], seconds=0.2))
+        answer = await call(forwarder)
     assert "not known" in problem(answer)
     assert (len(silent.heads), len(other.heads)) == (1, 0)
 

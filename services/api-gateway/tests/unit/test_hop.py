@@ -1,4 +1,4 @@
-"""The hop to a service in the same process: a fresh identity, the client's body, and nothing that ends at the gateway."""
+"""The hop to a service in the same process: a fresh identity, the client's body, and no header that ends here."""
 
 from collections.abc import Sequence
 from uuid import UUID

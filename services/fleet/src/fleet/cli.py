@@ -9,6 +9,7 @@ from uuid import UUID
 import typer
 from pydantic import BaseModel, ValidationError
 from rich.console import Console
+from rich.markup import escape
 
 from fleet.ask import Question, Seen, ask
 from fleet.embedding import database_of
@@ -63,7 +64,7 @@ def ask_command(
     if as_json:
         _print(view)
     elif view.error is not None:
-        notes.print(f"[red]{view.status}[/red]: {view.error.message}")
+        notes.print(f"[red]{view.status}[/red]: {escape(view.error.message)}")
     if view.error is not None:
         raise typer.Exit(1)
 
@@ -72,7 +73,8 @@ def ask_command(
 def link(server: Server = None) -> None:
     """Print a fresh link that signs one browser in, once."""
     settings = FleetSettings()
-    print(asyncio.run(_link(_server(settings, server), f"http://localhost:{settings.port}")))  # noqa: T201 - the result
+    base = (server or f"http://localhost:{settings.port}").rstrip("/")
+    print(asyncio.run(_link(_server(settings, server), base)))  # noqa: T201 - the result
 
 
 @app.command()
@@ -97,11 +99,13 @@ def main() -> None:
     try:
         app()
     except (OutsideError, ConfigError) as error:
-        notes.print(f"[red]{error}[/red]", soft_wrap=True)
+        notes.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)
         sys.exit(1)
     except ValidationError as error:
         for fault in error.errors():
-            notes.print(f"[red]FLOTILLA_{'_'.join(map(str, fault['loc'])).upper()}: {fault['msg']}[/red]")
+            where = "_".join(map(str, fault["loc"]))
+            name = f"FLOTILLA_{where.upper()}" if error.title == FleetSettings.__name__ else where
+            notes.print(f"[red]{escape(f'{name}: {fault["msg"]}')}[/red]", soft_wrap=True)
         sys.exit(2)
 
 
@@ -131,7 +135,7 @@ def _show(seen: Seen) -> None:
     if seen.delta:
         sys.stdout.write(seen.delta)
     elif seen.tool:
-        notes.print(f"[dim]· {seen.tool}[/dim]")
+        notes.print(f"[dim]· {escape(seen.tool)}[/dim]")
     elif seen.name == "reset":
         notes.print("\n[dim]· the answer starts again[/dim]")
     elif seen.name == "resync":

@@ -3,6 +3,7 @@
 import os
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -44,17 +45,29 @@ def dev_key(home: Path, given: SecretStr | None) -> str:
 
 
 def kept_secret(path: Path, make: Callable[[], str]) -> str:
-    """Return what the file holds, or make it, with mode 0600.
+    """Return what the file holds, or make it, with mode 0600; of two who make it at once, one's is everybody's.
 
     Raises:
         Permanent: the file cannot be read or written, with what to do.
     """
     try:
-        if path.exists():
-            return path.read_text().strip()
-        secret = make()
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # noqa: PTH123 - a mode
-            file.write(secret)
+        if not path.exists():
+            _write_once(path, make())
+        secret = path.read_text().strip()
     except OSError as error:
         raise Permanent(f"cannot keep a secret in {path}: {error.strerror}. Is the disk full?") from error
+    if not secret:
+        raise Permanent(f"{path} is empty, and a secret was expected in it: delete it, and a fresh one is made")
     return secret
+
+
+def _write_once(path: Path, text: str) -> None:
+    """Let the file appear with all its text, or leave the one that appeared meanwhile."""
+    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    try:
+        with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # noqa: PTH123 - a mode
+            file.write(text)
+        with suppress(FileExistsError):
+            path.hardlink_to(unfinished)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -40,5 +40,5 @@ class FleetSettings(BaseSettings):
 
 
 def inherited() -> dict[str, str]:
-    """Return what service processes get of our environment: all but our own settings, which they are told anew."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("FLOTILLA_")}
+    """Return our environment for service processes: what they have to be told anew is put over it."""
+    return dict(os.environ)

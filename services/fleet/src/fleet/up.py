@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from rich.console import Console
+from rich.markup import escape
 
 from api_gateway.app import SCHEMA
 from api_gateway.usecases.sign_in import make_code
@@ -27,8 +28,7 @@ async def run_fleet(settings: FleetSettings, out: Console) -> None:
     configure("flotilla", level=settings.log_level, json=False)
     began = time.monotonic()
     say = teller(out, began)
-    with stop_signals() as stop:
-        listener = bind("127.0.0.1", settings.port)
+    with stop_signals() as stop, bind("127.0.0.1", settings.port) as listener:
         home = open_home(settings.home)
         key = dev_key(home, settings.auth_dev_key)
         place = Place(home, settings.hosts, key, settings.agent_configs)
@@ -77,7 +77,7 @@ def teller(out: Console, began: float) -> Callable[[str], None]:
     """Return what prints a line of progress with the seconds since `began`."""
 
     def say(what: str) -> None:
-        out.print(f"[dim]{time.monotonic() - began:5.1f} s[/dim]  {what}")
+        out.print(f"[dim]{time.monotonic() - began:5.1f} s[/dim]  {escape(what)}")
 
     return say
 
@@ -89,6 +89,6 @@ async def show_doors(database: Database, settings: FleetSettings, key: str, out:
     out.print(f"\n  web chat   [bold]{base}/#code={code}[/bold]", soft_wrap=True)
     out.print("             (the link signs one browser in, once; for another: flotilla link)")
     out.print(f"  API        {base}/api/v1/requests", soft_wrap=True)
-    out.print(f"  API key    {key}", soft_wrap=True)
+    out.print(f"  API key    {escape(key)}", soft_wrap=True)
     out.print('  terminal   flotilla ask "What time is it?"')
     out.print("  stop       Ctrl-C\n")

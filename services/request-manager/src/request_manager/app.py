@@ -13,6 +13,7 @@ from request_manager import api, queries, workers
 from request_manager.events import REACTIONS
 from request_manager.settings import Settings
 from request_manager.usecases.await_result import Waiting
+from request_manager.usecases.settle_request import fail_untold
 from shared_clients.bus.port import Bus
 from shared_clients.frames import FrameReader
 from shared_clients.identity import TrustedKeys, Verifier
@@ -46,7 +47,7 @@ async def open_app(settings: Settings, bus: Bus, redis: Redis, trusted: TrustedK
             ]
             return {view.request_id: terminal_frame(view) for view in views}
 
-        outbox = Outbox(database, bus)
+        outbox = Outbox(database, bus, on_dead=fail_untold)
         inbox = Inbox(database, NAME, REACTIONS)
         frames = await stack.enter_async_context(FrameReader(redis, finished))
         app = create_app(

@@ -7,14 +7,17 @@ from datetime import timedelta
 import pytest
 
 from request_manager import domain, queries
+from request_manager.usecases.settle_request import fail_untold
 from shared_clients.bus.memory import MemoryBus
 from shared_clients.bus.port import Message
+from shared_clients.errors import Permanent
 from shared_clients.outbox import Outbox
 from shared_clients.postgres import Database
 from shared_models.envelope import MAX_DATA
 from shared_models.ids import new_id
 from shared_models.requests import MAX_CONTENT, RequestCreated
 from tests.simulators.asking import Asking, somebody
+from tests.simulators.bus import ScriptedBus
 from tests.simulators.rows import row, rows, run
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -202,6 +205,18 @@ async def test_event_is_handed_over_right_after_the_commit(database: Database) -
     assert [one.attributes["turn"] for one in heard] == [str(accepted.turn)]
     stored = await rows(database, "SELECT id FROM outbox WHERE key = :key", key=str(accepted.session_id))
     assert stored == []
+
+
+async def test_request_whose_event_no_transport_takes_fails(database: Database) -> None:
+    bus = ScriptedBus()
+    bus.faults = [Permanent]
+    outbox = Outbox(database, bus, on_dead=fail_untold)
+    async with outbox.running():
+        ask = Asking(database, outbox)
+        accepted = await ask.accepted()
+    statement = "SELECT status, error->>'reason' AS reason FROM requests WHERE request_id = :id"
+    assert await row(database, statement, id=accepted.request_id) == {"status": "failed", "reason": "internal"}
+    assert [one["correlationid"] for one in await events_of(database, accepted)] == [str(accepted.request_id)]
 
 
 async def test_callers_that_leave_in_the_middle_leave_nothing_half_done(database: Database, ask: Asking) -> None:

@@ -63,6 +63,11 @@ class Follower:
         self._page.extend(page)
         self.behind = not (last and self.listening)
 
+    def read_again(self) -> None:
+        """Go back to the log."""
+        self.behind = True
+        self._news.set()
+
     def forget_live(self) -> None:
         """Throw the live frames away, because all that came after the log's end comes again."""
         self._live.clear()

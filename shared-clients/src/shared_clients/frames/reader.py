@@ -195,13 +195,24 @@ class FrameReader:
             self._rows.failed(error)
             return
         self._rows.answered()
+        over = [follower for follower in silent if follower.run[1] in rows]
         ends: dict[tuple[UUID, Cursor], list[Frame]] = {}
-        for follower in silent:
+        for follower, goes_on in zip(over, await asyncio.gather(*map(self._goes_on, over)), strict=True):
             execution_id, seen = follower.run[1], follower.cursor
-            if execution_id not in rows or not follower.silent(SILENCE_SECONDS):
-                continue
-            if (execution_id, seen) not in ends:
-                ends[execution_id, seen] = ending(
-                    execution_id, seen, rows[execution_id], epoch=seen.epoch, still_open=OpenParts()
-                )
-            follower.end(ends[execution_id, seen])
+            if goes_on:
+                follower.read_again()
+            elif follower.silent(SILENCE_SECONDS):
+                if (execution_id, seen) not in ends:
+                    outcome = rows[execution_id]
+                    ends[execution_id, seen] = ending(
+                        execution_id, seen, outcome, epoch=seen.epoch, still_open=OpenParts()
+                    )
+                follower.end(ends[execution_id, seen])
+
+    async def _goes_on(self, follower: Follower) -> bool:
+        """Tell whether the log has more for a follower: then a process that was held up must not cut it short."""
+        try:
+            return bool(await read_page(self._redis, log_key(*follower.run), follower.cursor))
+        except REDIS_ERRORS as error:
+            self._redis.reads.failed(error)
+            return False

@@ -1,0 +1,138 @@
+"""What else the gateway serves: the services' own routes, the pages, and refusals that give nothing away."""
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from api_gateway.app import open_app
+from api_gateway.pages import POLICY, STATIC
+from api_gateway.settings import Settings
+from shared_clients.identity import DevKey, Issuer
+from shared_clients.redis import open_redis
+from shared_clients.settings import Mode
+from shared_models.ids import new_id
+from tests.simulators.calling import KEY
+from tests.simulators.house import DEV_KEY, House
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+def problem(answer: httpx.Response, status: int, slug: str) -> None:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["type"] == f"urn:flotilla:problem:{slug}"
+
+
+async def test_services_are_reached_under_one_origin(client: httpx.AsyncClient) -> None:
+    made = await client.post("/api/v1/sessions", json={"title": "One"})
+    assert made.status_code == 201
+    place = made.headers["location"]
+    assert (await client.patch(place, json={"title": "Two"})).json()["title"] == "Two"
+    listed = await client.get("/api/v1/sessions?limit=1")
+    assert [one["title"] for one in listed.json()["sessions"]] == ["Two"]
+    asked = await client.post("/api/v1/requests", json={"content": "hi"}, headers={"Prefer": "wait=20"})
+    assert (asked.status_code, asked.json()["response"]) == (200, {"content": "You said hi."})
+    found = await client.get("/api/v1/requests?limit=1")
+    assert found.json()["requests"][0]["request_id"] == asked.json()["request_id"]
+    assert "link" in found.headers
+    assert (await client.delete(place)).status_code == 204
+
+
+async def test_conditional_request_passes_through(client: httpx.AsyncClient) -> None:
+    asked = await client.post("/api/v1/requests", json={"content": "hi"}, headers={"Prefer": "wait=20"})
+    path = f"/api/v1/requests/{asked.json()['request_id']}"
+    tag = (await client.get(path)).headers["etag"]
+    same = await client.get(path, headers={"If-None-Match": tag})
+    assert (same.status_code, same.content, same.headers["etag"]) == (304, b"", tag)
+
+
+async def test_identity_that_a_client_sends_along_counts_for_nothing(client: httpx.AsyncClient) -> None:
+    forged = {"Flotilla-Identity": "x.y.z", "Flotilla-Session": "x"}
+    made = await client.post("/api/v1/sessions", json={}, headers=forged)
+    assert made.status_code == 201
+    assert (await client.get(made.headers["location"])).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "slug"),
+    [
+        ("GET", "/api/v1/nothing", 404, "not-found"),
+        ("GET", "/api/v1/requestsandmore", 404, "not-found"),
+        ("GET", "/api/v2/requests", 404, "not-found"),
+        ("POST", "/internal/ended", 405, "method-not-allowed"),
+        ("GET", "/internal/ended", 404, "not-found"),
+        ("GET", f"/api/v1/requests/{new_id()}/nothing", 404, "not-found"),
+        ("PUT", "/api/v1/requests", 405, "method-not-allowed"),
+        ("GET", "/assets/nothing.js", 404, "not-found"),
+        ("GET", "/assets/../../pages.py", 404, "not-found"),
+        ("GET", "/assets/%2e%2e/%2e%2e/pages.py", 404, "not-found"),
+        ("GET", "/api/v1/requests/../../../internal/ended", 404, "not-found"),
+    ],
+)
+async def test_what_is_not_there_is_a_problem(
+    client: httpx.AsyncClient, method: str, path: str, status: int, slug: str
+) -> None:
+    problem(await client.request(method, path), status, slug)
+
+
+async def test_page_lets_nothing_in_from_elsewhere(house: House) -> None:
+    async with house.client(Accept="text/html") as browser:
+        page = await browser.get("/")
+        assert page.status_code == 200
+        assert page.headers["content-type"].startswith("text/html")
+        assets = sorted(path.name for path in (STATIC / "assets").iterdir())
+        script = next(name for name in assets if name.endswith(".js"))
+        asset = await browser.get(f"/assets/{script}")
+        assert asset.status_code == 200
+        again = await browser.get(f"/assets/{script}", headers={"If-None-Match": asset.headers["etag"]})
+        assert again.status_code == 304
+    for answer in (page, asset, again):
+        assert answer.headers["content-security-policy"] == POLICY
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["referrer-policy"] == "no-referrer"
+        assert answer.headers["cross-origin-opener-policy"] == "same-origin"
+    for directive in ("default-src 'none'", "script-src 'self'", "frame-ancestors 'none'", "base-uri 'none'"):
+        assert directive in POLICY
+    assert "unsafe" not in POLICY
+    assert script in page.text
+
+
+@pytest.mark.parametrize("host", ["evil.example", "localhost", "localhost:1", ""])
+async def test_other_hosts_are_not_served(house: House, host: str) -> None:
+    async with house.client(Host=host) as browser:
+        for path in ("/", "/chat", "/livez", "/api/v1/requests"):
+            problem(await browser.get(path), 421, "misdirected")
+
+
+async def test_gateway_is_alive_and_ready(house: House) -> None:
+    async with house.client(Accept="*/*") as probe:
+        assert (await probe.get("/livez")).status_code == 200
+        assert (await probe.get("/readyz")).status_code == 200
+        assert "flotilla_" in (await probe.get("/metrics")).text
+
+
+async def test_production_has_a_cookie_for_https_alone_and_no_documentation(house: House) -> None:
+    settings = Settings(
+        mode=Mode.PRODUCTION,
+        database_url=house.where["database_url"],
+        bus_url="kafka://nowhere:1",
+        redis_url=SecretStr("redis://nowhere:1"),
+        allowed_hosts="chat.example",
+    )
+    async with (
+        open_redis("memory://") as redis,
+        open_app(settings, house.services, redis, Issuer("api-gateway", KEY), keys=DevKey(DEV_KEY)) as gateway,
+        httpx.AsyncClient(transport=httpx.ASGITransport(gateway.app), base_url="https://chat.example") as client,
+    ):
+        key = {"Authorization": f"Bearer {DEV_KEY}"}
+        code = (await client.post("/auth/codes", headers=key)).json()
+        used = await client.post("/auth/link", json=code)
+        assert used.headers["set-cookie"].startswith("__Host-flotilla=")
+        assert "; Secure" in used.headers["set-cookie"]
+        client.cookies.clear()
+        token = used.headers["set-cookie"].partition(";")[0]
+        for origin, status in (("https://chat.example", 201), ("http://chat.example", 403), ("", 403)):
+            headers = {"Cookie": token, **({"Origin": origin} if origin else {})}
+            assert (await client.post("/auth/codes", headers=headers)).status_code == status
+        for path in ("/docs", "/openapi.json"):
+            problem(await client.get(path), 404, "not-found")
