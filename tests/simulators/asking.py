@@ -31,7 +31,14 @@ LIFETIME = timedelta(minutes=15)
 def somebody() -> Principal:
     """Return a person whom nobody has seen before."""
     name = new_id().hex
-    return Principal(issuer="idp", subject=name, tenant="acme", credential=f"key-{name}", channel="api")
+    return Principal(
+        issuer="idp",
+        subject=name,
+        tenant="acme",
+        credential=f"key-{name}",
+        channel="api",
+        scopes=frozenset({"requests", "sessions"}),
+    )
 
 
 @dataclass

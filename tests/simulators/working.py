@@ -24,7 +24,14 @@ from shared_models.requests import Principal, RequestCancelled, RequestCreated, 
 from tests.simulators.bus import ScriptedBus
 from tests.simulators.rows import row, rows, run
 
-ADA = Principal(issuer="idp", subject="ada", tenant="acme", credential="key-1", channel="api")
+ADA = Principal(
+    issuer="idp",
+    subject="ada",
+    tenant="acme",
+    credential="key-1",
+    channel="api",
+    scopes=frozenset({"requests", "sessions"}),
+)
 LIFETIME = timedelta(minutes=15)
 TABLES = ("sessions", "runs", "steps", "messages", "cancellations", "inbox", "outbox", "worker_leases")
 

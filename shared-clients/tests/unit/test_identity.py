@@ -236,7 +236,7 @@ async def test_a_route_that_requires_identity_gets_it_or_answers_401() -> None:
     router = APIRouter()
 
     @router.get("/me")
-    async def me(identity: Identity = Depends(require(verifier))) -> str:  # noqa: B008, FAST002 - a local verifier cannot be in an annotation
+    async def me(identity: Identity = Depends(require(verifier, "requests"))) -> str:  # noqa: B008, FAST002 - a local verifier cannot be in an annotation
         return identity.principal.subject
 
     async def ready() -> None:

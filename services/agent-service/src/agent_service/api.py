@@ -28,9 +28,13 @@ class MessagesQuery:
 Most = Annotated[int, Query(ge=1, le=200, alias="limit", description="How many at most.")]
 
 
+SCOPE = "sessions"
+"""What a caller's credential needs for every route here."""
+
+
 async def caller_of(request: Request) -> Identity:
     verifier: Verifier = request.app.state.verifier
-    return await require(verifier)(request)
+    return await require(verifier, SCOPE)(request)
 
 
 def _database(request: Request) -> Database:

@@ -13,7 +13,7 @@ from shared_clients.identity import Credentials
 from shared_clients.postgres import Database
 from shared_models.requests import Principal
 
-REMEMBERED_SECONDS: Final = 30.0
+REMEMBERED_SECONDS: Final = 15.0
 """How long a cookie is believed without asking again; within a minute a revoked one is worth nothing."""
 REMEMBERED: Final = 4096
 

@@ -17,7 +17,7 @@ from shared_models.frames import Cursor, sse
 
 BEAT_SECONDS: Final = 10.0
 """Silence after which a comment is sent; proxies cut at 60 s, our promise is 15 s."""
-CHECK_SECONDS: Final = 60.0
+CHECK_SECONDS: Final = 40.0
 """How often it is asked again whether the reader may still read."""
 HELLO: Final = b"retry: 1000\n\n"
 

@@ -22,6 +22,8 @@ from shared_models.envelope import MAX_DATA
 from shared_models.problems import Problem, Problems
 from shared_models.requests import TERMINAL, Accepted, Closed, NewRequest, Principal, RequestList, RequestView
 
+SCOPE = "requests"
+"""What a caller's credential needs for every route here."""
 ENDED_SCOPE = "service:ended"
 """What a service needs to learn the ends of a tenant's requests."""
 MAX_WAIT = 60.0
@@ -53,10 +55,15 @@ Given = Annotated[Means, Depends(means_of)]
 
 
 async def caller_of(request: Request, means: Given) -> Identity:
-    return await require(means.verifier)(request)
+    return await require(means.verifier, SCOPE)(request)
+
+
+async def colleague_of(request: Request, means: Given) -> Identity:
+    return await require(means.verifier, ENDED_SCOPE)(request)
 
 
 Caller = Annotated[Identity, Depends(caller_of)]
+Colleague = Annotated[Identity, Depends(colleague_of)]
 
 router = APIRouter(tags=["requests"])
 internal = APIRouter(prefix="/internal", include_in_schema=False)
@@ -135,10 +142,8 @@ class EndedQuery(Closed):
 
 
 @internal.post("/ended")
-async def list_ended(request: Request, means: Given, caller: Caller) -> Response:
+async def list_ended(request: Request, means: Given, caller: Colleague) -> Response:
     """Say which of many runs have ended: one call a second for all streams that are silent."""
-    if ENDED_SCOPE not in caller.principal.scopes:
-        raise Problem(Problems.FORBIDDEN, f"This needs the scope {ENDED_SCOPE}.")
     body = await parse_body(request, EndedQuery)
     views = await queries.ended_views(means.database, caller.principal.tenant, body.request_ids)
     return _json(RequestList(requests=tuple(views)), 200, {})

@@ -366,6 +366,25 @@ async def test_ends_are_told_only_to_a_service_and_only_of_its_tenant(call: Call
     problem(await call.raw("POST", "/internal/ended", json=body), 401, "no-identity")
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", ""),
+        ("GET", ""),
+        ("GET", "/{id}"),
+        ("GET", "/{id}/status"),
+        ("GET", "/{id}/result"),
+        ("DELETE", "/{id}"),
+    ],
+)
+async def test_credential_without_the_scope_is_refused(call: Caller, method: str, path: str) -> None:
+    bare = Caller(call.app, NAME, call.principal.model_copy(update={"scopes": frozenset({"sessions"})}))
+    answer = await bare(
+        method, REQUESTS + path.format(id=new_id()), json={"content": "hi"} if method == "POST" else None
+    )
+    problem(answer, 403, "forbidden")
+
+
 async def test_what_is_not_there_and_what_is_not_allowed_are_problems_too(call: Caller) -> None:
     problem(await call("GET", "/api/v1/nothing"), 404, "not-found")
     answer = await call("PUT", REQUESTS, json={})

@@ -7,6 +7,7 @@ from typing import Final, Protocol
 from fastapi import Request
 
 from shared_clients.identity.tokens import Identity, Verifier, no_identity
+from shared_models.problems import Problem, Problems
 from shared_models.requests import Principal
 
 HEADER: Final = "Flotilla-Identity"
@@ -47,13 +48,16 @@ class DevKey:
         return self.principal if hmac.compare_digest(given, self._expected) else None
 
 
-def require(verifier: Verifier) -> Callable[[Request], Awaitable[Identity]]:
-    """Return the FastAPI dependency that gives a route the caller's `Identity`, or the caller a 401."""
+def require(verifier: Verifier, scope: str) -> Callable[[Request], Awaitable[Identity]]:
+    """Return what gives a route the caller's `Identity`, or the caller a 401, or a 403 where the scope is missing."""
 
     async def identity(request: Request) -> Identity:
         tokens = request.headers.getlist(HEADER)
         if len(tokens) != 1:
             raise no_identity()
-        return verifier.verify(tokens[0], request.method, request.scope["path"])
+        caller = verifier.verify(tokens[0], request.method, request.scope["path"])
+        if scope not in caller.principal.scopes:
+            raise Problem(Problems.FORBIDDEN, f"This needs the scope {scope}, which the credential does not have.")
+        return caller
 
     return identity
