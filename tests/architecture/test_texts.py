@@ -53,7 +53,7 @@ def test_a_planted_violation_is_reported(rule: Rule, path: str, text: str, compl
     ("rule", "path", "text"),
     [
         (texts.strange_places, "a.py", "GET /api/v1/requests"),
-        (texts.strange_places, "a.md", "~/work/flotilla"),
+        (texts.strange_places, "a.md", "~/src/flotilla"),
         (texts.long_pages, "README.md", "x\n" * 150),
         (texts.long_pages, "docs/page.md", "x\n" * 1000),
         (texts.many_targets, "Makefile", "UP := 1\n.PHONY: up\nup: ## start\n\tflotilla up\n"),

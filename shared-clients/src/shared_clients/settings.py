@@ -6,13 +6,15 @@ nothing else reads the environment. Every field says its unit and why it has its
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared_clients.errors import Permanent
 from shared_clients.identity import TrustedKeys, load_trusted
+
+LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class Mode(StrEnum):
@@ -65,14 +67,16 @@ class ProcessSettings(BaseSettings):
             raise Permanent(f"FLOTILLA_AUTH_TRUSTED_KEYS ({self.auth_trusted_keys}) cannot be used: {error}") from error
 
     def refuse_if_unfit(self) -> None:
-        """Refuse, in production, what is only fit for a laptop.
+        """Refuse what this mode forbids: in production a laptop's stores, in dev an address that others can reach.
 
         Raises:
             Permanent: naming the setting.
         """
-        if self.mode is Mode.PRODUCTION:
-            for name, value in (("BUS", self.bus_url), ("REDIS", self.redis_url.get_secret_value())):
-                if value.startswith("memory:"):
-                    raise Permanent(
-                        f"FLOTILLA_{name}_URL is {value}, which production refuses: it is lost on a restart"
-                    )
+        if self.mode is Mode.DEV:
+            if self.host not in LOOPBACK:
+                expected = f"in dev mode it has to be one of {', '.join(sorted(LOOPBACK))}"
+                raise Permanent(f"FLOTILLA_HOST is {self.host}: {expected}, where nobody else gets in with the dev key")
+            return
+        for name, value in (("BUS", self.bus_url), ("REDIS", self.redis_url.get_secret_value())):
+            if value.startswith("memory:"):
+                raise Permanent(f"FLOTILLA_{name}_URL is {value}, which production refuses: a restart loses it")

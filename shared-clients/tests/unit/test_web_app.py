@@ -272,13 +272,16 @@ async def test_metrics_are_in_the_format_of_prometheus(client: AsyncClient) -> N
     assert "# HELP flotilla_runs_ended_total" in answer.text
 
 
-async def test_docs_are_served_only_where_asked_for(client: AsyncClient, dependency: Dependency) -> None:
+async def test_description_is_served_only_where_asked_for_and_no_page_of_somebody_elses_scripts(
+    client: AsyncClient, dependency: Dependency
+) -> None:
     for address in ("/docs", "/redoc", "/openapi.json"):
         assert_problem(await client.get(address), "not-found", 404)
     open_app = create_app("test", version="1", routers=[], ready=dependency.ready, docs=True)
     async with AsyncClient(transport=ASGITransport(open_app), base_url="http://test") as opened:
         assert (await opened.get("/openapi.json")).json()["openapi"] == "3.1.0"
-        assert (await opened.get("/docs")).status_code == 200
+        for page in ("/docs", "/redoc"):
+            assert_problem(await opened.get(page), "not-found", 404)
 
 
 async def test_probes_are_not_in_the_description(app: FastAPI) -> None:

@@ -42,7 +42,7 @@ def create_app(
         routers: its routes.
         ready: returns while the service can do its work, and raises one of `shared_clients.errors` while it cannot.
         limits: of one request's body.
-        docs: serve `/docs` and `/openapi.json`; never in production.
+        docs: serve `/openapi.json`; never in production. There is no page for it: FastAPI's loads scripts from a CDN.
         lifespan: opens and closes what the service holds; it keeps it in `app.state` or in its closures.
 
     The app's `state.draining` is an asyncio.Event: once it is set the service is not ready, and open streams end.
@@ -52,6 +52,7 @@ def create_app(
         version=version,
         lifespan=lifespan,
         openapi_url="/openapi.json" if docs else None,
+        docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
         strict_content_type=True,
