@@ -7,6 +7,7 @@ this worker has lost it, untouched for the one that owns it now.
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 from typing import Protocol
 
@@ -177,14 +178,13 @@ async def _think(
     """
     asked = user_turn(run.content, run.execution_id)
     limits = equipped.agent.spec.limits
-    mine = lambda: queries.still_mine(means.database, run)  # noqa: E731 - a name for the keyword below
     async with FrameWriter(
         means.redis,
         tenant=run.tenant,
         execution_id=run.execution_id,
         thread_id=run.session_id,
         epoch=run.epoch,
-        still_mine=mine,
+        still_mine=partial(queries.still_mine, means.database, run),
     ) as frames:
         kept = transcript([asked, *(load(step.result) for step in loaded.steps)])
         await frames.begin(loaded.steps[-1].keep if loaded.steps else None, kept)
