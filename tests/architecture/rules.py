@@ -33,7 +33,7 @@ SERVICES_WITH_TABLES: Final = frozenset({"request_manager", "agent_service", "ap
 HOMES: Final[Mapping[str, tuple[str, ...]]] = {
     "aiohttp": ("api_gateway.hop",),
     "aiokafka": ("shared_clients.bus.kafka*", "fleet.backends"),
-    "alembic": ("shared_clients.migrating", "*.migrations"),
+    "alembic": ("durable_work.migrating", "*.migrations"),
     "asyncpg": ("shared_clients.postgres", "fleet.embedded", "fleet.backends"),
     "fakeredis": ("shared_clients.redis",),
     "httpx": ("shared_clients.outbound",),
@@ -44,7 +44,7 @@ HOMES: Final[Mapping[str, tuple[str, ...]]] = {
     "pydantic_ai.messages": ("agent_service",),
     "pydantic_settings": ("*.settings",),
     "redis": ("shared_clients.redis", "shared_clients.frames", "fleet.backends"),
-    "sqlalchemy": ("shared_clients", "*.queries", "*.migrations"),
+    "sqlalchemy": ("shared_clients", "durable_work", "*.queries", "*.migrations"),
 }
 """Outside libraries, and the modules or packages in which they live: elsewhere our own words for them are used."""
 

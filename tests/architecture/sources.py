@@ -62,10 +62,9 @@ def member_folders(root: Path = ROOT) -> list[Path]:
     return sorted(folder for folder in found if (folder / "pyproject.toml").is_file())
 
 
-def package_of(folder: Path) -> str:
-    """Return the Python package that a member's folder holds."""
-    (package,) = (child.name for child in (folder / "src").iterdir() if (child / "__init__.py").is_file())
-    return package
+def packages_of(folder: Path) -> list[str]:
+    """Return the Python packages that a member's folder holds."""
+    return sorted(child.name for child in (folder / "src").iterdir() if (child / "__init__.py").is_file())
 
 
 @cache
@@ -76,13 +75,12 @@ def workspace_sources() -> tuple[Source, ...]:
 
 def _read(root: Path) -> Iterator[Source]:
     for folder in member_folders(root):
-        package = package_of(folder)
         for path in sorted((folder / "src").rglob("*.py")):
             relative = path.relative_to(folder / "src").with_suffix("")
             module = ".".join(relative.parts).removesuffix(".__init__")
-            yield _source(root, path, package, module, test=False)
+            yield _source(root, path, relative.parts[0], module, test=False)
         for path in sorted((folder / "tests").rglob("*.py")):
-            yield _source(root, path, package, path.relative_to(root).as_posix(), test=True)
+            yield _source(root, path, packages_of(folder)[0], path.relative_to(root).as_posix(), test=True)
     for name in ("tests", "tools"):
         for path in sorted((root / name).rglob("*.py")):
             yield _source(root, path, name, path.relative_to(root).as_posix(), test=name == "tests")

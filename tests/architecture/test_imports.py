@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.architecture.sources import ROOT, member_folders, package_of
+from tests.architecture.sources import ROOT, member_folders, packages_of
 
 CONFIG = ROOT / ".importlinter"
 LINT = Path(sys.executable).with_name("lint-imports")
@@ -24,8 +24,11 @@ PLANTS = [
     ("gateway-rooms", "api_gateway.caching", ""),
     ("fleet-rooms", "fleet.scheduling", ""),
     ("clients-rooms", "shared_clients.errors", "import shared_clients.metrics"),
-    ("clients-rooms", "shared_clients.postgres", "import shared_clients.outbox"),
+    ("workspace", "shared_clients.postgres", "import durable_work.outbox"),
+    ("clients-rooms", "shared_clients.postgres", "import shared_clients.web"),
     ("clients-rooms", "shared_clients.strings", ""),
+    ("work-rooms", "durable_work.leases", "import durable_work.inbox"),
+    ("work-rooms", "durable_work.queueing", ""),
     ("bus-rooms", "shared_clients.bus.port", "import shared_clients.bus.kafka"),
     ("cycles", "shared_models.ids", "import shared_models.envelope"),
     ("core", "request_manager.usecases", "import fastapi"),
@@ -55,8 +58,7 @@ def lint(sources: Path, *contracts: str) -> subprocess.CompletedProcess[str]:
 def copied(tmp_path: Path) -> Path:
     """The packages of the workspace, copied side by side, without what is not Python."""
     for folder in member_folders():
-        package = package_of(folder)
-        for path in (folder / "src" / package).rglob("*.py"):
+        for path in (folder / "src").rglob("*.py"):
             target = tmp_path / path.relative_to(folder / "src")
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
@@ -97,7 +99,7 @@ def test_every_member_of_the_workspace_is_a_root_package() -> None:
     config = configparser.ConfigParser()
     config.read(CONFIG)
     roots = config["importlinter"]["root_packages"].split()
-    assert sorted(roots) == sorted(package_of(folder) for folder in member_folders())
+    assert sorted(roots) == sorted(name for folder in member_folders() for name in packages_of(folder))
 
 
 def test_a_member_that_nobody_listed_is_found(tmp_path: Path) -> None:
@@ -106,4 +108,4 @@ def test_a_member_that_nobody_listed_is_found(tmp_path: Path) -> None:
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
     (tmp_path / "services" / "new-door" / "pyproject.toml").touch()
-    assert [package_of(folder) for folder in member_folders(tmp_path)] == ["new_door"]
+    assert [packages_of(folder) for folder in member_folders(tmp_path)] == [["new_door"]]

@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from durable_work.outbox import Outbox, message_of
 from request_manager.domain import Accepted, Outcome
 from request_manager.usecases.accept_request import Asked, accept_request
 from shared_clients.bus.port import Message
-from shared_clients.outbox import Outbox, message_of
 from shared_clients.postgres import Database
 from shared_models.catalog import RESPONSE_FAILED, RESPONSE_READY, RUN_CHANGED
 from shared_models.envelope import About, new_event

@@ -12,10 +12,10 @@ from agent_service import events
 from agent_service.domain.runs import ClaimedRun, Served, answered
 from agent_service.usecases.claim_runs import claim_runs
 from agent_service.usecases.end_run import end_run
+from durable_work.inbox import Inbox
+from durable_work.leases import Slots, WorkerLease
+from durable_work.outbox import Outbox, message_of
 from shared_clients.bus.port import Message
-from shared_clients.inbox import Inbox
-from shared_clients.leases import Slots, WorkerLease
-from shared_clients.outbox import Outbox, message_of
 from shared_clients.postgres import Database, Tx
 from shared_models.catalog import REQUEST_CANCELLED, REQUEST_CREATED
 from shared_models.envelope import About, new_event

@@ -1,1 +1,1 @@
-"""How a Flotilla service reaches what is outside it, does durable work, and runs as a process."""
+"""How a Flotilla service reaches what is outside it, and runs as a process."""

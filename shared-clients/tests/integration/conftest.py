@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable
 
 import pytest
 
-from shared_clients.migrating import migrate
+from durable_work.migrating import migrate
 from shared_clients.postgres import Database, open_database
 from tests.simulators.bus import ScriptedBus
 

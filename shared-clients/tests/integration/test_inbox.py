@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 
 import pytest
 
+from durable_work.inbox import MAX_ATTEMPTS, Inbox, Reaction
+from durable_work.outbox import message_of
 from shared_clients.bus.port import Message
 from shared_clients.errors import Permanent, Transient
-from shared_clients.inbox import MAX_ATTEMPTS, Inbox, Reaction
-from shared_clients.outbox import message_of
 from shared_clients.postgres import Database, Tx, sql
 from shared_models.catalog import RESPONSE_FAILED, RESPONSE_READY, RUN_CHANGED
 from shared_models.envelope import About, Envelope, new_event

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
-from shared_clients.leases import EXPIRED, Slots, WorkerLease, run_slots
+from durable_work.leases import EXPIRED, Slots, WorkerLease, run_slots
 from shared_clients.postgres import Database, sql
 
 

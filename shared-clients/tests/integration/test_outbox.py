@@ -5,8 +5,8 @@ from uuid import UUID
 
 import pytest
 
+from durable_work.outbox import Outbox
 from shared_clients.errors import Permanent, Transient
-from shared_clients.outbox import Outbox
 from shared_clients.postgres import Database, Tx, sql
 from shared_models.catalog import RUN_CHANGED
 from shared_models.envelope import About, Envelope, new_event

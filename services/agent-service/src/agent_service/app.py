@@ -13,11 +13,11 @@ from agent_service.domain.runs import ClaimedRun
 from agent_service.settings import ProviderKeys, Settings
 from agent_service.usecases.end_run import tell_untold
 from agent_service.usecases.perform_run import Means
+from durable_work.inbox import Inbox
+from durable_work.leases import Slots, WorkerLease
+from durable_work.outbox import Outbox
 from shared_clients.bus.port import Bus
 from shared_clients.identity import TrustedKeys, Verifier
-from shared_clients.inbox import Inbox
-from shared_clients.leases import Slots, WorkerLease
-from shared_clients.outbox import Outbox
 from shared_clients.postgres import open_database
 from shared_clients.process import Tasks
 from shared_clients.redis import Redis

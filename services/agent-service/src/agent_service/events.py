@@ -7,9 +7,9 @@ from agent_service.domain.runs import ClaimedRun, NewRun
 from agent_service.usecases.bury_request import bury_request
 from agent_service.usecases.cancel_run import cancel_run
 from agent_service.usecases.queue_run import queue_run
-from shared_clients.inbox import Reaction
-from shared_clients.leases import Slots
-from shared_clients.outbox import Outbox
+from durable_work.inbox import Reaction
+from durable_work.leases import Slots
+from durable_work.outbox import Outbox
 from shared_clients.postgres import Tx
 from shared_clients.telemetry import inject
 from shared_models.catalog import REQUEST_CANCELLED, REQUEST_CREATED

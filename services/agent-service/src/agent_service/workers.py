@@ -10,8 +10,8 @@ from agent_service.queries import runs as queries
 from agent_service.usecases.claim_runs import claim_runs
 from agent_service.usecases.end_run import end_overdue, tell_ends
 from agent_service.usecases.perform_run import Means, perform_run
-from shared_clients.inbox import Inbox
-from shared_clients.leases import RENEW_SECONDS, Slots, WorkerLease, run_slots
+from durable_work.inbox import Inbox
+from durable_work.leases import RENEW_SECONDS, Slots, WorkerLease, run_slots
 from shared_clients.process import Tasks, every
 from shared_models.requests import FailureReason
 

@@ -8,7 +8,7 @@ import pytest_asyncio
 import structlog
 
 from agent_service.app import MIGRATIONS, SCHEMA
-from shared_clients.migrating import migrate
+from durable_work.migrating import migrate
 from shared_clients.postgres import Database, open_database
 from tests.simulators.working import emptied
 

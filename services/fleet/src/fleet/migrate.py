@@ -6,7 +6,7 @@ from typing import Final
 import agent_service.app
 import api_gateway.app
 import request_manager.app
-from shared_clients.migrating import migrate
+from durable_work.migrating import migrate
 
 SCHEMAS: Final[dict[str, Path]] = {
     service.SCHEMA: service.MIGRATIONS for service in (request_manager.app, agent_service.app, api_gateway.app)

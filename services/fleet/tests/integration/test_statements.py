@@ -18,11 +18,11 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 import agent_service
 import api_gateway
+import durable_work
 import request_manager
-import shared_clients
+from durable_work.migrating import MIGRATIONS
 from fleet.migrate import SCHEMAS, migrate_all
 from request_manager.queries import ACCEPT
-from shared_clients.migrating import MIGRATIONS
 from shared_clients.postgres import sql
 
 CATALOGUE = """
@@ -39,7 +39,7 @@ CATALOGUE = """
 ONE_MIGRATES = """
 import asyncio, sys
 from pathlib import Path
-from shared_clients.migrating import migrate
+from durable_work.migrating import migrate
 url, schema, versions = sys.argv[1:]
 print("ready", flush=True)
 sys.stdin.readline()
@@ -64,7 +64,7 @@ def statements_of(package: ModuleType) -> Mapping[str, str]:
     }
 
 
-SHARED = statements_of(shared_clients)
+SHARED = statements_of(durable_work)
 STATEMENTS = {
     (schema, name): statement
     for schema, package in (

@@ -10,12 +10,12 @@ from fastapi import APIRouter, Depends, Query, Request
 from pydantic import Field
 from starlette.responses import Response
 
+from durable_work.outbox import Outbox
 from request_manager import domain, queries
 from request_manager.usecases.accept_request import Asked, accept_request
 from request_manager.usecases.await_result import Waiting, await_result
 from request_manager.usecases.cancel_request import cancel_request
 from shared_clients.identity import Identity, Verifier, require
-from shared_clients.outbox import Outbox
 from shared_clients.postgres import Database
 from shared_clients.web import json_body, parse_body
 from shared_models.envelope import MAX_DATA

@@ -9,6 +9,8 @@ from uuid import UUID
 
 from fastapi import FastAPI
 
+from durable_work.inbox import Inbox
+from durable_work.outbox import Outbox
 from request_manager import api, queries, workers
 from request_manager.events import REACTIONS
 from request_manager.settings import Settings
@@ -17,8 +19,6 @@ from request_manager.usecases.settle_request import fail_untold
 from shared_clients.bus.port import Bus
 from shared_clients.frames import FrameReader
 from shared_clients.identity import TrustedKeys, Verifier
-from shared_clients.inbox import Inbox
-from shared_clients.outbox import Outbox
 from shared_clients.postgres import open_database
 from shared_clients.process import Tasks
 from shared_clients.redis import Redis

@@ -1,7 +1,7 @@
 """The events door: what request-manager learns from agent-service."""
 
+from durable_work.inbox import Reaction
 from request_manager.usecases.settle_request import settle_request
-from shared_clients.inbox import Reaction
 from shared_clients.postgres import Tx
 from shared_models.catalog import RESPONSE_FAILED, RESPONSE_READY, RUN_CHANGED
 from shared_models.envelope import Envelope

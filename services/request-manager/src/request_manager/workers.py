@@ -2,9 +2,9 @@
 
 from datetime import timedelta
 
+from durable_work.inbox import Inbox
+from durable_work.outbox import Outbox
 from request_manager import queries
-from shared_clients.inbox import Inbox
-from shared_clients.outbox import Outbox
 from shared_clients.postgres import Database
 from shared_clients.process import Tasks, every
 

@@ -10,10 +10,10 @@ from collections.abc import AsyncGenerator, Callable
 import pytest
 import pytest_asyncio
 
+from durable_work.migrating import migrate
+from durable_work.outbox import Outbox
 from request_manager.app import MIGRATIONS, SCHEMA
 from shared_clients.bus.memory import MemoryBus
-from shared_clients.migrating import migrate
-from shared_clients.outbox import Outbox
 from shared_clients.postgres import Database, open_database
 from tests.simulators.asking import Asking
 

@@ -6,12 +6,12 @@ from datetime import timedelta
 
 import pytest
 
+from durable_work.outbox import Outbox
 from request_manager import domain, queries
 from request_manager.usecases.settle_request import fail_untold
 from shared_clients.bus.memory import MemoryBus
 from shared_clients.bus.port import Message
 from shared_clients.errors import Permanent
-from shared_clients.outbox import Outbox
 from shared_clients.postgres import Database
 from shared_models.envelope import MAX_DATA
 from shared_models.ids import new_id

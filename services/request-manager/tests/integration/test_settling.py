@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from durable_work.inbox import Inbox
 from request_manager.domain import Accepted, owner_of
 from request_manager.events import REACTIONS
 from request_manager.queries import load_view
 from request_manager.usecases.cancel_request import cancel_request
 from shared_clients.bus.port import Message
-from shared_clients.inbox import Inbox
 from shared_clients.postgres import Database
 from shared_models.catalog import REQUEST_CANCELLED
 from shared_models.ids import new_id

@@ -9,8 +9,8 @@ from pydantic_core import to_json
 from sqlalchemy import RowMapping
 
 from agent_service.domain.runs import ClaimedRun, HeldRun, LoadedRun, NewRun, Step, title_of
+from durable_work.leases import EXPIRED
 from shared_clients.errors import Stale
-from shared_clients.leases import EXPIRED
 from shared_clients.postgres import Database, Tx, sql
 from shared_models.envelope import About
 from shared_models.frames import Cursor

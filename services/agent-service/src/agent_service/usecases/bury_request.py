@@ -4,7 +4,7 @@ from uuid import UUID
 
 from agent_service.domain.runs import failed
 from agent_service.queries import runs as queries
-from shared_clients.outbox import Outbox
+from durable_work.outbox import Outbox
 from shared_clients.postgres import Tx
 from shared_models.catalog import RESPONSE_FAILED
 from shared_models.envelope import About, Envelope, new_event

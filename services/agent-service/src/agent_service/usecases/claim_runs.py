@@ -6,7 +6,7 @@ from uuid import UUID
 from agent_service.domain.runs import ClaimedRun
 from agent_service.queries import runs as queries
 from agent_service.usecases.queue_run import announce_running
-from shared_clients.outbox import Outbox
+from durable_work.outbox import Outbox
 from shared_clients.postgres import Database
 
 

@@ -23,10 +23,10 @@ from agent_service.ports import Models, Tool
 from agent_service.queries import runs as queries
 from agent_service.usecases.end_run import end_run
 from agent_service.usecases.run_agent import Answered, run_agent
+from durable_work.outbox import Outbox
 from shared_clients import metrics
 from shared_clients.errors import Permanent, Stale, Transient
 from shared_clients.frames import FrameWriter, append_terminal
-from shared_clients.outbox import Outbox
 from shared_clients.postgres import Database
 from shared_clients.redis import Redis
 from shared_clients.telemetry import continued

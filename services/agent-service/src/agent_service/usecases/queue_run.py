@@ -2,8 +2,8 @@
 
 from agent_service.domain.runs import ClaimedRun, NewRun
 from agent_service.queries import runs as queries
-from shared_clients.leases import Slots
-from shared_clients.outbox import Outbox
+from durable_work.leases import Slots
+from durable_work.outbox import Outbox
 from shared_clients.postgres import Tx
 from shared_models.catalog import RUN_CHANGED
 from shared_models.envelope import new_event

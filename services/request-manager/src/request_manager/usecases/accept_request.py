@@ -4,10 +4,10 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from uuid import UUID
 
+from durable_work.outbox import Outbox, message_of
 from request_manager import queries
 from request_manager.domain import Accepted, Draft, Outcome, TooLarge, normalise
 from shared_clients import metrics
-from shared_clients.outbox import Outbox, message_of
 from shared_clients.postgres import Database
 from shared_clients.telemetry import inject
 from shared_models.catalog import REQUEST_CREATED

@@ -2,9 +2,9 @@
 
 from uuid import UUID
 
+from durable_work.outbox import Outbox
 from request_manager import queries
 from request_manager.domain import owner_of
-from shared_clients.outbox import Outbox
 from shared_clients.postgres import Database
 from shared_clients.telemetry import inject
 from shared_models.catalog import REQUEST_CANCELLED
