@@ -25,6 +25,7 @@ from api_gateway.settings import Settings as GatewaySettings
 from fleet.app import SERVICES, Where
 from request_manager.settings import Settings as RequestSettings
 from shared_clients.bus import open_bus
+from shared_clients.bus.port import Bus
 from shared_clients.identity import DevKey, Issuer, trust
 from shared_clients.process import Stop, bind, serve
 from shared_clients.redis import Redis, open_redis
@@ -58,6 +59,7 @@ class House:
     services: dict[str, FastAPI]
     redis: Redis
     where: Where
+    bus: Bus
 
     def client(self, **headers: str) -> httpx.AsyncClient:
         """Return a client; without headers it has the developer's key."""
@@ -104,7 +106,7 @@ async def open_house(database_url: str, folder: Path) -> AsyncGenerator[House]:
             )
         )
         try:
-            yield House(f"http://{host}", gateway, services, redis, where)
+            yield House(f"http://{host}", gateway, services, redis, where, bus)
         finally:
             stop.ask()
             await serving

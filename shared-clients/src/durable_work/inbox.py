@@ -20,6 +20,7 @@ from sqlalchemy import RowMapping
 from shared_clients import metrics
 from shared_clients.bus.port import Message
 from shared_clients.errors import Permanent, Transient
+from shared_clients.failpoints import Failpoint, reached
 from shared_clients.postgres import Database, Tx, sql
 from shared_clients.telemetry import continued
 from shared_models.catalog import EVENTS, EventType
@@ -32,6 +33,8 @@ MAX_ATTEMPTS: Final = 8
 PARKED_FOR_VERSION: Final = timedelta(hours=24)
 """How long an event of a newer version waits for the release that can read it."""
 RETRY_BATCH: Final = 20
+MAX_KEY: Final = 512
+"""Bytes of a source or id that are stored as they are: Postgres indexes rows of at most some 2,700."""
 
 SEEN = sql("""
     INSERT INTO inbox (consumer, source, id, tenant, type, state)
@@ -40,9 +43,9 @@ SEEN = sql("""
 """)
 KEEP = sql("""
     INSERT INTO inbox (consumer, source, id, tenant, type, state, topic, key, attributes, data, origin, error,
-                       next_attempt_at)
+                       next_attempt_at, died_at)
     VALUES (:consumer, :source, :id, :tenant, :type, :state, :topic, :key, CAST(:attributes AS jsonb), :data, :origin,
-            :error, now() + :pause)
+            :error, now() + :pause, CASE WHEN CAST(:state AS text) = 'dead' THEN now() END)
     ON CONFLICT DO NOTHING
 """)
 CLAIM = sql("""
@@ -64,7 +67,7 @@ POSTPONE = sql("""
     WHERE consumer = :consumer AND source = :source AND id = :id AND state = 'parked'
 """)
 BURY = sql("""
-    UPDATE inbox SET state = 'dead', error = :error, next_attempt_at = NULL
+    UPDATE inbox SET state = 'dead', error = :error, next_attempt_at = NULL, died_at = now()
     WHERE consumer = :consumer AND source = :source AND id = :id AND state = 'parked'
 """)
 FORGET = sql("""
@@ -130,13 +133,15 @@ class Inbox:
             return
         try:
             await self._take(message, event, reaction)
+            reached(Failpoint.AFTER_COMMIT_BEFORE_ACK)
         except _NotYet as error:
-            await self._keep(message, "parked", str(error), pause=timedelta(minutes=5))
+            await self._keep(message, "parked", str(error), tenant=event.tenantid, pause=timedelta(minutes=5))
         except Transient as error:
-            await self._keep(message, "parked", str(error), pause=timedelta(seconds=1))
+            await self._keep(message, "parked", str(error), tenant=event.tenantid, pause=timedelta(seconds=1))
         except Exception as error:  # the consumer's outermost edge: a bug parks the event with its bytes
             log.exception("event_failed", event_id=event.id, event_type=event.type)
-            await self._keep(message, "parked", f"{type(error).__name__}: {error}", pause=timedelta(seconds=1))
+            why = f"{type(error).__name__}: {error}"
+            await self._keep(message, "parked", why, tenant=event.tenantid, pause=timedelta(seconds=1))
 
     async def retry(self) -> int:
         """Try the parked events that are due again, from their stored bytes; return how many there were."""
@@ -171,30 +176,41 @@ class Inbox:
             async with self._database.transaction() as tx:
                 if await self._first_time(tx, event, parked=parked):
                     await reaction.react(tx, event, data)
+                    reached(Failpoint.AFTER_EFFECT_BEFORE_COMMIT)
                     metrics.INBOX_EVENTS.labels(self._consumer, "done").inc()
                 else:
                     metrics.INBOX_EVENTS.labels(self._consumer, "duplicate").inc()
 
     async def _first_time(self, tx: Tx, event: Envelope, *, parked: bool) -> bool:
-        key = {"consumer": self._consumer, "source": event.source, "id": event.id}
+        key = {"consumer": self._consumer, "source": _fit(event.source), "id": _fit(event.id)}
         if parked:
             return await tx.run(DONE, **key) == 1
         return await tx.run(SEEN, **key, tenant=event.tenantid, type=event.type) == 1
 
     async def _keep(
-        self, message: Message, state: str, error: str, *, pause: timedelta = timedelta(0), tx: Tx | None = None
-    ) -> None:
-        """Store a delivery with its bytes; a second delivery of it changes nothing."""
+        self,
+        message: Message,
+        state: str,
+        error: str,
+        *,
+        tenant: str = "",
+        pause: timedelta = timedelta(0),
+        tx: Tx | None = None,
+    ) -> bool:
+        """Store a delivery with its bytes, and tell whether it was the first: another changes nothing.
+
+        What a malformed event says of its tenant is not believed: it is nobody's.
+        """
         if tx is None:
             async with self._database.transaction() as own:
-                return await self._keep(message, state, error, pause=pause, tx=own)
+                return await self._keep(message, state, error, tenant=tenant, pause=pause, tx=own)
         attributes = {key: value.replace("\x00", "") for key, value in message.attributes.items()}
-        await tx.run(
+        kept = await tx.run(
             KEEP,
             consumer=self._consumer,
-            source=attributes.get("source") or "unknown",
-            id=attributes.get("id") or message.origin or hashlib.sha256(message.data).hexdigest(),
-            tenant=attributes.get("tenantid") or "unknown",
+            source=_fit(attributes.get("source") or "unknown"),
+            id=_fit(attributes.get("id") or message.origin or hashlib.sha256(message.data).hexdigest()),
+            tenant=tenant,
             type=attributes.get("type") or "unknown",
             state=state,
             topic=message.topic,
@@ -207,16 +223,20 @@ class Inbox:
         )
         metrics.INBOX_EVENTS.labels(self._consumer, state).inc()
         log.warning("event_kept", state=state, event_id=attributes.get("id"), origin=message.origin, error=error[:200])
-        return None
+        return kept == 1
 
     async def _dead_on_arrival(self, message: Message, event: Envelope, reaction: Reaction | None, error: str) -> None:
         async with self._database.transaction() as tx:
-            await self._keep(message, "dead", error, tx=tx)
-            if reaction is not None and reaction.bury is not None:
+            first = await self._keep(message, "dead", error, tenant=event.tenantid, tx=tx)
+            if first and reaction is not None and reaction.bury is not None:
                 await reaction.bury(tx, event, error)
 
     async def _retry_one(self, row: RowMapping) -> None:
-        event = Envelope.parse(row["attributes"], row["data"])
+        try:
+            event = Envelope.parse(row["attributes"], row["data"])
+        except ValidationError as error:  # it was one when it came: a NUL was dropped, or this release is stricter
+            await self._postpone(row, None, f"not a valid event: {_faults(error)}", final=True)
+            return
         reaction = self._reactions.get(event.type)
         try:
             await self._apply(event, reaction, parked=True)
@@ -228,18 +248,25 @@ class Inbox:
             log.exception("event_failed_again", event_id=event.id, attempts=row["attempts"])
             await self._postpone(row, event, f"{type(error).__name__}: {error}", final=row["attempts"] >= MAX_ATTEMPTS)
 
-    async def _postpone(self, row: RowMapping, event: Envelope, error: str, *, final: bool) -> None:
-        key = {"consumer": self._consumer, "source": row["source"], "id": row["id"], "error": error[:1000]}
-        reaction = self._reactions.get(event.type)
+    async def _postpone(self, row: RowMapping, event: Envelope | None, error: str, *, final: bool) -> None:
+        error = error[:1000].replace("\x00", "")
+        key = {"consumer": self._consumer, "source": row["source"], "id": row["id"], "error": error}
+        reaction = None if event is None else self._reactions.get(event.type)
         async with self._database.transaction() as tx:
             if not final:
                 await tx.run(POSTPONE, **key, pause=timedelta(seconds=min(300, 2 ** row["attempts"])))
                 return
-            await tx.run(BURY, **key)
+            if await tx.run(BURY, **key) == 0:
+                return  # done or dead already: another process had claimed it meanwhile
             given_up = row["attempts"] > MAX_ATTEMPTS + 1  # `bury` itself has failed: dead it is all the same
-            if reaction is not None and reaction.bury is not None and not given_up:
+            if event is not None and reaction is not None and reaction.bury is not None and not given_up:
                 await reaction.bury(tx, event, error)
         metrics.INBOX_EVENTS.labels(self._consumer, "dead").inc()
+
+
+def _fit(name: str) -> str:
+    """Return a part of an event's name as a key that an index takes: what is too long, by its hash."""
+    return name if len(name.encode()) <= MAX_KEY else f"sha256:{hashlib.sha256(name.encode()).hexdigest()}"
 
 
 def _family(name: str) -> str:

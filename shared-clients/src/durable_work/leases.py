@@ -92,6 +92,7 @@ class Slots[Work]:
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._closed = False
+        self._refused = False
 
     def reserve(self, most: int = 1) -> int:
         """Take up to `most` free slots, and return how many were taken; `start` or `give_back` each."""
@@ -99,11 +100,15 @@ class Slots[Work]:
             return 0
         taken = min(most, self._free)
         self._free -= taken
+        self._refused = self._refused or taken == 0
         return taken
 
     def give_back(self, count: int = 1) -> None:
+        """Free slots that were not needed; look for work if somebody found none free meanwhile."""
         self._free += count
-        self._wake.set()
+        if self._refused:
+            self._refused = False
+            self._wake.set()
 
     def start(self, work: Work) -> None:
         """Begin work in a reserved slot."""
@@ -138,6 +143,7 @@ class Slots[Work]:
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self.give_back()
+        self.wake()
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("work_crashed", exc_info=error)
 

@@ -24,7 +24,7 @@ async def migrate(url: str, schema: str, versions: Path) -> None:
         schema: the service's schema, made where it is missing.
         versions: the folder of the service's Alembic revisions.
     """
-    engine = create_async_engine(driver_url(url))
+    engine = create_async_engine(driver_url(url), max_overflow=0)
     try:
         with translated():
             async with engine.begin() as connection:

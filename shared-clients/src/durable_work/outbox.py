@@ -16,6 +16,7 @@ from pydantic_core import to_json
 from shared_clients import metrics
 from shared_clients.bus.port import Bus, Message
 from shared_clients.errors import Permanent, Transient
+from shared_clients.failpoints import Failpoint, reached
 from shared_clients.postgres import Database, Tx, sql
 from shared_clients.process import Tasks
 from shared_models.catalog import EVENTS
@@ -30,6 +31,9 @@ BUFFER: Final = 4096
 GATHER_SECONDS: Final = 0.05
 """How long ids of safe events gather, so that one commit deletes many rows; a crash meanwhile publishes them twice."""
 SWEEP_BATCH: Final = 200
+MAX_PENDING: Final = 100_000
+"""Rows that may wait for the bus; beyond, and when the oldest has waited longer than that, nothing new is taken on."""
+MAX_AGE_SECONDS: Final = 900.0
 
 INSERT = sql("""
     INSERT INTO outbox (id, tenant, topic, key, attributes, data)
@@ -39,15 +43,22 @@ DELETE = sql("DELETE FROM outbox WHERE id = ANY(:ids)")
 CLAIM = sql("""
     UPDATE outbox SET
         attempts = attempts + 1,
-        next_attempt_at = now() + least(60, power(2, least(attempts, 6))) * (0.5 + random()) * interval '1 second'
+        next_attempt_at = now() + least(5, power(2, least(attempts, 6))) * (0.5 + random()) * interval '1 second'
     WHERE id IN (
         SELECT id FROM outbox WHERE state = 'pending' AND next_attempt_at <= now()
         ORDER BY next_attempt_at LIMIT :batch FOR UPDATE SKIP LOCKED
     )
     RETURNING id, topic, key, attributes, data
 """)
-BURY = sql("UPDATE outbox SET state = 'dead', error = :error WHERE id = :id")
-PENDING = sql("SELECT count(*) AS pending, min(created_at) AS oldest FROM outbox WHERE state = 'pending'")
+"""Pauses grow to no more than some seconds: the bus fails for all rows at once, and once it is back all are to go."""
+BURY = sql("UPDATE outbox SET state = 'dead', error = :error, died_at = now() WHERE id = :id AND state = 'pending'")
+PENDING = sql("""
+    SELECT count(*) AS pending, (
+        SELECT extract(epoch FROM now() - created_at)::float8 FROM outbox WHERE state = 'pending' ORDER BY id LIMIT 1
+    ) AS oldest
+    FROM outbox WHERE state = 'pending'
+""")
+"""Ids grow with time, so the oldest is the first of the primary key; the count is of an index."""
 
 OnDead = Callable[[Tx, Envelope, str], Awaitable[None]]
 """What a service does, in the same transaction, when one of its events can never be published."""
@@ -65,12 +76,29 @@ class Outbox:
         database: the service's schema.
         bus: where events go.
         on_dead: called when an event can never be published; its request has to fail.
+        most: rows that may wait.
+        oldest: seconds that one may wait.
+
+    Attributes:
+        full: whether so much waits that a service should take on nothing new, as the last sweep saw it: asking for each
+            request would cost more than the few that come in between.
     """
 
-    def __init__(self, database: Database, bus: Bus, on_dead: OnDead | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        bus: Bus,
+        on_dead: OnDead | None = None,
+        *,
+        most: int = MAX_PENDING,
+        oldest: float = MAX_AGE_SECONDS,
+    ) -> None:
         self._database = database
         self._bus = bus
         self._on_dead = on_dead
+        self._most = most
+        self._oldest = oldest
+        self.full = False
         self._waiting: asyncio.Queue[Message] = asyncio.Queue(maxsize=BUFFER)
         self._safe: asyncio.Queue[str] = asyncio.Queue(maxsize=BUFFER)
 
@@ -96,14 +124,29 @@ class Outbox:
             log.warning("outbox_buffer_full", buffer=BUFFER)
 
     async def sweep(self) -> int:
-        """Publish the rows that are overdue, and return how many were; safe in any number of processes."""
+        """Publish the rows that are overdue, and return how many were; safe in any number of processes.
+
+        After a batch that went through whole the next follows at once: so a backlog goes as fast as the bus takes it.
+        """
+        swept = 0
+        while True:
+            through = await self._sweep_batch()
+            swept += len(through)
+            if len(through) < SWEEP_BATCH or not all(through):
+                return swept
+
+    async def _sweep_batch(self) -> Sequence[bool]:
+        """Publish up to a batch, and tell for each whether it is safe."""
         async with self._database.reading() as tx:
             rows = await tx.rows(CLAIM, batch=SWEEP_BATCH)
-            pending = await tx.row(PENDING)
-        metrics.OUTBOX_PENDING.labels(self._database.schema).set(pending["pending"] if pending else 0)
+            waiting = await tx.row(PENDING)
+        if waiting:
+            metrics.OUTBOX_PENDING.labels(self._database.schema).set(waiting["pending"])
+            self.full = waiting["pending"] >= self._most or (waiting["oldest"] or 0.0) >= self._oldest
+        if rows:
+            reached(Failpoint.AFTER_SWEEP_CLAIM_BEFORE_PUBLISH)
         messages = [Message(row["topic"], row["key"], row["attributes"], row["data"]) for row in rows]
-        await asyncio.gather(*(self._send(message) for message in messages))
-        return len(rows)
+        return await asyncio.gather(*(self._send(message) for message in messages))
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -133,8 +176,10 @@ class Outbox:
             finally:
                 self._waiting.task_done()
 
-    async def _send(self, message: Message) -> None:
+    async def _send(self, message: Message) -> bool:
+        """Publish an event, and tell whether it is safe."""
         name = message.attributes["type"]
+        reached(Failpoint.AFTER_COMMIT_BEFORE_PUBLISH)
         try:
             await self._bus.publish(message)
         except Transient as error:
@@ -148,7 +193,10 @@ class Outbox:
             log.exception("event_not_published", event_id=message.attributes["id"], event_type=name)
         else:
             metrics.OUTBOX_PUBLISHED.labels(name, "safe").inc()
+            reached(Failpoint.AFTER_PUBLISH_BEFORE_MARK)
             await self._safe.put(message.attributes["id"])
+            return True
+        return False
 
     async def _deleting(self) -> None:
         while True:
@@ -173,8 +221,8 @@ class Outbox:
         log.error("event_unpublishable", event_id=message.attributes["id"], error=error)
         try:
             async with self._database.transaction() as tx:
-                await tx.run(BURY, id=message.attributes["id"], error=error[:1000])
-                if self._on_dead is not None:
+                buried = await tx.run(BURY, id=message.attributes["id"], error=error[:1000])
+                if buried and self._on_dead is not None:
                     await self._on_dead(tx, Envelope.parse(message.attributes, message.data), error)
         except Transient as failure:
             log.warning("outbox_burial_postponed", error=str(failure))

@@ -67,6 +67,14 @@ def _histogram(name: str, meaning: str, buckets: tuple[float, ...]) -> Histogram
 
 
 REQUESTS_ACCEPTED = _counter("flotilla_requests_accepted_total", "Requests made durable, by channel.", "channel")
+REQUESTS = _gauge(
+    "flotilla_requests",
+    "Requests by state: accepted = terminal + pending; overdue should end; unaccounted has to be 0.",
+    "state",
+)
+REQUESTS_ASKED_AGAIN = _counter(
+    "flotilla_requests_asked_again_total", "Requests of which nothing was heard for too long, asked about again."
+)
 RUNS_ENDED = _counter("flotilla_runs_ended_total", "Runs that ended, by terminal status.", "outcome")
 RUN_SECONDS = _histogram("flotilla_run_seconds", "Time from a run's first claim to its end.", _RUN_BUCKETS)
 FIRST_TOKEN_SECONDS = _histogram(
@@ -91,6 +99,21 @@ INBOX_EVENTS = _counter(
     "consumer",
     "outcome",
 )
+AUDIT_UNSEALED = _gauge("flotilla_audit_unsealed", "Audit entries that wait for the sealer.", "service")
+AUDIT_UNSEALED_SECONDS = _gauge(
+    "flotilla_audit_unsealed_seconds", "Age of the oldest audit entry that waits for the sealer.", "service"
+)
+AUDIT_ANCHORED = _gauge(
+    "flotilla_audit_anchored_timestamp_seconds", "When the audit log's head was last found anchored.", "service"
+)
+DEAD_LETTERS = _gauge(
+    "flotilla_dead_letters", "Events that could not be handled or published, and wait for somebody.", "service"
+)
+EVENTING_DELIVERIES = _counter(
+    "flotilla_eventing_deliveries_total",
+    "Events at mock-eventing's triggers, by what became of them: delivered, retried, dead, or returned to the sender.",
+    "outcome",
+)
 LEASE_RENEWALS = _counter(
     "flotilla_lease_renewals_total", "Renewals of a worker's lease: renewed or failed.", "outcome"
 )
@@ -98,4 +121,12 @@ LOOP_FAILURES = _counter(
     "flotilla_loop_failures_total", "Background loops that crashed and were started again.", "loop"
 )
 FRAMES_APPENDED = _counter("flotilla_frames_appended_total", "Frames appended to the streams of runs.")
+ADMISSION_REFUSED = _counter(
+    "flotilla_admission_refused_total", "Requests that were refused before any work, by the limit they met.", "limit"
+)
+CONNECTIONS_CUT = _counter(
+    "flotilla_connections_cut_total",
+    "Clients that were cut because they did not go on, by what was awaited.",
+    "awaited",
+)
 STREAMS_OPEN = _gauge("flotilla_streams_open", "Clients reading a stream at this moment.")

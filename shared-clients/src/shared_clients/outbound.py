@@ -6,10 +6,12 @@ happening twice is the same as once: a safe or idempotent method, or an Idempote
 """
 
 import asyncio
+import ssl
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Final, Self
 
 import httpx
@@ -27,6 +29,7 @@ from shared_clients import telemetry
 from shared_clients.errors import OutsideError, Permanent, Transient, Unknown
 
 ATTEMPTS: Final = 4
+CONNECTIONS: Final = 128
 SILENCE_SECONDS: Final = 45.0
 """How long a stream may send nothing, not even a heartbeat, before it is taken for dead."""
 
@@ -39,7 +42,8 @@ _NOT_DONE: Final = frozenset({408, 425, 429, 503})
 class Outbound:
     """A client of one server; an async context manager that closes its connections.
 
-    `headers` go with each call; `transport` takes the place of the network.
+    `headers` go with each call; `transport` takes the place of the network. Whom to believe over TLS is said by
+    `ca_file`, by the file that SSL_CERT_FILE names, or by the machine.
     """
 
     def __init__(
@@ -48,16 +52,25 @@ class Outbound:
         *,
         headers: Mapping[str, str] | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
+        ca_file: Path | None = None,
     ) -> None:
-        silence = httpx.Timeout(None, read=SILENCE_SECONDS)
         self._client = httpx.AsyncClient(
-            base_url=base_url, headers=headers, transport=transport, timeout=silence, trust_env=False
+            base_url=base_url,
+            headers=headers,
+            transport=transport,
+            timeout=httpx.Timeout(None, read=SILENCE_SECONDS),
+            limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS),
+            trust_env=False,
+            verify=ssl.create_default_context(cafile=ca_file),
         )
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_exit: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
         await self._client.aclose()
 
     async def call(
@@ -90,6 +103,21 @@ class Outbound:
                 return await retrying(self._send, request, stream=False)
         except TimeoutError:
             raise _undecided(request, f"no answer within {deadline:g} s") from None
+
+    async def once(
+        self, method: str, url: str, *, content: bytes, headers: Mapping[str, str], deadline: float
+    ) -> httpx.Response:
+        """Send one request and return its answer, whatever that is: for those with rules of their own for it.
+
+        Raises:
+            Transient: there is no answer; it may have happened.
+        """
+        request = self._client.build_request(method, url, content=content, headers={**telemetry.inject(), **headers})
+        try:
+            async with asyncio.timeout(deadline):
+                return await self._client.send(request)
+        except (httpx.TransportError, TimeoutError) as error:
+            raise Transient(f"{_name(request)}: there is no answer ({type(error).__name__})") from error
 
     @asynccontextmanager
     async def stream(
@@ -163,7 +191,7 @@ def _repeatable(request: httpx.Request) -> bool:
 def _refusal(request: httpx.Request, response: httpx.Response) -> OutsideError:
     what = f"{response.status_code} {_explanation(response)}"
     if response.status_code in _NOT_DONE:
-        return Transient(f"{_name(request)}: {what}", _retry_after(response.headers.get("Retry-After", "")))
+        return Transient(f"{_name(request)}: {what}", retry_after(response.headers.get("Retry-After", "")))
     if response.is_server_error:
         return _undecided(request, what)
     return Permanent(f"{_name(request)}: {what}")
@@ -177,7 +205,7 @@ def _explanation(response: httpx.Response) -> str:
     return f"{body.title}: {body.detail}"[:500]
 
 
-def _retry_after(value: str) -> float | None:
+def retry_after(value: str) -> float | None:
     """Read Retry-After (RFC 9110): seconds, or a date."""
     if value.isascii() and value.isdigit():
         return float(value[:9])

@@ -32,6 +32,8 @@ COMMAND_SECONDS: Final = 0.5
 CONNECTIONS: Final = 16
 """For commands; whoever finds all of them busy for `COMMAND_SECONDS` is told that Redis does not answer."""
 
+MOST_WAITING: Final = 16_384
+"""Senders that may wait for their turn; who comes then is told that Redis does not answer, as it does not."""
 COMMANDS_TOGETHER: Final = 512
 """In one round trip, or a few more."""
 _CLOSED = "this process has closed its connections to Redis"
@@ -78,6 +80,8 @@ class Pipe:
         """
         if self._closed:
             raise RedisConnectionError(_CLOSED)
+        if len(self._waiting) >= MOST_WAITING:
+            raise RedisConnectionError(f"{MOST_WAITING} senders wait for Redis")
         answer: asyncio.Future[list[object]] = asyncio.get_running_loop().create_future()
         self._waiting.append((commands, answer))
         self._some.set()
@@ -206,6 +210,7 @@ def _outside(url: str) -> tuple[aioredis.Redis, aioredis.Redis]:
     )
     waiting = aioredis.ConnectionPool.from_url(
         url,
+        max_connections=CONNECTIONS,
         socket_timeout=None,
         socket_connect_timeout=COMMAND_SECONDS,
         socket_keepalive=True,

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
-from durable_work.leases import EXPIRED, Slots, WorkerLease, run_slots
+from durable_work.leases import EXPIRED, POLL_SECONDS, Slots, WorkerLease, run_slots
 from shared_clients.postgres import Database, sql
 
 
@@ -82,6 +82,34 @@ async def test_slots_take_all_the_work_there_is_and_never_more_than_fits(databas
     loop.cancel()
     assert sorted(done) == list(range(50))
     assert most == 3
+
+
+async def test_process_without_work_asks_for_some_at_the_pace_of_its_polls(database: Database) -> None:
+    lease = WorkerLease(database)
+    await lease.renew()
+    claims = 0
+
+    async def claim(free: int) -> Sequence[int]:
+        nonlocal claims
+        claims += 1
+        return ()
+
+    slots: Slots[int] = Slots(2, lambda _: asyncio.sleep(0), lease)
+    loop = asyncio.create_task(run_slots(slots, claim))
+    await asyncio.sleep(4 * POLL_SECONDS)
+    loop.cancel()
+    assert claims <= 6
+
+
+async def test_slot_that_somebody_was_refused_has_work_looked_for_when_it_is_free(database: Database) -> None:
+    lease = WorkerLease(database)
+    await lease.renew()
+    slots: Slots[int] = Slots(1, lambda _: asyncio.sleep(0), lease)
+    assert slots.reserve() == 1
+    assert slots.reserve() == 0
+    slots.give_back()
+    async with asyncio.timeout(POLL_SECONDS / 2):
+        await slots.woken()
 
 
 async def test_close_cancels_what_goes_on_and_takes_no_more(database: Database) -> None:

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from durable_work.outbox import Outbox
+from durable_work.outbox import SWEEP_BATCH, Outbox
 from shared_clients.errors import Permanent, Transient
 from shared_clients.postgres import Database, Tx, sql
 from shared_models.catalog import RUN_CHANGED
@@ -96,6 +96,43 @@ async def test_two_sweeps_at_once_do_not_take_the_same_row(database: Database, b
     assert bus.tries == 20
 
 
+async def keep(database: Database, outbox: Outbox, count: int) -> None:
+    async with database.transaction() as tx:
+        for _ in range(count):
+            await outbox.publish(tx, event())
+    await overdue(database)
+
+
+async def test_backlog_goes_as_fast_as_the_bus_takes_it(database: Database, bus: ScriptedBus) -> None:
+    outbox = Outbox(database, bus)
+    await keep(database, outbox, 2 * SWEEP_BATCH + 10)
+    async with Outbox(database, bus).running():
+        assert await outbox.sweep() == 2 * SWEEP_BATCH + 10, "one sweep, and no pause between its batches"
+    assert len(bus.safe) == 2 * SWEEP_BATCH + 10
+
+
+async def test_while_the_bus_is_away_a_sweep_tries_no_more_than_a_batch(database: Database, bus: ScriptedBus) -> None:
+    outbox = Outbox(database, bus)
+    await keep(database, outbox, SWEEP_BATCH + 10)
+    bus.faults = [Transient] * (SWEEP_BATCH + 10)
+    assert await outbox.sweep() == bus.tries == SWEEP_BATCH
+
+
+async def test_event_that_has_waited_for_an_hour_goes_within_seconds_of_the_bus(
+    database: Database, bus: ScriptedBus
+) -> None:
+    outbox = Outbox(database, bus)
+    await keep(database, outbox, 1)
+    async with database.reading() as tx:
+        await tx.run(sql("UPDATE outbox SET attempts = 60"))
+    bus.faults = [Transient]
+    await outbox.sweep()
+    async with database.reading() as tx:
+        row = await tx.row(sql("SELECT extract(epoch FROM next_attempt_at - now())::float8 AS pause FROM outbox"))
+    assert row is not None
+    assert 0 < row["pause"] <= 7.5
+
+
 async def test_event_that_can_never_be_published_is_dead_and_its_owner_is_told(
     database: Database, bus: ScriptedBus
 ) -> None:
@@ -135,3 +172,41 @@ async def test_what_ends_the_context_rises_as_it_is(database: Database, bus: Scr
     with pytest.raises(LookupError, match="something else"):
         async with Outbox(database, bus).running():
             raise LookupError("something else")
+
+
+async def test_outbox_is_full_while_too_many_rows_wait_and_not_afterwards(database: Database, bus: ScriptedBus) -> None:
+    outbox = Outbox(database, bus, most=3)
+    for _ in range(3):
+        await outbox.sweep()
+        assert not outbox.full
+        async with database.transaction() as tx:
+            await outbox.publish(tx, event())
+    await outbox.sweep()
+    assert outbox.full
+    async with database.reading() as tx:
+        await tx.run(sql("DELETE FROM outbox"))
+    await outbox.sweep()
+    assert not outbox.full
+
+
+async def test_outbox_is_full_when_one_row_has_waited_too_long(database: Database, bus: ScriptedBus) -> None:
+    outbox = Outbox(database, bus, oldest=900)
+    for seconds, full in ((10, False), (901, True)):
+        async with database.transaction() as tx:
+            await outbox.publish(tx, event())
+        async with database.reading() as tx:
+            await tx.run(sql("UPDATE outbox SET created_at = now() - make_interval(secs => :seconds)"), seconds=seconds)
+        await outbox.sweep()
+        assert outbox.full is full
+        async with database.reading() as tx:
+            await tx.run(sql("DELETE FROM outbox"))
+
+
+async def test_a_dead_row_does_not_make_the_outbox_full(database: Database, bus: ScriptedBus) -> None:
+    outbox = Outbox(database, bus, most=1)
+    async with database.transaction() as tx:
+        await outbox.publish(tx, event())
+    async with database.reading() as tx:
+        await tx.run(sql("UPDATE outbox SET state = 'dead', died_at = now()"))
+    await outbox.sweep()
+    assert not outbox.full

@@ -31,6 +31,12 @@ ATTRIBUTES = {
 }
 EVENT = Message("flotilla.requests", "session-1", ATTRIBUTES, b'{"a": 1.10}')
 ORIGIN = "kafka:flotilla.requests/3@42"
+UNCLEAR = (
+    b'{"id": "1", "data_base64": "%%%"}',
+    b'{"id": "1", "data": 1, "data_base64": "e30="}',
+    b'{"id": "1", "id": "2"}',
+)
+"""Events that two readers may read differently."""
 
 holdable = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=20)
 names = st.from_regex(r"[a-z0-9]{1,20}", fullmatch=True).filter(lambda name: name != "datacontenttype")
@@ -95,17 +101,12 @@ def test_structured_attributes_take_their_string_form() -> None:
     assert structured(event) == Message("t", "", {"id": "1", "turn": "3", "dry": "true", "odd": '{"a":1}'}, b'"x"')
 
 
-@pytest.mark.parametrize("value", [b"{", b"[1]", b"\xff", b'"text"', b"", b'{"id": "\\ud800"}', b"[" * 100_000])
+@pytest.mark.parametrize("value", [b"[1]", b"\xff", b'"text"', b"", b'{"id": "\\ud800"}', b"[" * 100_000, *UNCLEAR])
 def test_structured_record_that_is_no_event_keeps_its_bytes(value: bytes) -> None:
     message = structured(value)
     assert message.data == value
     assert message.attributes == {"header:content-type": "application/cloudevents+json"}
     assert message.origin == ORIGIN
-
-
-def test_structured_event_with_broken_base64_keeps_its_bytes_and_its_attributes() -> None:
-    value = b'{"id": "1", "data_base64": "%%%"}'
-    assert structured(value) == Message("t", "", {"id": "1"}, value)
 
 
 def test_record_without_an_event_shows_its_headers_and_none_is_taken_for_an_attribute() -> None:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from shared_clients.bus import ensure_topics, open_bus
+from shared_clients.bus import Handshake, ensure_topics, open_bus
+from shared_clients.bus.http import HttpBus
 from shared_clients.bus.kafka import KafkaBus, servers_of
 from shared_clients.bus.memory import MemoryBus
 
@@ -17,8 +18,49 @@ async def test_kafka_url_opens_without_waiting_for_a_broker() -> None:
         assert isinstance(bus, KafkaBus)
 
 
-async def test_memory_bus_needs_no_topics_made() -> None:
-    await ensure_topics("memory://", frozenset({"flotilla.requests"}))
+async def admit(authorization: str) -> None:
+    del authorization
+
+
+HANDSHAKE = Handshake(lambda: "hunter2", admit)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:1", "http://broker/ns/default", "https://[::1]:8443/", "http://b-1.c"]
+)
+async def test_http_url_opens_without_waiting_for_a_broker(url: str) -> None:
+    async with open_bus(url, HANDSHAKE) as bus:
+        assert isinstance(bus, HttpBus)
+
+
+@pytest.mark.parametrize("url", ["memory://", "http://127.0.0.1:1"])
+async def test_only_kafka_needs_topics_made(url: str) -> None:
+    await ensure_topics(url, frozenset({"flotilla.requests"}))
+
+
+async def test_broker_that_nobody_has_a_handshake_with_is_refused() -> None:
+    with pytest.raises(ValueError, match="nothing says how it and this process know each other"):
+        async with open_bus("http://127.0.0.1:1"):
+            pass
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://",
+        "http://user:hunter2@h:1",
+        "http://hunter2@h",
+        "http://h:p",
+        "http://h:1?token=hunter2",
+        "http://h:1/#hunter2",
+        "http://h h",
+    ],
+)
+async def test_http_url_with_more_than_an_address_is_refused_without_repeating_it(url: str) -> None:
+    with pytest.raises(ValueError, match=r"http://host:port\[/path\]") as refused:
+        async with open_bus(url, HANDSHAKE):
+            pass
+    assert "hunter2" not in str(refused.value)
 
 
 @pytest.mark.parametrize("url", ["kafka://a:9092", "kafka://a:9092/", "kafka://10.0.0.1:9092,[::1]:9093,b-1.c:1"])
@@ -32,7 +74,6 @@ def test_kafka_url_names_one_or_more_brokers(url: str) -> None:
         "",
         "memory",
         "memory://x",
-        "http://broker",
         "amqp://user:hunter2@h:1",
         "kafka://",
         "kafka://hunter2",
@@ -45,6 +86,6 @@ def test_kafka_url_names_one_or_more_brokers(url: str) -> None:
 )
 async def test_any_other_url_is_refused_naming_what_is_accepted(url: str) -> None:
     with pytest.raises(ValueError, match=r"kafka://host:port\[,host:port\]") as refused:
-        async with open_bus(url):
+        async with open_bus(url, HANDSHAKE):
             pass
     assert "hunter2" not in str(refused.value)

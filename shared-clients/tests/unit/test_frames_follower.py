@@ -1,6 +1,6 @@
 from uuid import UUID
 
-from shared_clients.frames.follower import MAX_LIVE, Followed, Follower
+from shared_clients.frames.follower import MAX_BYTES, MAX_LIVE, Followed, Follower, fitting
 from shared_models.frames import START, Cursor, Frame
 
 RUN = ("acme", UUID(int=1))
@@ -113,3 +113,45 @@ async def test_only_who_waits_for_a_frame_is_silent() -> None:
 
     assert follower.silent(0)
     assert not follower.silent(60)
+
+
+def large(number: int, size: int) -> Frame:
+    return Frame(Cursor(1, number), "CUSTOM", b"x" * size)
+
+
+async def test_a_few_large_frames_are_as_good_as_many() -> None:
+    follower = Follower(*RUN, START)
+    log = followed(0, follower)
+    follower.listening = True
+    follower.turn([], last=True)
+
+    half = MAX_BYTES // 2
+    log.deliver([large(1, half), large(2, half)], "1-0")
+    assert not follower.behind
+    log.deliver([large(3, 1)], "1-2")
+
+    assert follower.behind
+    assert taken(follower) == []
+    follower.listening = True
+    follower.turn([], last=True)
+    log.deliver([large(4, half), large(5, half)], "1-3")
+    assert taken(follower) == [4, 5]
+
+
+async def test_what_was_taken_makes_room_again() -> None:
+    follower = Follower(*RUN, START)
+    log = followed(0, follower)
+    follower.listening = True
+    follower.turn([], last=True)
+    for number in range(1, 10):
+        log.deliver([large(number, MAX_BYTES)], f"1-{number - 1}")
+        assert taken(follower) == [number]
+    assert not follower.behind
+
+
+def test_a_page_is_kept_as_far_as_it_fits_and_by_one_frame_at_least() -> None:
+    third = MAX_BYTES // 3
+    assert len(fitting([large(number, third) for number in range(5)])) == 3
+    assert len(fitting([large(1, 10 * MAX_BYTES), large(2, 1)])) == 1
+    assert fitting(frames(1, 100)) == frames(1, 100)
+    assert fitting([]) == []

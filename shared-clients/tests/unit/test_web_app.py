@@ -113,6 +113,15 @@ async def test_no_such_method(client: AsyncClient) -> None:
     assert answer.headers["allow"] == "GET"
 
 
+async def test_every_method_of_an_address_is_allowed_whichever_route_has_it(app: FastAPI, client: AsyncClient) -> None:
+    more = APIRouter()
+    more.add_api_route("/fine", lambda: None, methods=["PUT"])
+    app.include_router(more)
+    answer = await client.delete("/fine")
+    assert_problem(answer, "method-not-allowed", 405)
+    assert answer.headers["allow"] == "GET, PUT"
+
+
 async def test_a_parameter_of_the_wrong_type(client: AsyncClient) -> None:
     body = assert_problem(await client.get("/fine?wait=soon"), "invalid-parameter", 422)
     assert body["errors"] == [
@@ -152,6 +161,19 @@ async def test_json_is_taken_however_it_is_announced(client: AsyncClient, media_
 async def test_what_a_foreign_form_could_send_is_not_taken(client: AsyncClient, media_type: str) -> None:
     answer = await client.post("/echo", content=b'{"content":"hello"}', headers={"Content-Type": media_type})
     assert_problem(answer, "unsupported-media-type", 415)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "gzip, identity", "GZIP"])
+async def test_a_packed_body_is_not_unpacked(client: AsyncClient, encoding: str) -> None:
+    headers = {"Content-Type": "application/json", "Content-Encoding": encoding}
+    answer = await client.post("/echo", content=b'{"content":"hello"}', headers=headers)
+    assert_problem(answer, "unsupported-media-type", 415)
+
+
+@pytest.mark.parametrize("encoding", ["identity", " Identity "])
+async def test_a_body_that_says_that_it_is_not_packed_is_taken(client: AsyncClient, encoding: str) -> None:
+    headers = {"Content-Type": "application/json", "Content-Encoding": encoding}
+    assert (await client.post("/echo", content=b'{"content":"hello"}', headers=headers)).is_success
 
 
 async def test_a_body_that_says_it_is_too_large(client: AsyncClient) -> None:

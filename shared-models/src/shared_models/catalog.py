@@ -78,3 +78,8 @@ TOPICS: frozenset[str] = frozenset(event.topic for event in EVENTS.values())
 def topics_of(consumer: str) -> frozenset[str]:
     """Return the topics that a service has to read."""
     return frozenset(event.topic for event in EVENTS.values() if consumer in event.consumers)
+
+
+def topic_of(name: str) -> str:
+    """Return the topic of a type of event; one that is not here has a topic of its own, called like it."""
+    return EVENTS[name].topic if name in EVENTS else name

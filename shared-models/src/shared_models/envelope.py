@@ -25,12 +25,19 @@ class Envelope(BaseModel):
     """One event: attributes as CloudEvents names them, and the data as its JSON bytes.
 
     Attributes:
-        id, source, type, subject, time: CloudEvents 1.0; `source` and `id` together name the event for ever.
+        specversion: of CloudEvents: 1.0.
+        id: names the event within its source, for ever.
+        source: who wrote it: `/flotilla/<service>`.
+        type: what it says, with its version.
+        subject: the id of what it is about.
+        time: when it was written, by its producer's clock.
+        datacontenttype: the data's media type.
         partitionkey: events of one key keep their order where the transport can.
         turn: the request's number in its session; consumers order by it, never by arrival.
         expirytime: when the request's deadline passes.
         traceparent, tracestate: W3C trace context of the work that led here.
-        tenantid, correlationid: the organisation, and the request everything belongs to.
+        tenantid: the organisation.
+        correlationid: the request that everything belongs to.
         causationid: the event that led here.
         data: at most `MAX_DATA` bytes of JSON.
     """
@@ -69,7 +76,7 @@ class Envelope(BaseModel):
         Raises:
             pydantic.ValidationError: naming each attribute that is missing or malformed.
         """
-        return cls.model_validate({**attributes, "data": data})
+        return cls.model_validate({"specversion": "", **attributes, "data": data})  # said by the sender, or missing
 
 
 @dataclass(frozen=True, slots=True)

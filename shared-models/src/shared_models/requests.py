@@ -130,7 +130,13 @@ class Principal(Open):
 
 
 class Usage(Open):
-    """Tokens as the provider counts them; `input_tokens` includes cache reads."""
+    """Tokens as the provider counts them.
+
+    Attributes:
+        input_tokens: read by models, those from a cache included.
+        output_tokens: written by models.
+        model_calls: calls that were answered.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -138,10 +144,23 @@ class Usage(Open):
 
 
 class Response(Open):
+    """What was answered.
+
+    Attributes:
+        content: the answer's text, as Markdown.
+    """
+
     content: str
 
 
 class Failure(Open):
+    """Why there is no answer.
+
+    Attributes:
+        reason: for programs, stable.
+        message: for people, in plain words; never with what was asked or said.
+    """
+
     reason: FailureReason
     message: str
 
@@ -163,11 +182,16 @@ class Accepted(Open):
 
 
 class RequestView(Open):
-    """A request as its owner sees it, at any time; once terminal it is the result."""
+    """A request as its owner sees it, at any time; once terminal it is the result.
+
+    Attributes:
+        retry_of: the failed request in whose place an operator had it asked again.
+    """
 
     request_id: UUID
     session_id: UUID
     turn: int
+    retry_of: UUID | None = None
     status: Status
     response: Response | None = None
     error: Failure | None = None
@@ -183,7 +207,14 @@ class RequestList(Open):
 
 
 class RequestCreated(Open):
-    """`flotilla.request.created.v1`: a request is durable and wants a run."""
+    """`flotilla.request.created.v1`: a request is durable and wants a run.
+
+    Attributes:
+        content: what was asked, as one text.
+        agent: the agent that was asked for; the session's or the default one where it is unset.
+        principal: who asked, and what the run may do in that name.
+        metadata: the caller's own labels.
+    """
 
     content: str
     agent: str | None = None
@@ -192,20 +223,39 @@ class RequestCreated(Open):
 
 
 class RequestCancelled(Open):
-    """`flotilla.request.cancelled.v1`: somebody asks to stop; only agent-service decides whether it was in time."""
+    """`flotilla.request.cancelled.v1`: somebody asks to stop; only agent-service decides whether it was in time.
+
+    Attributes:
+        principal: who asked for the work.
+        undeliverable: set where nobody wants it to stop, but its own event can never come: why.
+    """
 
     principal: Principal
+    undeliverable: str | None = None
 
 
 class RunChanged(Open):
-    """`flotilla.run.changed.v1`: the run's state, for those who show it."""
+    """`flotilla.run.changed.v1`: the run's state, for those who show it.
+
+    Attributes:
+        status: where the run stands; its end has an event of its own.
+        epoch: which claim of the run says so; a higher one is later.
+    """
 
     status: Literal[Status.RUNNING, Status.WAITING]
     epoch: int
 
 
 class ResponseReady(Open):
-    """`flotilla.response.ready.v1`: the answer."""
+    """`flotilla.response.ready.v1`: the answer.
+
+    Attributes:
+        status: the request's final status.
+        response: the answer itself.
+        agent, revision: which agent answered, and the digest of its configuration.
+        usage: of all the run's model calls.
+        completed_at: when the run ended.
+    """
 
     status: Literal[Status.COMPLETED] = Status.COMPLETED
     response: Response
@@ -216,7 +266,15 @@ class ResponseReady(Open):
 
 
 class ResponseFailed(Open):
-    """`flotilla.response.failed.v1`: no answer will come, and why; delivered to people like an answer."""
+    """`flotilla.response.failed.v1`: no answer will come, and why; delivered to people like an answer.
+
+    Attributes:
+        status: the request's final status.
+        error: why.
+        agent, revision: which agent was to answer, where that was known.
+        usage: of the model calls there were.
+        completed_at: when the run ended.
+    """
 
     status: Literal[Status.FAILED, Status.CANCELLED, Status.EXPIRED, Status.REFUSED]
     error: Failure

@@ -52,11 +52,11 @@ class KafkaBus:
 
     Args:
         url: `kafka://host:port[,host:port]`.
-        session_seconds: after how much silence a member counts as dead and its partitions move; brokers accept no
-            less than 6 unless configured.
+        session_seconds: after how much silence a member counts as dead and its partitions move, which is how long the
+            events of a killed process wait; where the broker takes no such value, `kafka_member.LEAST_SECONDS`.
     """
 
-    def __init__(self, url: str, *, session_seconds: float = 6.0) -> None:
+    def __init__(self, url: str, *, session_seconds: float = 3.0) -> None:
         self._servers = servers_of(url)
         self._session_seconds = session_seconds
         self._producer: AIOKafkaProducer | None = None

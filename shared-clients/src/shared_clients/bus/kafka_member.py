@@ -11,7 +11,7 @@ from typing import Final
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.errors import CommitFailedError, IllegalStateError, InvalidSessionTimeoutError, KafkaError
 
 from shared_clients.bus.codec import Record, decode
 from shared_clients.bus.lanes import Lanes, pause_after
@@ -25,6 +25,8 @@ SPAN: Final = 10_000
 """Records from the first of a partition that is not handled to the last that is: what a crash may repeat."""
 HAND_BACK_SECONDS: Final = 3.0
 """How long a rebalance, or a lost connection, waits for begun handlers before others get their records too."""
+LEAST_SECONDS: Final = 6.0
+"""The shortest session that every broker accepts, unless its `group.min.session.timeout.ms` was raised."""
 COMMIT_SECONDS: Final = 3.0
 STOP_SECONDS: Final = 4.0
 
@@ -40,6 +42,9 @@ async def consume(
         consumer.subscribe(sorted(topics), listener=membership)
         try:
             await membership.run()
+        except* InvalidSessionTimeoutError:
+            log.warning("session_refused", group=group, seconds=session_seconds, then=LEAST_SECONDS)
+            session_seconds = LEAST_SECONDS
         except* Exception as errors:  # noqa: BLE001 - the outermost edge: a member that stops consuming is a silent loss
             failures = 1 if membership.assigned else failures + 1
             log.warning("consumer_lost", group=group, error=repr(errors.exceptions[0])[:200], failures=failures)

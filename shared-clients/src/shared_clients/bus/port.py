@@ -1,6 +1,6 @@
 """The bus port: how facts travel between services, whatever carries them.
 
-`memory`, `kafka` (and later `http`) implement it, and one contract suite runs on all of them. The port promises
+`memory`, `kafka` and `http` implement it, and one contract suite runs on all of them. The port promises
 at-least-once and nothing about order: the outbox stands before it, the inbox behind it.
 """
 

@@ -15,8 +15,12 @@ from uuid import UUID
 from shared_clients.frames.log import log_key
 from shared_models.frames import Cursor, Frame
 
-MAX_LIVE: Final = 256
+MAX_LIVE: Final = 64
 """Live frames kept for one follower."""
+MAX_PAGE: Final = 32
+"""Frames of the log read at once for one follower."""
+MAX_BYTES: Final = 8_192
+"""Of live frames, and of a page of the log: one client that does not read may cost no more than a little of each."""
 
 
 class Follower:
@@ -40,6 +44,7 @@ class Follower:
         self.ended = False
         self._page: deque[Frame] = deque()
         self._live: deque[Frame] = deque()
+        self._live_bytes = 0
         self._news = asyncio.Event()
         self._last_news = asyncio.get_running_loop().time()
 
@@ -51,10 +56,11 @@ class Follower:
         """Keep a live frame, or see that there are too many of them."""
         if not self.listening:
             return
-        if len(self._live) < MAX_LIVE:
+        if len(self._live) < MAX_LIVE and self._live_bytes + len(frame.data) <= MAX_BYTES:
             self._live.append(frame)
+            self._live_bytes += len(frame.data)
         else:
-            self._live.clear()
+            self.forget_live()
             self.listening, self.behind = False, True
         self._news.set()
 
@@ -71,12 +77,13 @@ class Follower:
     def forget_live(self) -> None:
         """Throw the live frames away, because all that came after the log's end comes again."""
         self._live.clear()
+        self._live_bytes = 0
 
     def end(self, frames: Sequence[Frame] = ()) -> None:
         """Let these frames be the rest."""
         self.ended, self.listening, self.behind = True, False, False
         self._page = deque(frames)
-        self._live.clear()
+        self.forget_live()
         self._news.set()
 
     def take(self) -> Frame | None:
@@ -101,9 +108,20 @@ class Follower:
     def _take_live(self) -> Frame | None:
         while self._live and not self.behind:
             frame = self._live.popleft()
+            self._live_bytes -= len(frame.data)
             if frame.cursor > self.cursor:
                 return frame
         return None
+
+
+def fitting(frames: Sequence[Frame]) -> Sequence[Frame]:
+    """Return as many of the first frames as may be kept, and always one."""
+    room = MAX_BYTES
+    for place, frame in enumerate(frames):
+        room -= len(frame.data)
+        if room < 0:
+            return frames[: max(1, place)]
+    return frames
 
 
 class Followed:

@@ -53,9 +53,9 @@ async def append(redis: Redis, key: str, frames: Sequence[Frame], last: Command,
     return await redis.together.send(*commands, last)
 
 
-async def read_page(redis: Redis, key: str, after: Cursor) -> list[Frame]:
-    """Return the next frames after a cursor; fewer than `PAGE` means that there are no more."""
-    (entries,) = await redis.together.send(("XRANGE", key, f"({after}", "+", "COUNT", PAGE))
+async def read_page(redis: Redis, key: str, after: Cursor, most: int = PAGE) -> list[Frame]:
+    """Return the next frames after a cursor; fewer than `most` means that there are no more."""
+    (entries,) = await redis.together.send(("XRANGE", key, f"({after}", "+", "COUNT", most))
     if isinstance(entries, Exception):
         raise entries
     return [to_frame(entry) for entry in cast("list[Entry]", entries)]

@@ -10,7 +10,7 @@ from typing import Final, Self, cast
 from uuid import UUID
 
 from shared_clients import metrics
-from shared_clients.frames.follower import Followed, Follower
+from shared_clients.frames.follower import MAX_PAGE, Followed, Follower, fitting
 from shared_clients.frames.log import PAGE, Entry, log_key, read_page, to_frame
 from shared_clients.process.loops import Backoff, Tasks, every
 from shared_clients.redis import REDIS_ERRORS, Outage, Redis, exchange
@@ -119,14 +119,15 @@ class FrameReader:
         follower.listening = True
         position = followed.position
         try:
-            page = await read_page(self._redis, followed.key, follower.cursor)
+            read = await read_page(self._redis, followed.key, follower.cursor, MAX_PAGE)
         except REDIS_ERRORS as error:
             self._redis.reads.failed(error)
             return False
         self._redis.reads.answered()
         if follower.ended:
             return True
-        follower.turn(page, last=len(page) < PAGE)
+        page = fitting(read)
+        follower.turn(page, last=len(page) == len(read) < MAX_PAGE)
         end = page[-1].cursor if page else follower.cursor
         if not follower.behind and followed.join(follower, end, position):
             self._some.set()

@@ -15,6 +15,7 @@ from uuid import UUID
 import structlog
 
 from shared_clients import metrics
+from shared_clients.failpoints import Failpoint, reached
 from shared_clients.frames.backlog import Backlog, Entry
 from shared_clients.frames.log import append, is_refusal, log_key, read_log, read_page
 from shared_clients.process.loops import Backoff
@@ -160,6 +161,7 @@ class _Sender:
         frames = [entry.frame for entry in batch if entry.frame]
         makes = frames[0].type == "RUN_STARTED"
         *replies, length = await append(self._redis, self._key, frames, ("XLEN", self._key), makes=makes)
+        reached(Failpoint.AFTER_FRAME_BEFORE_RENEW)
         for reply in replies:
             arrived = not isinstance(reply, Exception) or await self._arrived_before(batch[0], reply)
             if not arrived or self._backlog.batch is not batch:

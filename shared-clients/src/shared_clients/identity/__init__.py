@@ -15,6 +15,7 @@ from shared_clients.identity.keys import (
     private_pem,
     trust,
 )
+from shared_clients.identity.senders import Oidc, OidcSenders, SharedSecret
 from shared_clients.identity.tokens import LIFETIME, Identity, Issuer, Verifier, no_identity
 
 __all__ = [
@@ -25,6 +26,9 @@ __all__ = [
     "DevKey",
     "Identity",
     "Issuer",
+    "Oidc",
+    "OidcSenders",
+    "SharedSecret",
     "TrustedKey",
     "TrustedKeys",
     "Verifier",

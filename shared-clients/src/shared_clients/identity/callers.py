@@ -7,6 +7,7 @@ from typing import Final, Protocol
 from fastapi import Request
 
 from shared_clients.identity.tokens import Identity, Verifier, no_identity
+from shared_models.dead_letters import OPERATE, OPERATE_FLEET, READ_CONTENT
 from shared_models.problems import Problem, Problems
 from shared_models.requests import Principal
 
@@ -40,7 +41,7 @@ class DevKey:
             tenant="default",
             credential="dev-key",
             channel="api",
-            scopes=frozenset({"requests", "sessions"}),
+            scopes=frozenset({"requests", "sessions", OPERATE, OPERATE_FLEET, READ_CONTENT}),
         )
 
     async def authenticate(self, headers: Mapping[str, str]) -> Principal | None:

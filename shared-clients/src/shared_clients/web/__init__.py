@@ -4,15 +4,18 @@ A service's `app.py` calls `create_app`, its `api.py` reads bodies with `parse_b
 that can go wrong before or behind a route comes back as problem+json from here.
 """
 
-from shared_clients.web.app import create_app, draining
+from shared_clients.web.app import PROBES, create_app, draining
 from shared_clients.web.bodies import json_body, parse_body
 from shared_clients.web.edge import Limits
+from shared_clients.web.events import event_doors
 from shared_clients.web.problems import problem_response
 
 __all__ = [
+    "PROBES",
     "Limits",
     "create_app",
     "draining",
+    "event_doors",
     "json_body",
     "parse_body",
     "problem_response",

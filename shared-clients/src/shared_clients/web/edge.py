@@ -7,7 +7,7 @@ from outside of every error handler, which is why the count is here.
 """
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared_clients import telemetry
+from shared_clients.bus.http_codec import MAX_BODY
 from shared_clients.web.problems import problem_response
 from shared_models.problems import Problem, Problems
 
@@ -33,11 +34,15 @@ class Limits:
         body_bytes: of its body; an event's 256 KiB and a little for the members around the text.
         receive_seconds: from its headers to the last byte of its body.
         ready_seconds: of a readiness check; a dependency that is slower is as good as down.
+        events_at: the one address whose bodies may be of any media type, and as large as the bus has them.
+        json_only: whether elsewhere a body has to be JSON; a broker takes events everywhere.
     """
 
     body_bytes: int = 262_144 + 16_384
     receive_seconds: float = 30.0
     ready_seconds: float = 2.0
+    events_at: str = "/events"
+    json_only: bool = True
 
 
 class Edge:
@@ -46,17 +51,19 @@ class Edge:
     def __init__(self, app: ASGIApp, limits: Limits) -> None:
         self._app = app
         self._limits = limits
+        self._event_limits = replace(limits, body_bytes=MAX_BODY)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        limits = self._event_limits if scope["path"] == self._limits.events_at else self._limits
         try:
-            has_body = _admit(scope, self._limits)
+            has_body = _admit(scope, limits)
         except Problem as problem:
             await problem_response(scope, problem)(scope, receive, send)
             return
-        await self._answer(scope, _Intake(receive, self._limits).receive if has_body else receive, send)
+        await self._answer(scope, _Intake(receive, limits).receive if has_body else receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
@@ -111,7 +118,7 @@ def _admit(scope: Scope, limits: Limits) -> bool:
     Raises:
         Problem: its head alone says that it cannot be served.
     """
-    length, chunked, media_type = 0, False, b""
+    length, chunked, media_type, encoding = 0, False, b"", b"identity"
     for name, value in scope["headers"]:
         if name == b"content-length":
             length = int(value) if value.isdigit() else limits.body_bytes + 1
@@ -119,14 +126,19 @@ def _admit(scope: Scope, limits: Limits) -> bool:
             media_type = value
         elif name == b"transfer-encoding":
             chunked = True
+        elif name == b"content-encoding":
+            encoding = value.strip().lower()
     if "\0" in scope["path"] or b"%00" in scope["query_string"]:
         raise Problem(
             Problems.INVALID_PARAMETER, "the address holds the character NUL (%00), which nothing here can have"
         )
     if length > limits.body_bytes:
         raise Problem(Problems.BODY_TOO_LARGE, _too_large(limits))
+    if encoding != b"identity":
+        raise Problem(Problems.UNSUPPORTED_MEDIA_TYPE, "a body has to come as it is, without Content-Encoding")
     has_body = chunked or length > 0
-    if has_body and scope["method"] not in _SAFE and not _is_json(media_type):
+    any_media = scope["method"] in _SAFE or scope["path"] == limits.events_at or not limits.json_only
+    if has_body and not any_media and not _is_json(media_type):
         raise Problem(Problems.UNSUPPORTED_MEDIA_TYPE, "a body needs the header Content-Type: application/json")
     return has_body
 

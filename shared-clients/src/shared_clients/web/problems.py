@@ -14,6 +14,7 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match, Mount
 from starlette.types import Scope
 
 from shared_clients import telemetry
@@ -41,6 +42,7 @@ _BY_STATUS: Final = {
         Problems.UNAVAILABLE,
     )
 }
+_METHODS: Final = ("DELETE", "GET", "PATCH", "POST", "PUT")
 _PLAIN: Final = {
     "missing": "is required and missing",
     "extra_forbidden": "is not a known member; remove it or check its spelling",
@@ -76,13 +78,29 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
     """Translate what the framework raises itself, and the limits of a body that rise out of reading it."""
     assert isinstance(error, HTTPException)
     kind = _BY_STATUS.get(error.status_code, Problems.INTERNAL if error.status_code >= 500 else Problems.BAD_REQUEST)
+    headers = error.headers
+    if error.status_code in {404, 405} and (allowed := _methods(request)):
+        kind, headers = Problems.METHOD_NOT_ALLOWED, {**(headers or {}), "Allow": ", ".join(sorted(allowed))}
     details = {
         404: f"no route of this service matches {_instance(request.scope)}",
         405: f"{request.method[:20]} is not among the methods of {_instance(request.scope)}",
         500: "the service could not finish; name the trace_id when you report it",
     }
     detail = details.get(kind.value.status, error.detail)
-    return problem_response(request.scope, Problem(kind, detail, headers=error.headers))
+    return problem_response(request.scope, Problem(kind, detail, headers=headers))
+
+
+def _methods(request: Request) -> set[str]:
+    """Return what all routes of an address allow together; the framework names those of the first.
+
+    Routes of a router are not to be seen from outside it, so each method is tried; a mounted app answers for itself.
+    """
+    routes = [route for route in request.app.routes if not isinstance(route, Mount)]
+    return {
+        method
+        for method in _METHODS
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    }
 
 
 async def on_transient(request: Request, error: Exception) -> Response:

@@ -16,9 +16,12 @@ from shared_clients.bus.kafka import KafkaBus
 from shared_clients.bus.memory import MemoryBus
 from shared_clients.bus.port import Bus, Handler, Message
 from shared_clients.errors import Permanent, Transient
+from tests.simulators.doors import processes
 
 TRACE = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate": "a=1,b=2"}
 ALL_BYTES = bytes(range(256))
+GROUPS = {"test_every_group_gets_everything": ("one", "other")}
+"""Who subscribes in which test: behind a broker it is known before."""
 
 
 @dataclass
@@ -29,7 +32,7 @@ class Transport:
     topic: str
 
     def event(self, data: bytes = b"{}", *, key: str = "session-1", **attributes: str) -> Message:
-        event = {"specversion": "1.0", "id": str(uuid4()), "source": "/flotilla/test", "type": "flotilla.tested.v1"}
+        event = {"specversion": "1.0", "id": str(uuid4()), "source": "/flotilla/test", "type": self.topic}
         return Message(self.topic, key, event | {"partitionkey": key} | attributes, data)
 
     def subscribe(self, handler: Handler, group: str = "readers") -> AbstractAsyncContextManager[None]:
@@ -47,16 +50,20 @@ class Transport:
                 await asyncio.sleep(0.05)
 
 
-@pytest.fixture(params=["memory", pytest.param("kafka", marks=pytest.mark.kafka)])
+@pytest.fixture(params=["memory", pytest.param("kafka", marks=pytest.mark.kafka), "http"])
 async def transport(request: pytest.FixtureRequest) -> AsyncGenerator[Transport]:
-    topic = f"tested-{uuid4()}"
-    bus: Bus = MemoryBus(patience=1)
-    if request.param == "kafka":
-        url = request.getfixturevalue("kafka_url")
-        await ensure_topics(url, frozenset({topic}), partitions=4)
-        bus = KafkaBus(url, session_seconds=1.5)
-    yield Transport(bus, topic)
-    await bus.close()
+    topic = f"flotilla.tested-{uuid4()}.v1"
+    async with AsyncExitStack() as stack:
+        bus: Bus = MemoryBus(patience=1)
+        if request.param == "kafka":
+            url = request.getfixturevalue("kafka_url")
+            await ensure_topics(url, frozenset({topic}), partitions=4)
+            bus = KafkaBus(url, session_seconds=1.5)
+        elif request.param == "http":
+            groups = GROUPS.get(request.node.originalname, ("readers",))
+            bus = await stack.enter_async_context(processes(topic, groups))
+        yield Transport(bus, topic)
+        await bus.close()
 
 
 async def take(seen: asyncio.Queue[Message], count: int) -> list[Message]:
@@ -73,7 +80,11 @@ async def take_all(seen: asyncio.Queue[Message], wanted: set[bytes]) -> None:
 async def test_message_arrives_with_equal_bytes_attributes_and_trace_context(transport: Transport) -> None:
     seen = asyncio.Queue[Message]()
     sent = transport.event(
-        ALL_BYTES, datacontenttype="application/octet-stream", subject="Zoë ✓", time="yesterday", **TRACE
+        ALL_BYTES,
+        datacontenttype="application/octet-stream",
+        subject="Zoë ✓",
+        time="2026-11-21T12:00:00.10+01:00",
+        **TRACE,
     )
     async with transport.subscribe(seen.put):
         await transport.publish([sent])

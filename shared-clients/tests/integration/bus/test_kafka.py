@@ -56,6 +56,15 @@ async def test_settings_that_would_quietly_break_promises_are_set() -> None:
         await consumer.stop()
 
 
+async def test_a_broker_that_refuses_so_short_a_session_gets_a_longer_one(kafka_url: str, topic: str) -> None:
+    bus = KafkaBus(kafka_url, session_seconds=0.5)
+    seen: asyncio.Queue[Message] = asyncio.Queue()
+    async with bus.subscribe(f"hasty-{uuid4()}", frozenset({topic}), seen.put):
+        await bus.publish(event(topic))
+        assert [message.topic for message in await take(seen, 1)] == [topic]
+    await bus.close()
+
+
 async def test_nothing_beyond_the_first_unhandled_record_may_be_committed() -> None:
     progress = Progress(asyncio.Event())
     handled = [asyncio.get_running_loop().create_future() for _ in range(4)]

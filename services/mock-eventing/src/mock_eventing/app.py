@@ -1,0 +1,62 @@
+"""The composition root of mock-eventing: the only file that knows all of it."""
+
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from fastapi import FastAPI
+
+from mock_eventing import api
+from mock_eventing.adapters.dead_letter_file import DeadLetterFile
+from mock_eventing.adapters.subscribers import HttpSubscribers
+from mock_eventing.domain.triggers import Triggers, parse_triggers
+from mock_eventing.settings import Settings
+from mock_eventing.usecases.accept_events import Bounds, Broker
+from mock_eventing.usecases.deliver_event import Outside
+from shared_clients.errors import Permanent
+from shared_clients.web import Limits, create_app, draining
+from shared_models.agents import ConfigError
+
+NAME: Final = "mock-eventing"
+
+
+def load_triggers(path: Path) -> Triggers:
+    """Read the file of triggers.
+
+    Raises:
+        Permanent: it cannot be used; the message names each mistake as file:line:column.
+    """
+    try:
+        return parse_triggers(str(path), path.read_text())
+    except (OSError, UnicodeDecodeError, ConfigError) as error:
+        raise Permanent(f"FLOTILLA_TRIGGERS cannot be used:\n{error}") from error
+
+
+@asynccontextmanager
+async def open_app(settings: Settings, triggers: Triggers) -> AsyncGenerator[FastAPI]:
+    """Open the broker: its connections, its dead letters and its app; all of it is closed in reverse at the end."""
+    async with AsyncExitStack() as stack:
+        app = create_app(
+            NAME,
+            version="0.1.0",
+            routers=[api.router],
+            ready=_ready,
+            limits=Limits(body_bytes=settings.body_bytes, json_only=False),
+        )
+        path = settings.dead_letters
+        outside = Outside(
+            await stack.enter_async_context(HttpSubscribers(settings.secret)),
+            stack.enter_context(DeadLetterFile(path)) if path else None,
+            draining(app),
+        )
+        bounds = Bounds(
+            settings.accept_seconds, settings.held_bytes, settings.trigger_events, settings.trigger_requests
+        )
+        broker = Broker(triggers, bounds, outside)
+        app.state.means = api.Means(broker, settings.secret, settings.body_bytes, settings.trigger_events)
+        yield app
+
+
+async def _ready() -> None:
+    """It needs nothing: subscribers that are away are what it is for."""

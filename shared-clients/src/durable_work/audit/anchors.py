@@ -1,0 +1,138 @@
+"""Anchor files: one for each chain, a signed head a line, only ever appended to."""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from pydantic import ValidationError
+
+from shared_clients.errors import Permanent
+from shared_clients.identity.keys import key_id, load_private
+from shared_models.audit_chain import Anchor, Fault
+
+LONGEST_LINE: Final = 4096
+
+PublicKeys = Mapping[str, Ed25519PublicKey]
+"""By `kid`; a retired key stays among them for as long as anchors of it do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Anchored:
+    """What a chain's file says.
+
+    Attributes:
+        anchors: by number.
+        faults: lines that cannot be believed.
+    """
+
+    anchors: Mapping[int, Anchor] = field(default_factory=dict)
+    faults: tuple[Fault, ...] = ()
+
+
+def read_keys(pems: Iterable[str]) -> PublicKeys:
+    """Read public keys; of a private one, its public half.
+
+    Raises:
+        ValueError: one is no Ed25519 key.
+    """
+    keys: dict[str, Ed25519PublicKey] = {}
+    for pem in pems:
+        key = load_private(pem).public_key() if "PRIVATE" in pem else load_pem_public_key(pem.encode())
+        if not isinstance(key, Ed25519PublicKey):
+            raise ValueError(f"a {type(key).__name__} is none")  # noqa: TRY004 - the text is wrong, not the argument
+        keys[key_id(key)] = key
+    return keys
+
+
+def sign(anchor: Anchor, key: Ed25519PrivateKey) -> Anchor:
+    """Return the anchor with the key's name and signature."""
+    named = anchor.model_copy(update={"kid": key_id(key.public_key())})
+    return named.model_copy(update={"signature": key.sign(named.signed()).hex()})
+
+
+def append(folder: Path, anchor: Anchor) -> None:
+    """Add an anchor to its chain's file; it is on disk when this returns. It blocks.
+
+    Raises:
+        Permanent: the file cannot be written.
+    """
+    path = _file(folder, anchor.chain)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fresh = not path.exists()
+        line = anchor.model_dump_json() + "\n"
+        if not fresh and _tail(path, 1) != b"\n":
+            line = f"\n{line}"  # a crash in the middle of the last line
+        _write(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, line.encode())
+        if fresh:
+            _write(folder, os.O_RDONLY)
+    except OSError as error:
+        raise Permanent(f"cannot write the audit anchor {path}: {error.strerror}") from error
+
+
+def last_anchor(folder: Path, chain: str) -> Anchor | None:
+    """Return the last anchor that can be read; its signature is for `read_anchors` to check."""
+    path = _file(folder, chain)
+    if not path.exists():
+        return None
+    for line in reversed(_tail(path, 4 * LONGEST_LINE).splitlines()):
+        try:
+            return Anchor.model_validate_json(line)
+        except ValidationError:
+            continue
+    return None
+
+
+def read_anchors(folder: Path, chain: str, keys: PublicKeys) -> Anchored:
+    """Read a chain's file, and check every signature."""
+    path = _file(folder, chain)
+    anchors: dict[int, Anchor] = {}
+    faults: list[Fault] = []
+    with path.open("rb") if path.exists() else open(os.devnull, "rb") as file:  # noqa: PTH123 - nothing is no file
+        for place, line in enumerate(file, start=1):
+            anchor = _believed(line, chain, keys)
+            if isinstance(anchor, str):
+                faults.append(Fault(number=None, what=f"line {place} of {path.name} {anchor}"))
+            elif anchors.setdefault(anchor.number, anchor).hash != anchor.hash:
+                faults.append(Fault(number=anchor.number, what=f"line {place} of {path.name} is of another chain"))
+    return Anchored(anchors, tuple(faults))
+
+
+def _believed(line: bytes, chain: str, keys: PublicKeys) -> Anchor | str:
+    """Return the line's anchor, or why there is none."""
+    try:
+        anchor = Anchor.model_validate_json(line)
+    except ValidationError:
+        return "cannot be read: it was torn by a crash, or changed"
+    key = keys.get(anchor.kid)
+    if key is None:
+        return f"is signed with the key {anchor.kid[:43]}, which was not named as ours"
+    try:
+        key.verify(bytes.fromhex(anchor.signature), anchor.signed())
+    except (InvalidSignature, ValueError):
+        return "has a wrong signature"
+    return anchor if anchor.chain == chain else f"is of the chain {anchor.chain[:63]}"
+
+
+def _file(folder: Path, chain: str) -> Path:
+    return folder / f"{chain}.jsonl"
+
+
+def _tail(path: Path, size: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - size))
+        return file.read()
+
+
+def _write(path: Path, flags: int, data: bytes = b"") -> None:
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        os.write(descriptor, data) if data else None
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

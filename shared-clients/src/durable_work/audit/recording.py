@@ -1,0 +1,108 @@
+"""An audit entry, written in the transaction of what it tells about: both are durable, or neither is.
+
+The entry waits in `audit_waiting` until the sealer has given it a number; that row is written with it, and only here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Self
+
+from pydantic_core import to_json
+from sqlalchemy import RowMapping
+
+from shared_clients.postgres import Tx, sql
+from shared_clients.telemetry import trace_id
+from shared_models.audit import Action, Outcome
+from shared_models.audit_chain import Row
+from shared_models.ids import new_id
+from shared_models.requests import Principal
+
+MOST_DETAILS: Final = 8
+MOST_CHARACTERS: Final = 500
+"""Of a subject, a detail's name or its value: what is longer is cut."""
+
+RECORD = sql("""
+    WITH written AS (
+        INSERT INTO audit_entries (id, tenant, credential, person, action, subject, outcome, details, trace_id)
+        VALUES (:id, :tenant, :credential, :person, :action, :subject, :outcome, CAST(:details AS jsonb), :trace_id)
+        RETURNING id
+    )
+    INSERT INTO audit_waiting (id) SELECT id FROM written
+""")
+
+COLUMNS: Final = """
+    e.id, e.tenant, to_char(e.at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS at,
+    e.credential, e.person, e.action, e.subject, e.outcome, e.details, e.trace_id
+"""
+"""What a seal is made of, for `row_of`; the table is `e`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who did it, under pseudonyms: never a name or an e-mail address.
+
+    Attributes:
+        credential: the key or browser session that was used, as `Principal.credential` names it.
+        person: the effective person, as `issuer|subject`.
+    """
+
+    credential: str
+    person: str
+
+    @classmethod
+    def of(cls, principal: Principal) -> Self:
+        return cls(principal.credential, f"{principal.issuer}|{principal.subject}")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One thing that was done or refused.
+
+    Attributes:
+        tenant: whose it is.
+        actor: who did it.
+        action: what, of the catalogue.
+        subject: what it was done to: an id or a pseudonym.
+        details: a few short facts more; never content or secrets.
+        outcome: how it went.
+    """
+
+    tenant: str
+    actor: Actor
+    action: Action
+    subject: str
+    details: Mapping[str, str] = field(default_factory=dict)
+    outcome: Outcome = Outcome.DONE
+
+
+async def record(tx: Tx, entry: Entry) -> None:
+    """Write an entry in the caller's transaction.
+
+    Raises:
+        ValueError: it has more than `MOST_DETAILS` details.
+    """
+    if len(entry.details) > MOST_DETAILS:
+        msg = f"an audit entry has at most {MOST_DETAILS} details, and {entry.action} came with {len(entry.details)}"
+        raise ValueError(msg)
+    await tx.run(
+        RECORD,
+        id=new_id(),
+        tenant=entry.tenant,
+        credential=_short(entry.actor.credential),
+        person=_short(entry.actor.person),
+        action=entry.action,
+        subject=_short(entry.subject),
+        outcome=entry.outcome,
+        details=to_json({_short(name): _short(value) for name, value in entry.details.items()}).decode(),
+        trace_id=trace_id(),
+    )
+
+
+def row_of(row: RowMapping) -> Row:
+    """Return an entry that was read with `COLUMNS`."""
+    return Row(**{name: row[name] for name in Row.__slots__})
+
+
+def _short(text: str) -> str:
+    """Cut what is long, and leave out the character that Postgres cannot store."""
+    return text[:MOST_CHARACTERS].replace("\x00", "")

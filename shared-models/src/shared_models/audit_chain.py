@@ -1,0 +1,143 @@
+"""The chain of hashes over a service's audit entries: its form, so that anybody can check it, and the checker we use.
+
+Number n has the hash SHA-256(hash of n-1, then the canonical bytes of n): JSON in the form of RFC 8785 (JCS), in which
+every value is a string, so that any JCS library can check us. The chain begins from its schema's name. Each number
+shows its own fault: it is computed from the hash that is stored before it, not from what that should have been.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict
+
+VERSION: Final = "flotilla-audit-1"
+LATE: Final = timedelta(minutes=1)
+"""How long after its time an entry may become visible: no transaction of ours lives as long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An entry as it is stored; `at` is UTC with microseconds, as `moment` writes it."""
+
+    id: UUID
+    tenant: str
+    at: str
+    credential: str
+    person: str
+    action: str
+    subject: str
+    outcome: str
+    details: Mapping[str, str]
+    trace_id: str
+
+
+class Anchor(BaseModel):
+    """A head of a chain, signed outside of Postgres: a line of an anchor file.
+
+    Attributes:
+        chain: the schema.
+        number: of the last seal there was.
+        hash: its hash, in hexadecimal.
+        at: when, by the database's clock.
+        whole_until: what is older than this was sealed by then, unless its transaction was still open.
+        kid: the signing key's thumbprint (RFC 7638).
+        signature: Ed25519 over the canonical bytes of all the others, in hexadecimal.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    chain: str
+    number: int
+    hash: str
+    at: str
+    whole_until: str
+    kid: str = ""
+    signature: str = ""
+
+    def signed(self) -> bytes:
+        """Return the bytes that the signature is over."""
+        return canonical(self.model_dump(exclude={"number", "signature"}) | {"number": str(self.number), "v": VERSION})
+
+
+class Fault(BaseModel):
+    """Something that is not as it was written; `number` is its place in the chain, where it has one."""
+
+    number: int | None
+    what: str
+
+
+class Checker:
+    """Walks a chain, number by number, and yields what is wrong.
+
+    Args:
+        chain: the schema.
+        anchors: what was signed of it, by number.
+        after: where to begin; at 0 the whole chain is proved, elsewhere only from there on.
+    """
+
+    def __init__(self, chain: str, anchors: Mapping[int, Anchor], after: int = 0) -> None:
+        self._anchors = anchors
+        self.hash: bytes | None = None if after else first_hash(chain)
+        self._visible_until = ""
+        self.number = after
+
+    def take(self, number: int, stored: bytes, row: Row | None) -> Iterator[Fault]:
+        """Check the next seal that there is, and its entry (None: there is none)."""
+        if number != self.number + 1:
+            yield Fault(number=self.number + 1, what=f"missing, up to {number - 1}: seals were deleted")
+            self.hash = None
+        if row is None:
+            yield Fault(number=number, what="its entry is gone")
+        elif self.hash is not None and next_hash(self.hash, number, row) != stored:
+            yield Fault(number=number, what=f"the entry {row.id}, its seal or the seal before was changed")
+        elif row.at < self._visible_until:
+            yield Fault(number=number, what=f"the entry {row.id} was put in later than its time, {row.at}, says")
+        anchor = self._anchors.get(number)
+        if anchor is not None:
+            if anchor.hash != stored.hex():
+                yield Fault(
+                    number=number, what=f"not the hash that was anchored at {anchor.at}: the chain is rewritten"
+                )
+            self._visible_until = max(self._visible_until, moment(datetime.fromisoformat(anchor.whole_until) - LATE))
+        self.number, self.hash = number, stored
+
+    def end(self) -> Iterator[Fault]:
+        """Check that no anchor lies beyond the end."""
+        beyond = [anchor for number, anchor in self._anchors.items() if number > self.number]
+        if beyond:
+            last = max(beyond, key=lambda anchor: anchor.number)
+            what = f"missing, up to {last.number}, which was anchored at {last.at}: the end was cut off"
+            yield Fault(number=self.number + 1, what=what)
+
+
+def first_hash(chain: str) -> bytes:
+    """Return the hash before number 1."""
+    return hashlib.sha256(f"{VERSION}:{chain}".encode()).digest()
+
+
+def next_hash(previous: bytes, number: int, row: Row) -> bytes:
+    """Return the hash of a number, from the hash before it and its entry."""
+    members = {**asdict(row), "id": str(row.id), "number": str(number)}
+    return hashlib.sha256(previous + canonical(members)).digest()
+
+
+def canonical(members: Mapping[str, object]) -> bytes:
+    """Return the JSON of RFC 8785 of an object whose values are strings, or objects of strings."""
+    return json.dumps(_ordered(members), ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def moment(time: datetime) -> str:
+    """Write a time so that texts compare as times do."""
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _ordered(value: object) -> object:
+    """Sort members by their names' UTF-16 code units, as the RFC has it."""
+    if isinstance(value, Mapping):
+        return {name: _ordered(value[name]) for name in sorted(value, key=lambda name: name.encode("utf-16-be"))}
+    return value
