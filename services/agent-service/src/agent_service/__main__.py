@@ -3,6 +3,7 @@
 from agent_service.app import NAME, open_app
 from agent_service.settings import ProviderKeys, Settings
 from shared_clients.bus import open_bus
+from shared_clients.failpoints import arm
 from shared_clients.process import run, serve
 from shared_clients.redis import open_redis
 from shared_clients.telemetry import configure
@@ -12,9 +13,10 @@ from shared_clients.web import draining
 async def main() -> None:
     settings = Settings()
     settings.refuse_if_unfit()
-    configure(NAME, level=settings.log_level, json=settings.log_json, otlp_endpoint=settings.otlp_endpoint)
+    arm(settings.failpoints, NAME)
+    configure(NAME, level=settings.log_level, json=True, otlp_endpoint=settings.otlp_endpoint)
     async with (
-        open_bus(settings.bus_url) as bus,
+        open_bus(settings.bus_url, settings.handshake(NAME)) as bus,
         open_redis(settings.redis_url.get_secret_value()) as redis,
         open_app(settings, ProviderKeys(), bus, redis, trusted=settings.trusted()) as app,
     ):

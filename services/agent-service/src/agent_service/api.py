@@ -9,10 +9,10 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from agent_service.domain.sessions import MessagePage, NewSession, SessionChange, SessionPage, SessionView
 from agent_service.queries import sessions as queries
+from agent_service.usecases import keep_sessions
 from shared_clients.identity import Identity, Verifier, require
 from shared_clients.postgres import Database
 from shared_clients.web import json_body, parse_body
-from shared_models.ids import new_id
 from shared_models.problems import Problem, Problems
 from shared_models.requests import Principal
 
@@ -51,9 +51,7 @@ router = APIRouter(prefix="/api/v1/sessions", tags=["sessions"])
 async def create_session(request: Request, response: Response, caller: Caller) -> SessionView:
     """Open an empty session."""
     body = await parse_body(request, NewSession)
-    tenant, owner = _owned_by(caller.principal)
-    database = _database(request)
-    session = await queries.create_session(database, tenant, owner, new_id(), title=body.title or "", agent=body.agent)
+    session = await keep_sessions.open_session(_database(request), caller.principal, body)
     response.headers["Location"] = f"/api/v1/sessions/{session.session_id}"
     return session
 
@@ -90,9 +88,8 @@ async def rename_session(session_id: UUID, request: Request, caller: Caller) -> 
 @router.delete("/{session_id}", status_code=204)
 async def delete_session(session_id: UUID, request: Request, caller: Caller) -> None:
     """Delete a session; a request that is still sent to it is refused."""
-    _known(
-        await queries.delete_session(_database(request), *_owned_by(caller.principal), session_id) or None, session_id
-    )
+    deleted = await keep_sessions.delete_session(_database(request), caller.principal, session_id)
+    _known(deleted or None, session_id)
 
 
 @router.get("/{session_id}/messages")

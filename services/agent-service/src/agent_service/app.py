@@ -13,6 +13,7 @@ from agent_service.domain.runs import ClaimedRun
 from agent_service.settings import ProviderKeys, Settings
 from agent_service.usecases.end_run import tell_untold
 from agent_service.usecases.perform_run import Means
+from durable_work.dead_letters import DeadLetters, dead_letter_routes
 from durable_work.inbox import Inbox
 from durable_work.leases import Slots, WorkerLease
 from durable_work.outbox import Outbox
@@ -22,7 +23,7 @@ from shared_clients.postgres import open_database
 from shared_clients.process import Tasks
 from shared_clients.redis import Redis
 from shared_clients.settings import Mode
-from shared_clients.web import create_app
+from shared_clients.web import create_app, event_doors
 from shared_models.catalog import topics_of
 
 NAME: Final = "agent-service"
@@ -50,10 +51,15 @@ async def open_app(
         lease = WorkerLease(database)
         slots: Slots[ClaimedRun] = Slots(settings.slots, performing.perform, lease)
         inbox = Inbox(database, NAME, events.reactions(outbox, slots))
+        verifier, letters = Verifier(NAME, trusted), DeadLetters(database, NAME)
         app = create_app(
-            NAME, version="0.1.0", routers=[api.router], ready=database.ping, docs=settings.mode is Mode.DEV
+            NAME,
+            version="0.1.0",
+            routers=[api.router, dead_letter_routes(letters, verifier), *event_doors(bus)],
+            ready=database.ping,
+            docs=settings.mode is Mode.DEV,
         )
-        app.state.verifier = Verifier(NAME, trusted)
+        app.state.verifier = verifier
         app.state.database = database
         await stack.enter_async_context(outbox.running())
         stack.push_async_callback(lease.release)
@@ -61,5 +67,5 @@ async def open_app(
         await lease.renew()
         await stack.enter_async_context(bus.subscribe(NAME, topics_of(NAME), inbox.consume))
         tasks = await stack.enter_async_context(Tasks())
-        workers.start(tasks, means, inbox, lease=lease, slots=slots, performing=performing)
+        workers.start(tasks, means, inbox, letters=letters, lease=lease, slots=slots, performing=performing)
         yield app

@@ -50,7 +50,10 @@ async def on_request_created(
     await queue_run(tx, outbox, slots, run)
 
 
-async def on_request_cancelled(outbox: Outbox, tx: Tx, event: Envelope, _: RequestCancelled) -> None:
+async def on_request_cancelled(outbox: Outbox, tx: Tx, event: Envelope, wish: RequestCancelled) -> None:
+    if wish.undeliverable is not None:
+        await bury_request(tx, outbox, event, wish.undeliverable)
+        return
     await cancel_run(tx, outbox, event.tenantid, event.correlationid)
 
 

@@ -6,10 +6,13 @@ from uuid import UUID
 import structlog
 
 from agent_service.domain.runs import ClaimedRun
+from agent_service.queries import ends
 from agent_service.queries import runs as queries
 from agent_service.usecases.claim_runs import claim_runs
 from agent_service.usecases.end_run import end_overdue, tell_ends
 from agent_service.usecases.perform_run import Means, perform_run
+from durable_work.audit.sealing import SEAL_SECONDS, Sealer
+from durable_work.dead_letters import DeadLetters
 from durable_work.inbox import Inbox
 from durable_work.leases import RENEW_SECONDS, Slots, WorkerLease, run_slots
 from shared_clients.process import Tasks, every
@@ -56,7 +59,14 @@ class Performing:
 
 
 def start(
-    tasks: Tasks, means: Means, inbox: Inbox, *, lease: WorkerLease, slots: Slots[ClaimedRun], performing: Performing
+    tasks: Tasks,
+    means: Means,
+    inbox: Inbox,
+    *,
+    letters: DeadLetters,
+    lease: WorkerLease,
+    slots: Slots[ClaimedRun],
+    performing: Performing,
 ) -> None:
     """Start every loop of the service."""
     database, outbox = means.database, means.outbox
@@ -65,8 +75,10 @@ def start(
         "look for cancels": every(LOOK_SECONDS, lambda: performing.look(lease.worker)),
         "retry parked events": every(1.0, inbox.retry),
         "forget events": every(600.0, inbox.forget),
-        "forget cancellations": every(600.0, lambda: queries.forget_cancellations(database)),
+        "count dead letters": every(15.0, letters.count),
+        "forget cancellations": every(600.0, lambda: ends.forget_cancellations(database)),
         "sweep outbox": every(1.0, outbox.sweep),
+        "seal audit entries": every(SEAL_SECONDS, Sealer(database).seal),
         "end overdue runs": every(1.0, lambda: end_overdue(database, outbox)),
         "tell ends": every(1.0, lambda: tell_ends(database, means.redis)),
         "run slots": lambda: run_slots(slots, lambda most: claim_runs(database, outbox, lease.worker, most)),

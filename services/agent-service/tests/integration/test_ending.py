@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 
 from agent_service.domain.runs import ClaimedRun, failed
+from agent_service.queries import ends
 from agent_service.queries import runs as queries
 from agent_service.usecases.cancel_run import cancel_run
 from agent_service.usecases.end_run import end_overdue, end_run, tell_ends, tell_untold
@@ -323,6 +324,6 @@ async def test_failure_is_kept_with_what_it_was(database: Database, session: Ses
 async def test_wishes_are_forgotten_when_nothing_can_come_for_them(database: Database, session: Session) -> None:
     worker = await Worker(database).open()
     await worker.inbox.consume(session.cancelled(1))
-    assert await queries.forget_cancellations(database) == 0
+    assert await ends.forget_cancellations(database) == 0
     await run(database, "UPDATE cancellations SET asked_at = now() - interval '9 days'")
-    assert await queries.forget_cancellations(database) == 1
+    assert await ends.forget_cancellations(database) == 1

@@ -1,12 +1,14 @@
 """Start the gateway as a process of its own: `python -m api_gateway`."""
 
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 from api_gateway.app import NAME, open_app
-from api_gateway.hop import Forwarder
+from api_gateway.hop import ROUTES, Forwarder
 from api_gateway.settings import Settings
 from shared_clients.errors import Permanent
+from shared_clients.failpoints import arm
 from shared_clients.identity import Credentials, DenyAll, DevKey, Issuer, load_private
 from shared_clients.process import run, serve
 from shared_clients.redis import open_redis
@@ -18,14 +20,12 @@ from shared_clients.web import draining
 async def main() -> None:
     settings = Settings()
     settings.refuse_if_unfit()
-    configure(NAME, level=settings.log_level, json=settings.log_json, otlp_endpoint=settings.otlp_endpoint)
+    arm(settings.failpoints, NAME)
+    configure(NAME, level=settings.log_level, json=True, otlp_endpoint=settings.otlp_endpoint)
     async with AsyncExitStack() as stack:
         services = {
-            name: await stack.enter_async_context(Forwarder(name, _urls(name, urls)))
-            for name, urls in (
-                ("request-manager", settings.request_manager_urls),
-                ("agent-service", settings.agent_service_urls),
-            )
+            name: await stack.enter_async_context(Forwarder(name, _urls(name, settings.service_urls)))
+            for name in sorted({*ROUTES.values()})
         }
         redis = await stack.enter_async_context(open_redis(settings.redis_url.get_secret_value()))
         issuer = Issuer(NAME, load_private(_key_file(settings.auth_private_key)))
@@ -41,11 +41,11 @@ def _keys(settings: Settings) -> Credentials:
     return DevKey(settings.auth_dev_key.get_secret_value())
 
 
-def _urls(name: str, urls: str) -> list[str]:
-    found = [url.strip().rstrip("/") for url in urls.split(",") if url.strip()]
+def _urls(name: str, urls: Mapping[str, Sequence[str]]) -> list[str]:
+    found = [url.strip().rstrip("/") for url in urls.get(name, ()) if url.strip()]
     if not found:
-        variable = f"FLOTILLA_{name.upper().replace('-', '_')}_URLS"
-        raise Permanent(f"{variable} has to name at least one base URL, such as http://{name}:8080")
+        expected = f'{{"{name}": ["http://{name}:8080"]}}'
+        raise Permanent(f"FLOTILLA_SERVICE_URLS has to name at least one base URL of {name}, such as {expected}")
     return found
 
 

@@ -7,11 +7,14 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
+from api_gateway.admission import Admission, asks_to_wait
 from api_gateway.cookies import Browsers
 from api_gateway.hop import ROUTES, Answer, Call, Hop
+from api_gateway.refusals import known
 from api_gateway.streams import event_stream, relay
 from api_gateway.usecases.sign_in import make_code, sign_in
 from shared_clients.errors import OutsideError
+from shared_clients.failpoints import Failpoint, reached
 from shared_clients.frames import FrameReader
 from shared_clients.identity import Credentials, no_identity
 from shared_clients.postgres import Database
@@ -21,7 +24,7 @@ from shared_models.problems import Problem, Problems
 from shared_models.requests import Accepted, Closed, NewRequest, Principal
 
 ACCEPTING: Final = "/api/v1/requests"
-METHODS: Final = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+METHODS: Final = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,7 @@ class Means:
     browsers: Browsers
     hop: Hop
     frames: FrameReader
+    admission: Admission
 
 
 async def means_of(request: Request) -> Means:
@@ -45,20 +49,40 @@ Given = Annotated[Means, Depends(means_of)]
 
 
 async def caller_of(request: Request, means: Given) -> Principal:
-    """Return who asks, by key or by cookie; nobody unknown comes past here."""
+    """Return who asks, by key or by cookie; nobody unknown comes past here, and nobody who asks too often."""
     principal = await means.credentials.authenticate(request.headers)
     if principal is None:
         raise no_identity()
+    known(request.scope, principal)
+    means.admission.admit(principal, request.scope)
     return principal
 
 
 Caller = Annotated[Principal, Depends(caller_of)]
 
+
+async def stayer_of(request: Request, means: Given, caller: Caller) -> Principal:
+    """Return who asks for what may take long, and is given room for it."""
+    means.admission.hold(caller, request.scope)
+    return caller
+
+
+async def waiter_of(request: Request, means: Given, caller: Caller) -> Principal:
+    """Return who asks, with room for the wait where the call asks to wait."""
+    if asks_to_wait(request.scope):
+        means.admission.hold(caller, request.scope)
+    return caller
+
+
+Stayer = Annotated[Principal, Depends(stayer_of)]
+Waiter = Annotated[Principal, Depends(waiter_of)]
+
+
 router = APIRouter()
 
 
 @router.post("/chat", tags=["chat"], openapi_extra=json_body(NewRequest), response_class=Response)
-async def chat(request: Request, means: Given, caller: Caller) -> Response:
+async def chat(request: Request, means: Given, caller: Stayer) -> Response:
     """Accept a request and stream its run as AG-UI frames (server-sent events)."""
     answer = await _accept(request, means, caller, leave_out=frozenset({b"prefer"}))
     if answer.status != 202:
@@ -68,7 +92,7 @@ async def chat(request: Request, means: Given, caller: Caller) -> Response:
 
 
 @router.get("/chat/{execution_id}", tags=["chat"], response_class=Response)
-async def resume_chat(execution_id: UUID, request: Request, means: Given, caller: Caller) -> Response:
+async def resume_chat(execution_id: UUID, request: Request, means: Given, caller: Stayer) -> Response:
     """Stream a run from where `Last-Event-ID` says, on any replica; the bytes are the same as the first time."""
     after = _cursor(request.headers.get("last-event-id"))
     answer = await _look(means, caller, execution_id)
@@ -78,7 +102,7 @@ async def resume_chat(execution_id: UUID, request: Request, means: Given, caller
 
 
 @router.post(ACCEPTING, include_in_schema=False)
-async def create_request(request: Request, means: Given, caller: Caller) -> Response:
+async def create_request(request: Request, means: Given, caller: Waiter) -> Response:
     """Accept a request; see request-manager."""
     return (await _accept(request, means, caller)).response()
 
@@ -123,7 +147,7 @@ async def log_out(request: Request, means: Given, caller: Caller) -> Response:
 
 
 @router.api_route("/api/v1/{path:path}", methods=METHODS, include_in_schema=False)
-async def forward(path: str, request: Request, means: Given, caller: Caller) -> Response:
+async def forward(path: str, request: Request, means: Given, caller: Waiter) -> Response:
     """Hand a call to the service it is for."""
     del path
     full = request.scope["path"]
@@ -151,6 +175,7 @@ async def _accept(
         if known.status == 200 and session_id is not None:
             vouched = Call("POST", ACCEPTING, body, headers=call.headers, sessions=frozenset({session_id}))
             return await means.hop.call("request-manager", caller, vouched)
+    reached(Failpoint.AFTER_ACCEPT_BEFORE_RELAY)
     return answer
 
 

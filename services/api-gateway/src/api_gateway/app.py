@@ -9,19 +9,21 @@ from typing import Final
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from api_gateway import api, pages, queries
+from api_gateway import api, dead_letters, pages, workers
+from api_gateway.admission import Admission, Gate, Limits
 from api_gateway.cookies import AnyOf, Browsers
 from api_gateway.ends import ended_runs
 from api_gateway.guard import CookieGuard, HostAllowList, NoBorrowedIdentity
 from api_gateway.hop import Hop
+from api_gateway.refusals import Refusals, RefusalWatch
 from api_gateway.settings import Settings
 from shared_clients.frames import FrameReader
 from shared_clients.identity import Credentials, Issuer
 from shared_clients.postgres import Database, open_database
-from shared_clients.process import Tasks, every
+from shared_clients.process import Tasks
 from shared_clients.redis import Redis
 from shared_clients.settings import Mode
-from shared_clients.web import create_app, draining
+from shared_clients.web import create_app
 
 NAME: Final = "api-gateway"
 SCHEMA: Final = "api_gateway"
@@ -58,23 +60,20 @@ async def open_app(
         app = create_app(
             NAME,
             version="0.1.0",
-            routers=[api.router],
+            routers=[dead_letters.router, api.router],
             ready=database.ping,
             docs=settings.mode is Mode.DEV,
         )
         app.mount("/", pages.create_pages())
-        app.state.means = api.Means(database, AnyOf(keys, browsers), browsers, hop, frames)
+        admission = Admission(Limits.of(settings.limits), redis)
+        app.state.means = api.Means(database, AnyOf(keys, browsers), browsers, hop, frames, admission)
         origins = frozenset(f"{'https' if secure else 'http'}://{host}" for host in settings.hosts)
         app.add_middleware(CookieGuard, cookie=browsers.cookie, origins=origins)
+        refusals = Refusals()
+        app.add_middleware(RefusalWatch, refusals=refusals)
         app.add_middleware(NoBorrowedIdentity)
         app.add_middleware(HostAllowList, allowed=settings.hosts)
+        app.add_middleware(Gate, admission=admission)
         tasks = await stack.enter_async_context(Tasks())
-        tasks.start("end streams", lambda: _end_streams(app, frames))
-        tasks.start("forget expired sign-ins", every(600.0, lambda: queries.forget_expired(database)))
+        workers.start(tasks, app, database, frames, admission=admission, refusals=refusals)
         yield Gateway(app, database)
-
-
-async def _end_streams(app: FastAPI, frames: FrameReader) -> None:
-    """Have open streams end once this replica goes away, so that their clients go on elsewhere."""
-    await draining(app).wait()
-    frames.drain()

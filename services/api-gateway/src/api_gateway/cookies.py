@@ -8,7 +8,7 @@ from starlette.requests import Request, cookie_parser
 from starlette.responses import Response
 
 from api_gateway import queries
-from api_gateway.usecases.sign_in import COOKIE_LIVES, hashed
+from api_gateway.usecases.sign_in import COOKIE_LIVES, hashed, sign_out
 from shared_clients.identity import Credentials
 from shared_clients.postgres import Database
 from shared_models.requests import Principal
@@ -60,7 +60,7 @@ class Browsers:
         """Forget the request's cookie, here at once and on other replicas within `REMEMBERED_SECONDS`."""
         token = request.cookies.get(self.cookie)
         if token:
-            await queries.delete_browser(self._database, hashed(token))
+            await sign_out(self._database, token)
             self._seen.pop(hashed(token), None)
         response.delete_cookie(self.cookie, path="/", secure=self._secure, httponly=True, samesite="strict")
 

@@ -15,20 +15,19 @@ INSERT_BROWSER = sql("""
     VALUES (:token_hash, :tenant, CAST(:principal AS jsonb), now() + :lifetime)
 """)
 FIND_BROWSER = sql("SELECT principal FROM browser_sessions WHERE token_hash = :token_hash AND expires_at > now()")
-DELETE_BROWSER = sql("DELETE FROM browser_sessions WHERE token_hash = :token_hash")
+DELETE_BROWSER = sql("DELETE FROM browser_sessions WHERE token_hash = :token_hash RETURNING principal")
 FORGET_CODES = sql("DELETE FROM sign_in_codes WHERE expires_at < now()")
 FORGET_BROWSERS = sql("DELETE FROM browser_sessions WHERE expires_at < now()")
 
 
-async def insert_code(database: Database, code_hash: bytes, principal: Principal, lifetime: timedelta) -> None:
-    async with database.reading() as tx:
-        await tx.run(
-            INSERT_CODE,
-            code_hash=code_hash,
-            tenant=principal.tenant,
-            principal=principal.model_dump_json(),
-            lifetime=lifetime,
-        )
+async def insert_code(tx: Tx, code_hash: bytes, principal: Principal, lifetime: timedelta) -> None:
+    await tx.run(
+        INSERT_CODE,
+        code_hash=code_hash,
+        tenant=principal.tenant,
+        principal=principal.model_dump_json(),
+        lifetime=lifetime,
+    )
 
 
 async def use_code(tx: Tx, code_hash: bytes) -> Principal | None:
@@ -53,9 +52,10 @@ async def find_browser(database: Database, token_hash: bytes) -> Principal | Non
     return None if row is None else Principal.model_validate(row["principal"])
 
 
-async def delete_browser(database: Database, token_hash: bytes) -> None:
-    async with database.reading() as tx:
-        await tx.run(DELETE_BROWSER, token_hash=token_hash)
+async def delete_browser(tx: Tx, token_hash: bytes) -> Principal | None:
+    """Take a browser's cookie out of the world, and return whose it was; None where there is none such."""
+    row = await tx.row(DELETE_BROWSER, token_hash=token_hash)
+    return None if row is None else Principal.model_validate(row["principal"])
 
 
 async def forget_expired(database: Database) -> None:

@@ -1,5 +1,6 @@
 """The settings of the gateway; nothing else here reads the environment."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -13,17 +14,17 @@ class Settings(ProcessSettings):
 
     Attributes:
         allowed_hosts: what a request's Host may be, with its port where it has one, separated by commas.
-        auth_dev_key: the one API key of a laptop; production refuses to start with it.
+        auth_dev_key: the one API key of a laptop, 16 characters or more; production refuses to start with it.
         auth_private_key: a file with the key that identities are signed with (PEM, Ed25519); a process needs it.
-        request_manager_urls: base URLs of its replicas, separated by commas; a process needs them.
-        agent_service_urls: the same.
+        service_urls: base URLs of the replicas of each service, as a JSON object of lists; a process needs them.
+        limits: what is let in where it differs from the defaults of `admission.limits`, as a JSON object of numbers.
     """
 
     allowed_hosts: Annotated[str, Field(min_length=1)]
-    auth_dev_key: SecretStr | None = None
+    auth_dev_key: Annotated[SecretStr, Field(min_length=16)] | None = None
     auth_private_key: Path | None = None
-    request_manager_urls: str = ""
-    agent_service_urls: str = ""
+    service_urls: Mapping[str, tuple[str, ...]] = {}
+    limits: Mapping[str, int] = {}
 
     @property
     def hosts(self) -> frozenset[str]:

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from starlette.responses import StreamingResponse
 
+from shared_clients.failpoints import Failpoint, reached
 from shared_clients.frames import FrameReader
 from shared_models.frames import Cursor, sse
 
@@ -51,6 +52,7 @@ async def relay(
     async with aclosing(frames.follow(tenant, execution_id, after, beat=beat)) as following:
         async for frame in following:
             yield sse(frame)
+            reached(Failpoint.AFTER_FRAME_BEFORE_NEXT_FRAME)
             if clock() > check_at:
                 if not await allowed():
                     return

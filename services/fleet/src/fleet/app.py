@@ -19,6 +19,7 @@ from agent_service.settings import ProviderKeys
 from agent_service.settings import Settings as AgentSettings
 from api_gateway.app import Gateway
 from api_gateway.settings import Settings as GatewaySettings
+from fleet.anchoring import Witness, anchoring
 from fleet.embedding import Say, embedded_postgres
 from fleet.migrate import migrate_all
 from request_manager.settings import Settings as RequestSettings
@@ -49,12 +50,14 @@ class Place:
         hosts: what a request's Host may be, separated by commas.
         dev_key: the one API key.
         agent_configs: the folder with agents and scripts.
+        witness: signs the audit log's heads.
     """
 
     home: Path
     hosts: str
     dev_key: str
     agent_configs: Path
+    witness: Witness
 
 
 @asynccontextmanager
@@ -87,6 +90,8 @@ async def open_fleet(place: Place, say: Say) -> AsyncGenerator[Gateway]:
         )
         services = {request_manager.app.NAME: requests, agent_service.app.NAME: agents}
         gateway = GatewaySettings(**where, allowed_hosts=place.hosts)
-        yield await stack.enter_async_context(
+        opened = await stack.enter_async_context(
             api_gateway.app.open_app(gateway, services, redis, issuer, keys=DevKey(place.dev_key))
         )
+        await stack.enter_async_context(anchoring(url, place.witness))
+        yield opened

@@ -3,33 +3,36 @@
 import asyncio
 import sys
 from contextlib import aclosing
+from pathlib import Path
 from typing import Annotated
 from uuid import UUID
 
 import typer
 from pydantic import BaseModel, ValidationError
-from rich.console import Console
 from rich.markup import escape
 
 from fleet.ask import Question, Seen, ask
+from fleet.audit import audit
+from fleet.credentials import write_credentials
+from fleet.dead_letters import letters
 from fleet.embedding import database_of
-from fleet.home import dev_key, open_home
 from fleet.migrate import SCHEMAS, migrate_all
+from fleet.remote import Json, Server, notes, print_json, server_of
 from fleet.settings import FleetSettings
 from fleet.up import run_fleet, run_processes
+from shared_clients.bus import ensure_topics
 from shared_clients.errors import OutsideError
 from shared_clients.outbound import Outbound
 from shared_clients.process import run
 from shared_models.agents import ConfigError
+from shared_models.catalog import TOPICS
 from shared_models.requests import RequestView
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Run AI agents as a fleet of services.")
 MOST_REPLICAS = 16
 """Of one service on one machine."""
-notes = Console(stderr=True, highlight=False)
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-Server = Annotated[str | None, typer.Option(help="Base URL of the fleet; by default the one on this machine.")]
+app.add_typer(letters, name="dead-letters")
+app.add_typer(audit, name="audit")
 
 
 @app.command()
@@ -60,9 +63,9 @@ def ask_command(
     """Ask something, and print the answer as it comes."""
     settings = FleetSettings()
     question = Question(content, agent, session)
-    view = asyncio.run(_ask(_server(settings, server), question, quiet=as_json))
+    view = asyncio.run(_ask(server_of(settings, server), question, quiet=as_json))
     if as_json:
-        _print(view)
+        print_json(view)
     elif view.error is not None:
         notes.print(f"[red]{view.status}[/red]: {escape(view.error.message)}")
     if view.error is not None:
@@ -74,18 +77,31 @@ def link(server: Server = None) -> None:
     """Print a fresh link that signs one browser in, once."""
     settings = FleetSettings()
     base = (server or f"http://localhost:{settings.port}").rstrip("/")
-    print(asyncio.run(_link(_server(settings, server), base)))  # noqa: T201 - the result
+    print(asyncio.run(_link(server_of(settings, server), base)))  # noqa: T201 - the result
 
 
 @app.command()
 def migrate(as_json: Json = False) -> None:
-    """Bring the database up to date: FLOTILLA_DATABASE_URL, or the embedded one in FLOTILLA_HOME."""
+    """Bring the database up to date: FLOTILLA_DATABASE_URL, or the embedded one in FLOTILLA_HOME.
+
+    Where FLOTILLA_BUS_URL is set, the topics that are missing there are made too.
+    """
     asyncio.run(_migrate(FleetSettings()))
     schemas = sorted(SCHEMAS)
     if as_json:
-        _print(Migrated(schemas=schemas))
+        print_json(Migrated(schemas=schemas))
     else:
         notes.print(f"up to date: {', '.join(schemas)}")
+
+
+@app.command("credentials")
+def credentials_command(
+    folder: Annotated[Path, typer.Argument(help="Where they are written; what is there already is kept.")],
+    database: Annotated[str, typer.Option(help="Where Postgres will be: host[:port]/name.")],
+    redis: Annotated[str, typer.Option(help="Where Redis will be: host[:port].")],
+) -> None:
+    """Make what a fleet of containers has to know of each other: passwords, addresses, keys."""
+    write_credentials(folder, database=database, redis=redis, chosen_key=FleetSettings().auth_dev_key)
 
 
 class Migrated(BaseModel):
@@ -114,11 +130,6 @@ def _replicas(given: str) -> tuple[str, int]:
     if not count.isdecimal() or not 1 <= int(count) <= MOST_REPLICAS:
         raise typer.BadParameter(f"expected SERVICE=N with N from 1 to {MOST_REPLICAS}, and got {given!r}")
     return service, int(count)
-
-
-def _server(settings: FleetSettings, url: str | None) -> Outbound:
-    key = dev_key(open_home(settings.home), settings.auth_dev_key)
-    return Outbound(url or f"http://localhost:{settings.port}", headers={"Authorization": f"Bearer {key}"})
 
 
 async def _ask(server: Outbound, question: Question, *, quiet: bool) -> RequestView:
@@ -154,7 +165,5 @@ async def _link(server: Outbound, base: str) -> str:
 async def _migrate(settings: FleetSettings) -> None:
     async with database_of(settings) as url:
         await migrate_all(url)
-
-
-def _print(value: BaseModel) -> None:
-    sys.stdout.write(value.model_dump_json(indent=2, exclude_none=True) + "\n")
+    if settings.bus_url is not None:
+        await ensure_topics(settings.bus_url, TOPICS)

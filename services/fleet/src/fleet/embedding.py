@@ -7,6 +7,8 @@ from pathlib import Path
 from fleet.embedded import EmbeddedPostgres
 from fleet.home import open_home
 from fleet.settings import FleetSettings
+from shared_clients.errors import Transient
+from shared_clients.postgres import open_database
 
 Say = Callable[[str], None]
 """Told what is being done, for a person who waits."""
@@ -31,3 +33,24 @@ async def database_of(settings: FleetSettings) -> AsyncGenerator[str]:
         return
     async with embedded_postgres(open_home(settings.home) / "postgres") as url:
         yield url
+
+
+@asynccontextmanager
+async def reachable_database(settings: FleetSettings) -> AsyncGenerator[str]:
+    """Yield the URL of `database_of`, or of the embedded Postgres that a fleet is running at this moment."""
+    if settings.database_url is None:
+        running = EmbeddedPostgres(open_home(settings.home) / "postgres").url()
+        if await _answers(running):
+            yield running
+            return
+    async with database_of(settings) as url:
+        yield url
+
+
+async def _answers(url: str) -> bool:
+    try:
+        async with open_database(url, "public", pool_size=1) as database:
+            await database.ping()
+    except Transient:
+        return False
+    return True

@@ -8,14 +8,16 @@ from pydantic.json_schema import models_json_schema
 
 import agent_service.api
 import api_gateway.api
+import api_gateway.dead_letters
 import request_manager.api
 from agent_service.domain.sessions import NewSession, SessionChange
 from api_gateway.api import Link
+from shared_models.dead_letters import Discard, LetterFilter
 from shared_models.problems import ProblemBody
 from shared_models.requests import NewRequest
 
 REF: Final = "#/components/schemas/{model}"
-BODIES: Final = (NewRequest, NewSession, SessionChange, Link, ProblemBody)
+BODIES: Final = (NewRequest, NewSession, SessionChange, Link, LetterFilter, Discard, ProblemBody)
 """Models that routes read by hand, or that every route may answer, so that FastAPI does not know them."""
 OPEN: Final = frozenset({"/auth/link"})
 """Paths that need no identity."""
@@ -24,8 +26,9 @@ OPEN: Final = frozenset({"/auth/link"})
 def openapi() -> Mapping[str, object]:
     """Return the document: OpenAPI 3.1."""
     app = FastAPI(title="Flotilla", version="0.1.0", summary="Run AI agents as a fleet of services.")
-    for router in (api_gateway.api.router, request_manager.api.router, agent_service.api.router):
-        app.include_router(router)
+    doors = (api_gateway.api, api_gateway.dead_letters, request_manager.api, agent_service.api)
+    for door in doors:
+        app.include_router(door.router)
     document: dict[str, Any] = app.openapi()
     components = document.setdefault("components", {})
     _, definitions = models_json_schema([(model, "validation") for model in BODIES], ref_template=REF)

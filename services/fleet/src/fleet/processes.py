@@ -1,6 +1,7 @@
-"""Every service as a process of its own, N replicas each, on a real Postgres, Kafka and Redis."""
+"""Every service as a process of its own, N replicas each, on real stores, and Kafka or a broker over HTTP."""
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -10,14 +11,14 @@ from typing import Final
 from fleet.app import SERVICES
 from fleet.backends import found
 from fleet.backends.server import free_port
+from fleet.broker import OWN, broker_command, events_secret, own_broker
+from fleet.credentials import write_gateway_key
 from fleet.embedding import Say
-from fleet.home import kept_secret
 from fleet.migrate import migrate_all
 from fleet.settings import FleetSettings, inherited
 from fleet.supervisor import Command, Supervisor
 from shared_clients.bus import ensure_topics
 from shared_clients.errors import OutsideError, Permanent
-from shared_clients.identity import dump_trusted, generate_key, load_private, private_pem, trust
 from shared_clients.outbound import Outbound
 from shared_models.catalog import TOPICS
 
@@ -54,7 +55,7 @@ class Processes:
 
 @asynccontextmanager
 async def open_stores(settings: FleetSettings, home: Path, say: Say) -> AsyncGenerator[Stores]:
-    """Find or start Postgres, Kafka and Redis, each in its own folder of `home`.
+    """Find or start Postgres, Redis and Kafka, each in its own folder of `home`; a broker is one of the processes.
 
     Raises:
         Permanent: one can be neither found nor started, with what to do.
@@ -66,8 +67,10 @@ async def open_stores(settings: FleetSettings, home: Path, say: Say) -> AsyncGen
         say("finding Redis")
         given = settings.redis_url.get_secret_value() if settings.redis_url else None
         redis_url = await stack.enter_async_context(found("redis", given, home / "redis"))
-        say("finding Kafka")
-        bus_url = await stack.enter_async_context(found("kafka", settings.bus_url, home / "kafka"))
+        bus_url = own_broker(settings.bus_url)
+        if bus_url is None:
+            say("finding Kafka")
+            bus_url = await stack.enter_async_context(found("kafka", settings.bus_url, home / "kafka"))
         yield Stores(database_url, bus_url, redis_url)
 
 
@@ -119,13 +122,15 @@ def _commands(
         "FLOTILLA_ALLOWED_HOSTS": ",".join(
             f"{name}:{port}" for port in gateways for name in ("localhost", "127.0.0.1", "[::1]")
         ),
+        "FLOTILLA_LIMITS": inherited().get("FLOTILLA_LIMITS") or json.dumps({"replicas": len(gateways)}),
         **_keys(home),
-        **{
-            f"FLOTILLA_{name.upper().replace('-', '_')}_URLS": ",".join(f"http://127.0.0.1:{port}" for port in chosen)
-            for name, chosen in ports.items()
-        },
+        **events_secret(home),
+        "FLOTILLA_SERVICE_URLS": json.dumps(
+            {name: [f"http://127.0.0.1:{port}" for port in chosen] for name, chosen in ports.items()}
+        ),
     }
-    return [
+    brokers = [broker_command(stores.bus_url, home, ports, shared)] if stores.bus_url.startswith(OWN) else []
+    return brokers + [
         Command(
             f"{name}-{number}",
             name.replace("-", "_"),
@@ -140,8 +145,7 @@ def _commands(
 def _keys(home: Path) -> dict[str, str]:
     """Return where the gateway's key and the trust in it are, made the first time."""
     private, trusted = home / "gateway-key.pem", home / "trusted-keys.json"
-    key = load_private(kept_secret(private, lambda: private_pem(generate_key())))
-    trusted.write_text(dump_trusted(trust(GATEWAY, key.public_key(), SERVICES)))
+    write_gateway_key(private, trusted)
     return {"FLOTILLA_AUTH_PRIVATE_KEY": str(private), "FLOTILLA_AUTH_TRUSTED_KEYS": str(trusted)}
 
 

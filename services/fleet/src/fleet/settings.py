@@ -7,6 +7,8 @@ from typing import Annotated
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shared_clients.settings import SECRETS
+
 
 class FleetSettings(BaseSettings):
     """What `flotilla up` and its sisters are told from outside.
@@ -18,11 +20,13 @@ class FleetSettings(BaseSettings):
         agent_configs: the folder with `agents/` and `scripts/`.
         log_level: debug, info, warning or error.
         database_url: an existing Postgres for `up --processes` and `migrate`, instead of one that is started.
-        bus_url: an existing Kafka for `up --processes`, likewise.
+        bus_url: an existing Kafka for `up --processes`, likewise; or `http://` for a broker of its own instead.
         redis_url: an existing Redis for `up --processes`, likewise.
+        audit_key: a file with the key that signs the audit log's anchors (PEM, Ed25519); by default one in `home`.
+        audit_anchors: the folder that anchors are appended to; by default one in `home`.
     """
 
-    model_config = SettingsConfigDict(env_prefix="FLOTILLA_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="FLOTILLA_", secrets_dir=SECRETS, extra="ignore", frozen=True)
 
     home: Path = Path(".flotilla")
     port: Annotated[int, Field(ge=1, le=65535)] = 8080
@@ -32,6 +36,8 @@ class FleetSettings(BaseSettings):
     database_url: SecretStr | None = None
     bus_url: str | None = None
     redis_url: SecretStr | None = None
+    audit_key: Path | None = None
+    audit_anchors: Path | None = None
 
     @property
     def hosts(self) -> str:

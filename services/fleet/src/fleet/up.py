@@ -8,6 +8,7 @@ from rich.markup import escape
 
 from api_gateway.app import SCHEMA
 from api_gateway.usecases.sign_in import make_code
+from fleet.anchoring import EMBEDDED, SERVER, anchoring, witness_of
 from fleet.app import Place, open_fleet
 from fleet.home import dev_key, open_home
 from fleet.processes import open_processes, open_stores
@@ -31,7 +32,7 @@ async def run_fleet(settings: FleetSettings, out: Console) -> None:
     with stop_signals() as stop, bind("127.0.0.1", settings.port) as listener:
         home = open_home(settings.home)
         key = dev_key(home, settings.auth_dev_key)
-        place = Place(home, settings.hosts, key, settings.agent_configs)
+        place = Place(home, settings.hosts, key, settings.agent_configs, witness_of(settings, EMBEDDED))
         async with open_fleet(place, say) as gateway:
             await show_doors(gateway.database, settings, key, out)
             say("ready")
@@ -64,6 +65,7 @@ async def run_processes(settings: FleetSettings, replicas: Mapping[str, int], ou
             open_stores(settings, home, say) as stores,
             open_processes(settings, home, key, stores, replicas=replicas, say=say) as fleet,
             open_database(stores.database_url, SCHEMA) as database,
+            anchoring(stores.database_url, witness_of(settings, SERVER)),
         ):
             await show_doors(database, settings, key, out)
             say(f"ready; logs are in {home / 'logs'}")

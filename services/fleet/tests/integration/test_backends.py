@@ -136,9 +136,19 @@ async def test_port_that_is_taken_is_named(tmp_path: Path) -> None:
             await running_redis(tmp_path / "second", port).__aenter__()
 
 
-async def test_given_address_goes_first(tmp_path: Path) -> None:
-    async with found("redis", "redis://elsewhere", tmp_path / "unused") as url:
+@pytest.mark.parametrize("docker", [False, True])
+async def test_given_address_goes_first(tmp_path: Path, docker: bool) -> None:
+    async with found("redis", "redis://elsewhere", tmp_path / "unused", docker=docker) as url:
         assert url == "redis://elsewhere"
+
+
+@pytest.mark.redis
+async def test_docker_where_it_is_asked_for_goes_before_a_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
+    with pytest.raises(Missing, match=r"redis was asked for in a container.* or start Docker"):
+        await found("redis", None, tmp_path, docker=True).__aenter__()
 
 
 async def test_missing_program_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """The HTTP door: accept, look, wait, list, cancel."""
 
+import random
 import re
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,9 +16,13 @@ from request_manager import domain, queries
 from request_manager.usecases.accept_request import Asked, accept_request
 from request_manager.usecases.await_result import Waiting, await_result
 from request_manager.usecases.cancel_request import cancel_request
+from request_manager.usecases.retry_request import retry_request
+from shared_clients import metrics
+from shared_clients.failpoints import Failpoint, reached
 from shared_clients.identity import Identity, Verifier, require
 from shared_clients.postgres import Database
 from shared_clients.web import json_body, parse_body
+from shared_models.dead_letters import OPERATE, Retried, RetryRequest
 from shared_models.envelope import MAX_DATA
 from shared_models.problems import Problem, Problems
 from shared_models.requests import TERMINAL, Accepted, Closed, NewRequest, Principal, RequestList, RequestView
@@ -62,8 +67,22 @@ async def colleague_of(request: Request, means: Given) -> Identity:
     return await require(means.verifier, ENDED_SCOPE)(request)
 
 
+async def has_room(means: Given) -> None:
+    """Refuse, before any work, what could be accepted but not told to anybody for long."""
+    if means.outbox.full:
+        metrics.ADMISSION_REFUSED.labels("outbox").inc()
+        detail = "Too many accepted requests wait to be passed on. Nothing was done; send it again after Retry-After."
+        again = str(random.randint(5, 10))  # noqa: S311 - jitter, no secret
+        raise Problem(Problems.OVERLOADED, detail, headers={"Retry-After": again})
+
+
+async def operator_of(request: Request, means: Given) -> Identity:
+    return await require(means.verifier, OPERATE)(request)
+
+
 Caller = Annotated[Identity, Depends(caller_of)]
 Colleague = Annotated[Identity, Depends(colleague_of)]
+Operator = Annotated[Identity, Depends(operator_of)]
 
 router = APIRouter(tags=["requests"])
 internal = APIRouter(prefix="/internal", include_in_schema=False)
@@ -73,6 +92,7 @@ internal = APIRouter(prefix="/internal", include_in_schema=False)
     "/api/v1/requests",
     status_code=202,
     response_model=Accepted,
+    dependencies=[Depends(has_room)],
     openapi_extra=json_body(NewRequest),
     responses={200: {"model": RequestView, "description": "The result, for `Prefer: wait=N`."}},
 )
@@ -82,6 +102,7 @@ async def create_request(request: Request, means: Given, caller: Caller) -> Resp
     wait = _preferred_wait(request)
     asked = Asked(body, caller.principal, caller.sessions, _idempotency_key(request))
     outcome = await accept_request(means.database, means.outbox, asked, means.lifetime)
+    reached(Failpoint.AFTER_ACCEPT_BEFORE_ANSWER)
     request_id, session_id = _ids_of(outcome, body)
     if wait is not None:
         view = await await_result(means.waiting, caller.principal, request_id, wait)
@@ -132,6 +153,7 @@ async def delete_request(request_id: UUID, means: Given, caller: Caller) -> Resp
     view = await _find(means, caller.principal, request_id, 0)
     if view.status not in TERMINAL:
         await cancel_request(means.database, means.outbox, caller.principal, request_id)
+        reached(Failpoint.AFTER_CANCEL_BEFORE_ANSWER)
     return _json(view, 202, {"Location": domain.links_of(request_id).status})
 
 
@@ -147,6 +169,24 @@ async def list_ended(request: Request, means: Given, caller: Colleague) -> Respo
     body = await parse_body(request, EndedQuery)
     views = await queries.ended_views(means.database, caller.principal.tenant, body.request_ids)
     return _json(RequestList(requests=tuple(views)), 200, {})
+
+
+@internal.post("/retries")
+async def create_retry(request: Request, means: Given, caller: Operator) -> Response:
+    """Ask a failed request again, for an operator who replays its dead letter; a second time it is the same one."""
+    old = (await parse_body(request, RetryRequest)).request_id
+    tenant = caller.principal.tenant
+    outcome = await retry_request(means.database, means.outbox, tenant, old, lifetime=means.lifetime)
+    match outcome:
+        case domain.Accepted() | domain.Replayed():
+            return _json(Retried(request_id=outcome.request_id), 200, {})
+        case domain.NotFailed():
+            detail = f"Its request {old} is {outcome.status}; only one that has failed or expired is asked again."
+        case domain.UnknownRequest():
+            detail = f"Its request {old} is not known here."
+        case domain.KeyReused() | domain.UnknownSession() | domain.TooLarge():
+            detail = f"Its request {old} cannot be accepted again: {type(outcome).__name__}."
+    raise Problem(Problems.NOT_REPLAYABLE, detail)
 
 
 async def _find(means: Means, principal: Principal, request_id: UUID, wait: float) -> RequestView:
@@ -203,6 +243,6 @@ def _tagged(request: Request, view: RequestView) -> Response:
     return _json(view, 200, {"ETag": tag})
 
 
-def _json(body: Accepted | RequestView | RequestList, status: int, headers: dict[str, str]) -> Response:
+def _json(body: Accepted | RequestView | RequestList | Retried, status: int, headers: dict[str, str]) -> Response:
     content = body.model_dump_json(exclude_none=True).encode()
     return Response(content, status, {"Cache-Control": "no-store", **headers}, "application/json")

@@ -9,13 +9,14 @@ from uuid import UUID
 
 from fastapi import FastAPI
 
+from durable_work.dead_letters import DeadLetters, dead_letter_routes
 from durable_work.inbox import Inbox
 from durable_work.outbox import Outbox
 from request_manager import api, queries, workers
 from request_manager.events import REACTIONS
 from request_manager.settings import Settings
 from request_manager.usecases.await_result import Waiting
-from request_manager.usecases.settle_request import fail_untold
+from request_manager.usecases.settle_request import give_up
 from shared_clients.bus.port import Bus
 from shared_clients.frames import FrameReader
 from shared_clients.identity import TrustedKeys, Verifier
@@ -23,7 +24,7 @@ from shared_clients.postgres import open_database
 from shared_clients.process import Tasks
 from shared_clients.redis import Redis
 from shared_clients.settings import Mode
-from shared_clients.web import create_app
+from shared_clients.web import create_app, event_doors
 from shared_models.catalog import topics_of
 from shared_models.frames import terminal_frame
 
@@ -47,20 +48,21 @@ async def open_app(settings: Settings, bus: Bus, redis: Redis, trusted: TrustedK
             ]
             return {view.request_id: terminal_frame(view) for view in views}
 
-        outbox = Outbox(database, bus, on_dead=fail_untold)
+        outbox = Outbox(database, bus, on_dead=lambda tx, event, error: give_up(tx, outbox, event, error))
         inbox = Inbox(database, NAME, REACTIONS)
         frames = await stack.enter_async_context(FrameReader(redis, finished))
+        verifier, letters = Verifier(NAME, trusted), DeadLetters(database, NAME)
         app = create_app(
             NAME,
             version="0.1.0",
-            routers=[api.router, api.internal],
+            routers=[api.router, api.internal, dead_letter_routes(letters, verifier), *event_doors(bus)],
             ready=database.ping,
             docs=settings.mode is Mode.DEV,
         )
-        verifier = Verifier(NAME, trusted)
         app.state.means = api.Means(database, outbox, Waiting(database, frames), verifier, settings.lifetime)
         await stack.enter_async_context(outbox.running())
         await stack.enter_async_context(bus.subscribe(NAME, topics_of(NAME), inbox.consume))
         tasks = await stack.enter_async_context(Tasks())
-        workers.start(tasks, database, outbox, inbox, keys_live=timedelta(hours=settings.idempotency_hours))
+        keys_live = timedelta(hours=settings.idempotency_hours)
+        workers.start(tasks, database, outbox, inbox, letters=letters, keys_live=keys_live)
         yield app

@@ -1,12 +1,13 @@
 """What a request is before anything is stored: normalised, owned, named. Pure."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from shared_models.ids import new_id
-from shared_models.requests import Links, NewRequest, Principal, RequestView
+from shared_models.requests import Links, NewRequest, Principal, RequestView, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,7 @@ class Draft:
         caller: whose Idempotency-Keys these are: (credential, person).
         content: one text, normalised.
         key, body_hash: the Idempotency-Key, and what it was used with.
+        retry_of: the failed request that this one is asked in place of.
     """
 
     request_id: UUID
@@ -34,6 +36,7 @@ class Draft:
     key: str | None
     body_hash: bytes
     expires_at: datetime
+    retry_of: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,77 @@ class TooLarge:
 Outcome = Accepted | Replayed | KeyReused | UnknownSession | TooLarge
 
 
+@dataclass(frozen=True, slots=True)
+class UnknownRequest:
+    """There is no such request in this tenant."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotFailed:
+    """The request has not failed, so nothing is to be asked again."""
+
+    status: Status
+
+
+@dataclass(frozen=True, slots=True)
+class EndedRequest:
+    """A request as it may be asked again.
+
+    Attributes:
+        retried_as: the request that was asked in its place already.
+    """
+
+    session_id: UUID
+    status: Status
+    principal: Principal
+    content: str
+    agent: str | None
+    metadata: dict[str, str]
+    retried_as: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class SilentRequest:
+    """A request of which nothing is heard when something should be.
+
+    Attributes:
+        principal: as it was stored, to be validated by who reads the event.
+        cancel_asked: somebody has asked to stop it meanwhile.
+    """
+
+    tenant: str
+    request_id: UUID
+    session_id: UUID
+    turn: int
+    principal: Mapping[str, object]
+    content: str
+    agent: str | None
+    metadata: dict[str, str]
+    expires_at: datetime
+    cancel_asked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """How many requests there are, counted at one moment.
+
+    Attributes:
+        accepted: turns that were given.
+        terminal, pending: requests that have ended, and that have not.
+        overdue: of the pending ones, those whose deadline has passed a while ago.
+    """
+
+    accepted: int
+    terminal: int
+    pending: int
+    overdue: int
+
+    @property
+    def unaccounted(self) -> int:
+        """Requests that were accepted and are not there: anything but 0 is a loss."""
+        return self.accepted - self.terminal - self.pending
+
+
 def owner_of(principal: Principal) -> str:
     return f"{principal.issuer}|{principal.subject}"
 
@@ -105,9 +179,15 @@ def normalise(
         agent=body.agent,
         metadata=body.metadata,
         key=key,
-        body_hash=hashlib.sha256(body.model_dump_json().encode()).digest() if key else b"",
+        body_hash=_hash_of(body) if key else b"",
         expires_at=datetime.now(UTC) + lifetime,
     )
+
+
+def _hash_of(body: NewRequest) -> bytes:
+    """Return what bodies have in common that say the same; the order of an object's members says nothing."""
+    ordered = body.model_copy(update={"metadata": dict(sorted(body.metadata.items()))})
+    return hashlib.sha256(ordered.model_dump_json().encode()).digest()
 
 
 def links_of(request_id: UUID) -> Links:

@@ -8,12 +8,23 @@ from uuid import UUID
 from pydantic_core import to_json
 from sqlalchemy import RowMapping
 
-from request_manager.domain import Accepted, Draft, KeyReused, Outcome, Replayed, UnknownSession
+from request_manager.domain import (
+    Accepted,
+    Balance,
+    Draft,
+    EndedRequest,
+    KeyReused,
+    Outcome,
+    Replayed,
+    SilentRequest,
+    UnknownSession,
+)
 from shared_clients.bus.port import Message
 from shared_clients.postgres import Database, Tx, UniqueViolation, sql
 from shared_models.requests import (
     STATES,
     Failure,
+    Principal,
     RequestView,
     Response,
     ResponseFailed,
@@ -44,8 +55,8 @@ ACCEPT: Final = """
         SELECT $1, $2, $3, $4, $5, $6 FROM numbered WHERE $3::text IS NOT NULL
     ), written AS (
         INSERT INTO requests (tenant, request_id, session_id, turn, owner, principal, content, agent, metadata,
-                              expires_at)
-        SELECT $1, $5, $6, turn, $7, $9::jsonb, $10, $11, $12::jsonb, $13 FROM numbered
+                              expires_at, retry_of)
+        SELECT $1, $5, $6, turn, $7, $9::jsonb, $10, $11, $12::jsonb, $13, $19 FROM numbered
     ), told AS (
         INSERT INTO outbox (id, tenant, topic, key, attributes, data)
         SELECT $14, $1, $15, $16, $17::jsonb || jsonb_build_object('turn', turn::text), $18 FROM numbered
@@ -55,7 +66,8 @@ ACCEPT: Final = """
 """
 
 VIEW: Final = """
-    SELECT request_id, session_id, turn, status, response, error, agent, revision, usage, created_at, completed_at
+    SELECT request_id, session_id, turn, status, response, error, agent, revision, usage, created_at, completed_at,
+           retry_of
     FROM requests
 """
 LOAD_VIEW = sql(f"{VIEW} WHERE tenant = :tenant AND owner = :owner AND request_id = :request_id")
@@ -68,6 +80,12 @@ LIST_VIEWS = sql(f"""
       AND request_id < coalesce(CAST(:before AS uuid), 'ffffffff-ffff-ffff-ffff-ffffffffffff')
       AND session_id = coalesce(CAST(:session_id AS uuid), session_id)
     ORDER BY request_id DESC LIMIT :most
+""")
+LOAD_ENDED = sql("""
+    SELECT session_id, status, principal, content, agent, metadata, (
+        SELECT n.request_id FROM requests n WHERE n.tenant = q.tenant AND n.retry_of = q.request_id
+    ) AS retried_as
+    FROM requests q WHERE tenant = :tenant AND request_id = :request_id
 """)
 ASK_TO_CANCEL = sql("""
     UPDATE requests SET cancel_asked_at = now()
@@ -87,7 +105,38 @@ NOTE_RUN = sql("""
       AND (status_epoch < :epoch OR (status_epoch = :epoch AND status = ANY(:lower)))
 """)
 FORGET_KEYS = sql("DELETE FROM idempotency_keys WHERE created_at < now() - CAST(:age AS interval)")
-COUNT_PENDING = sql("SELECT count(*) AS pending FROM requests WHERE completed_at IS NULL")
+SILENT = sql("""
+    WITH due AS (
+        SELECT q.tenant, q.request_id, q.session_id, q.turn, q.principal, q.content, q.agent, q.metadata, q.expires_at,
+               q.cancel_asked_at IS NOT NULL AS cancel_asked
+        FROM requests q LEFT JOIN inquiries i ON i.request_id = q.request_id
+        WHERE q.completed_at IS NULL AND q.created_at < now() - CAST(:silence AS interval)
+          AND (q.status = 'accepted' OR q.expires_at < now() - CAST(:silence AS interval)
+               OR q.cancel_asked_at < now() - CAST(:silence AS interval))
+          AND (i.next_at IS NULL OR i.next_at <= now())
+          AND NOT EXISTS (SELECT FROM outbox o WHERE o.state = 'pending' AND o.created_at < now() - interval '10 s')
+        ORDER BY q.created_at LIMIT :most
+        FOR UPDATE OF q SKIP LOCKED
+    ), noted AS (
+        INSERT INTO inquiries AS i (request_id, asked, next_at)
+        SELECT request_id, 1, now() + 2 * CAST(:silence AS interval) FROM due
+        ON CONFLICT (request_id) DO UPDATE SET asked = i.asked + 1,
+            next_at = now() + CAST(:silence AS interval) * (0.5 + random()) * power(2, least(i.asked + 1, 5))
+    )
+    SELECT * FROM due
+""")
+"""Nothing is asked again while the bus does not take what this service has to say: it will be said, once."""
+FORGET_INQUIRIES = sql("""
+    DELETE FROM inquiries i USING requests q WHERE q.request_id = i.request_id AND q.completed_at IS NOT NULL
+""")
+COUNT_REQUESTS = sql("""
+    SELECT (SELECT coalesce(sum(turn), 0) FROM session_turns) AS accepted,
+           count(completed_at) AS terminal,
+           count(*) FILTER (WHERE completed_at IS NULL) AS pending,
+           count(*) FILTER (WHERE completed_at IS NULL AND expires_at < now() - CAST(:silence AS interval)) AS overdue
+    FROM requests
+""")
+"""Turns are counted where they are given and requests where they are stored, in one snapshot."""
 
 
 async def insert_request(database: Database, draft: Draft, told: Message) -> Outcome:
@@ -129,6 +178,7 @@ async def _accept(database: Database, draft: Draft, told: Message) -> Mapping[st
         told.key,
         to_json(told.attributes).decode(),
         told.data,
+        draft.retry_of,
     )
     assert row is not None
     return row
@@ -145,6 +195,17 @@ async def ended_views(database: Database, tenant: str, ids: Sequence[UUID]) -> S
     async with database.reading() as tx:
         rows = await tx.rows(ENDED_VIEWS, tenant=tenant, request_ids=list(ids))
     return [_view(row) for row in rows]
+
+
+async def load_ended(database: Database, tenant: str, request_id: UUID) -> EndedRequest | None:
+    """Return a request as it may be asked again, whoever owns it: for operators, never for a caller."""
+    async with database.reading() as tx:
+        row = await tx.row(LOAD_ENDED, tenant=tenant, request_id=request_id)
+    if row is None:
+        return None
+    return EndedRequest(
+        **{**row, "status": Status(row["status"]), "principal": Principal.model_validate(row["principal"])}
+    )
 
 
 async def list_views(
@@ -195,10 +256,21 @@ async def forget_keys(database: Database, age: timedelta) -> int:
         return await tx.run(FORGET_KEYS, age=age)
 
 
-async def count_pending(database: Database) -> int:
+async def silent_requests(tx: Tx, silence: timedelta, most: int) -> Sequence[SilentRequest]:
+    """Lock, note and return up to `most` requests of which nothing was heard when something should have been."""
+    return [SilentRequest(**row) for row in await tx.rows(SILENT, silence=silence, most=most)]
+
+
+async def forget_inquiries(database: Database) -> int:
     async with database.reading() as tx:
-        row = await tx.row(COUNT_PENDING)
-    return int(row["pending"]) if row else 0
+        return await tx.run(FORGET_INQUIRIES)
+
+
+async def count_requests(database: Database, silence: timedelta) -> Balance:
+    async with database.reading() as tx:
+        row = await tx.row(COUNT_REQUESTS, silence=silence)
+    assert row is not None
+    return Balance(**{name: int(count) for name, count in row.items()})
 
 
 def _view(row: RowMapping) -> RequestView:
@@ -214,4 +286,5 @@ def _view(row: RowMapping) -> RequestView:
         usage=None if row["usage"] is None else Usage.model_validate(row["usage"]),
         created_at=row["created_at"],
         completed_at=row["completed_at"],
+        retry_of=row["retry_of"],
     )

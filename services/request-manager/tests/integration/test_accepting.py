@@ -8,14 +8,15 @@ import pytest
 
 from durable_work.outbox import Outbox
 from request_manager import domain, queries
-from request_manager.usecases.settle_request import fail_untold
+from request_manager.usecases.settle_request import give_up
 from shared_clients.bus.memory import MemoryBus
 from shared_clients.bus.port import Message
 from shared_clients.errors import Permanent
 from shared_clients.postgres import Database
+from shared_models.catalog import REQUEST_CANCELLED
 from shared_models.envelope import MAX_DATA
 from shared_models.ids import new_id
-from shared_models.requests import MAX_CONTENT, RequestCreated
+from shared_models.requests import MAX_CONTENT, RequestCancelled, RequestCreated
 from tests.simulators.asking import Asking, somebody
 from tests.simulators.bus import ScriptedBus
 from tests.simulators.rows import row, rows, run
@@ -207,16 +208,20 @@ async def test_event_is_handed_over_right_after_the_commit(database: Database) -
     assert stored == []
 
 
-async def test_request_whose_event_no_transport_takes_fails(database: Database) -> None:
+async def test_agent_service_is_told_of_a_request_whose_event_no_transport_takes(database: Database) -> None:
     bus = ScriptedBus()
     bus.faults = [Permanent]
-    outbox = Outbox(database, bus, on_dead=fail_untold)
+    outbox = Outbox(database, bus, on_dead=lambda tx, event, error: give_up(tx, outbox, event, error))
     async with outbox.running():
         ask = Asking(database, outbox)
         accepted = await ask.accepted()
-    statement = "SELECT status, error->>'reason' AS reason FROM requests WHERE request_id = :id"
-    assert await row(database, statement, id=accepted.request_id) == {"status": "failed", "reason": "internal"}
-    assert [one["correlationid"] for one in await events_of(database, accepted)] == [str(accepted.request_id)]
+    [wish] = [message for message in bus.safe if message.attributes["type"] == REQUEST_CANCELLED.name]
+    assert (wish.key, wish.attributes["turn"]) == (str(accepted.session_id), "1")
+    told = RequestCancelled.model_validate_json(wish.data)
+    assert told.principal == ask.principal
+    assert told.undeliverable
+    statement = "SELECT state FROM outbox WHERE attributes->>'correlationid' = :id"
+    assert await rows(database, statement, id=str(accepted.request_id)) == [{"state": "dead"}], "the letter is kept"
 
 
 async def test_callers_that_leave_in_the_middle_leave_nothing_half_done(database: Database, ask: Asking) -> None:

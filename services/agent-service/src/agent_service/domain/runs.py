@@ -63,6 +63,36 @@ class ClaimedRun:
 
 
 @dataclass(frozen=True, slots=True)
+class Queued:
+    """A run was stored, and waits for its turn or for a worker."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The run was there already."""
+
+
+Arrival = ClaimedRun | Queued | Known
+"""What became of a run when its request arrived."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownRun:
+    """What can be told of a run to somebody who asks again.
+
+    Attributes:
+        about: the request it works on.
+        end: how it ended, if it has.
+        epoch: under which it is being worked on, if it is.
+    """
+
+    about: About
+    end: ResponseReady | ResponseFailed | None
+    epoch: int | None
+    traceparent: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class HeldRun:
     """A run that a worker owns by the tables.
 

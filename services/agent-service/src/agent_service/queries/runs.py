@@ -2,15 +2,13 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
-from pydantic_core import to_json
 from sqlalchemy import RowMapping
 
-from agent_service.domain.runs import ClaimedRun, HeldRun, LoadedRun, NewRun, Step, title_of
+from agent_service.domain.runs import Arrival, ClaimedRun, HeldRun, Known, LoadedRun, NewRun, Queued, Step, title_of
 from durable_work.leases import EXPIRED
-from shared_clients.errors import Stale
+from shared_clients.errors import Stale, Transient
 from shared_clients.postgres import Database, Tx, sql
 from shared_models.envelope import About
 from shared_models.frames import Cursor
@@ -35,35 +33,40 @@ GATE = """
 leave a hole (`arrived` lags behind `last_turn`); only then are they counted."""
 
 INSERT_RUN = sql(f"""
-    WITH s AS (
+    WITH n AS (
+        SELECT CAST(:tenant AS text) AS tenant, CAST(:session_id AS uuid) AS session_id, CAST(:turn AS bigint) AS turn,
+               CAST(:execution_id AS uuid) AS execution_id
+    ), s AS (
         INSERT INTO sessions (tenant, session_id, owner, agent, title, arrived, last_turn)
-        VALUES (:tenant, :session_id, :owner, :agent, :title, 1, :turn)
+        SELECT n.tenant, n.session_id, :owner, :agent, :title, 1, n.turn FROM n
+        WHERE NOT EXISTS (SELECT FROM runs k WHERE k.tenant = n.tenant AND k.execution_id = n.execution_id)
         ON CONFLICT (tenant, session_id) DO UPDATE SET
             updated_at = now(), arrived = sessions.arrived + 1,
             owner = CASE WHEN sessions.owner = '' THEN excluded.owner ELSE sessions.owner END,
             last_turn = greatest(sessions.last_turn, excluded.last_turn),
             title = CASE WHEN sessions.title = '' THEN excluded.title ELSE sessions.title END
         RETURNING agent, arrived, last_turn
-    ), n AS (
-        SELECT CAST(:tenant AS text) AS tenant, CAST(:session_id AS uuid) AS session_id, CAST(:turn AS bigint) AS turn
     ), start AS (
         SELECT CAST(:slot AS boolean) AND {GATE.format(r="n", s="s")} AND s.arrived = 1 + coalesce((
             SELECT o.arrived FROM sessions o WHERE o.tenant = n.tenant AND o.session_id = n.session_id), 0) AS now
         FROM n, s
+    ), r AS (
+        INSERT INTO runs AS r (tenant, execution_id, session_id, turn, status, epoch, tries, worker, started_at, agent,
+                               content, principal, traceparent, cause, expires_at)
+        SELECT n.tenant, n.execution_id, n.session_id, n.turn,
+               CASE WHEN start.now THEN 'running' ELSE 'queued' END, CASE WHEN start.now THEN 1 ELSE 0 END,
+               CASE WHEN start.now THEN 1 ELSE 0 END, CASE WHEN start.now THEN CAST(:worker AS uuid) END,
+               CASE WHEN start.now THEN now() END, coalesce(:agent, s.agent), :content, CAST(:principal AS jsonb),
+               :traceparent, :cause, :expires_at
+        FROM n, s, start
+        ON CONFLICT (tenant, execution_id) DO NOTHING
+        RETURNING r.status, {CLAIMED}
     )
-    INSERT INTO runs AS r (tenant, execution_id, session_id, turn, status, epoch, tries, worker, started_at, agent,
-                           content, principal, traceparent, cause, expires_at)
-    SELECT n.tenant, :execution_id, n.session_id, n.turn,
-           CASE WHEN start.now THEN 'running' ELSE 'queued' END, CASE WHEN start.now THEN 1 ELSE 0 END,
-           CASE WHEN start.now THEN 1 ELSE 0 END, CASE WHEN start.now THEN CAST(:worker AS uuid) END,
-           CASE WHEN start.now THEN now() END, coalesce(:agent, s.agent), :content, CAST(:principal AS jsonb),
-           :traceparent, :cause, :expires_at
-    FROM n, s, start
-    ON CONFLICT (tenant, execution_id) DO NOTHING
-    RETURNING r.status, {CLAIMED}
+    SELECT EXISTS (SELECT FROM s) AS counted, r.* FROM (SELECT) AS always LEFT JOIN r ON true
 """)
 """The gate sees the runs there were before this statement. If another turn came while it waited for the session's row,
-which the two values of `arrived` tell, the gate has not seen that one, and the run is queued."""
+which the two values of `arrived` tell, the gate has not seen that one, and the run is queued. A run that is there
+already is not counted again."""
 CLAIM_RUNS = sql(f"""
     WITH ready AS (
         SELECT r.tenant, r.execution_id, r.epoch, r.status
@@ -112,7 +115,7 @@ FINISH_RUN = sql("""
     WITH r AS (
         UPDATE runs SET status = :status, finished_at = :finished_at, worker = NULL, agent = coalesce(:agent, agent),
                         revision = :revision, answer = :answer, failure = CAST(:failure AS jsonb),
-                        terminal_frame = CAST(:terminal_frame AS jsonb)
+                        usage = CAST(:usage AS jsonb), terminal_frame = CAST(:terminal_frame AS jsonb)
         WHERE tenant = :tenant AND execution_id = :execution_id AND epoch = :epoch AND status = :old
         RETURNING tenant, session_id, turn, execution_id
     ), kept AS (
@@ -125,47 +128,38 @@ FINISH_RUN = sql("""
 BURY_RUN = sql("""
     WITH s AS (
         INSERT INTO sessions (tenant, session_id, owner, arrived, last_turn)
-        VALUES (:tenant, :session_id, '', 1, :turn)
+        SELECT CAST(:tenant AS text), CAST(:session_id AS uuid), '', 1, CAST(:turn AS bigint)
+        WHERE NOT EXISTS (SELECT FROM runs k WHERE k.tenant = :tenant AND k.execution_id = :execution_id)
         ON CONFLICT (tenant, session_id) DO UPDATE SET
             arrived = sessions.arrived + 1, last_turn = greatest(sessions.last_turn, excluded.last_turn)
+        RETURNING tenant
+    ), r AS (
+        INSERT INTO runs (tenant, execution_id, session_id, turn, status, content, principal, cause, expires_at,
+                          finished_at, failure)
+        SELECT s.tenant, CAST(:execution_id AS uuid), :session_id, :turn, 'failed', '', '{}', :cause, now(), now(),
+               CAST(:failure AS jsonb) FROM s
+        ON CONFLICT (tenant, execution_id) DO NOTHING
+        RETURNING execution_id
     )
-    INSERT INTO runs (tenant, execution_id, session_id, turn, status, content, principal, cause, expires_at,
-                      finished_at, failure)
-    VALUES (:tenant, :execution_id, :session_id, :turn, 'failed', '', '{}', 'dead', now(), now(),
-            CAST(:failure AS jsonb))
-    ON CONFLICT DO NOTHING
+    SELECT EXISTS (SELECT FROM s) AS counted, r.execution_id FROM (SELECT) AS always LEFT JOIN r ON true
 """)
 HAND_BACK = sql("""
     UPDATE runs SET status = 'queued', worker = NULL, tries = tries - :unused
     WHERE tenant = :tenant AND execution_id = :execution_id AND epoch = :epoch AND status = 'running'
 """)
-REMEMBER_CANCEL = sql("""
-    INSERT INTO cancellations (tenant, execution_id) VALUES (:tenant, :execution_id) ON CONFLICT DO NOTHING
-""")
-FORGET_CANCELLATIONS = sql("DELETE FROM cancellations WHERE asked_at < now() - interval '8 days'")
-LOCK_QUEUED = sql(f"""
-    SELECT {CLAIMED} FROM runs r
-    WHERE r.tenant = :tenant AND r.execution_id = :execution_id AND r.status = 'queued' FOR UPDATE
-""")
-OVERDUE = sql(f"""
-    SELECT {CLAIMED} FROM runs r WHERE r.status = 'queued' AND r.expires_at < now()
-    ORDER BY r.expires_at LIMIT 50 FOR UPDATE SKIP LOCKED
-""")
 HELD = sql(f"""
     SELECT r.tenant, r.execution_id, r.epoch, {CANCELLED} AS cancelled, r.expires_at < now() AS expired
     FROM runs r WHERE r.worker = :worker AND r.status = 'running'
 """)
-UNTOLD = sql("""
-    SELECT tenant, execution_id, epoch, terminal_frame FROM runs
-    WHERE terminal_frame IS NOT NULL AND finished_at < now() - interval '1 second'
-    ORDER BY finished_at LIMIT 100
-""")
-TOLD = sql("UPDATE runs SET terminal_frame = NULL WHERE tenant = :tenant AND execution_id = :execution_id")
 COUNT_BY_STATUS = sql("SELECT status, count(*) AS runs FROM runs WHERE status IN ('queued', 'running') GROUP BY status")
 
 
-async def insert_run(tx: Tx, run: NewRun, owner: str, worker: UUID | None) -> ClaimedRun | None:
-    """Store a run; with a worker that has a free slot, and an open gate, it is claimed already and returned."""
+async def insert_run(tx: Tx, run: NewRun, owner: str, worker: UUID | None) -> Arrival:
+    """Store a run; with a worker that has a free slot, and an open gate, it is claimed already.
+
+    Raises:
+        Transient: its twin came at this moment, and the session has counted both: the transaction has to end.
+    """
     row = await tx.row(
         INSERT_RUN,
         tenant=run.tenant,
@@ -183,12 +177,21 @@ async def insert_run(tx: Tx, run: NewRun, owner: str, worker: UUID | None) -> Cl
         slot=worker is not None,
         worker=worker,
     )
-    return _claimed(row) if row is not None and row["status"] == "running" else None
+    assert row is not None
+    if not _is_new(row, run.execution_id):
+        return Known()
+    return claimed(row) if row["status"] == "running" else Queued()
+
+
+def _is_new(row: RowMapping, execution_id: UUID) -> bool:
+    if row["counted"] and row["execution_id"] is None:
+        raise Transient(f"two events of run {execution_id} came at the same moment")
+    return bool(row["counted"])
 
 
 async def claim_runs(tx: Tx, worker: UUID, most: int) -> Sequence[ClaimedRun]:
     """Take up to `most` runs that are ready, or whose worker is dead, under the next epoch."""
-    return [_claimed(row) for row in await tx.rows(CLAIM_RUNS, worker=worker, most=most)]
+    return [claimed(row) for row in await tx.rows(CLAIM_RUNS, worker=worker, most=most)]
 
 
 async def load_run(database: Database, run: ClaimedRun, window: int) -> LoadedRun:
@@ -252,6 +255,7 @@ async def finish_run(
         revision=end.revision,
         answer=end.response.content if isinstance(end, ResponseReady) else None,
         failure=end.error.model_dump_json() if isinstance(end, ResponseFailed) else None,
+        usage=end.usage.model_dump_json(),
         terminal_frame=terminal_frame.decode(),
         messages=list(messages),
     )
@@ -259,17 +263,23 @@ async def finish_run(
         raise _stale(run)
 
 
-async def bury_run(tx: Tx, about: About, end: ResponseFailed) -> bool:
-    """Put a failed run in the place of one that can never be made; False where there is a run already."""
-    buried = await tx.run(
+async def bury_run(tx: Tx, about: About, end: ResponseFailed, cause: str) -> bool:
+    """Put a failed run in the place of one that can never be made; False where it has been made.
+
+    Raises:
+        Transient: it is being made at this moment: the transaction has to end.
+    """
+    row = await tx.row(
         BURY_RUN,
         tenant=about.tenant,
         execution_id=about.request_id,
         session_id=about.session_id,
         turn=about.turn,
+        cause=cause,
         failure=end.error.model_dump_json(),
     )
-    return buried == 1
+    assert row is not None
+    return _is_new(row, about.request_id)
 
 
 async def hand_back(database: Database, run: ClaimedRun | HeldRun, *, unused: bool = True) -> None:
@@ -278,40 +288,10 @@ async def hand_back(database: Database, run: ClaimedRun | HeldRun, *, unused: bo
         await tx.run(HAND_BACK, **_owned(run), unused=int(unused))
 
 
-async def ask_to_cancel(tx: Tx, tenant: str, execution_id: UUID) -> ClaimedRun | None:
-    """Note that a run is to stop, also when it has not come yet; return it locked if it is still queued."""
-    await tx.run(REMEMBER_CANCEL, tenant=tenant, execution_id=execution_id)
-    row = await tx.row(LOCK_QUEUED, tenant=tenant, execution_id=execution_id)
-    return None if row is None else _claimed(row)
-
-
-async def forget_cancellations(database: Database) -> int:
-    """Drop wishes so old that a request they could be for cannot come any more."""
-    async with database.reading() as tx:
-        return await tx.run(FORGET_CANCELLATIONS)
-
-
-async def overdue(tx: Tx) -> Sequence[ClaimedRun]:
-    """Lock and return queued runs whose deadline has passed."""
-    return [_claimed(row) for row in await tx.rows(OVERDUE)]
-
-
 async def held(database: Database, worker: UUID) -> Sequence[HeldRun]:
     """Return the runs that this worker owns by the tables, whether it knows of them or not."""
     async with database.reading() as tx:
         return [HeldRun(**row) for row in await tx.rows(HELD, worker=worker)]
-
-
-async def untold(database: Database) -> Sequence[tuple[str, UUID, int, dict[str, Any]]]:
-    """Return ended runs whose terminal frame may be missing: (tenant, execution id, epoch, frame)."""
-    async with database.reading() as tx:
-        rows = await tx.rows(UNTOLD)
-    return [(row["tenant"], row["execution_id"], row["epoch"], row["terminal_frame"]) for row in rows]
-
-
-async def told(database: Database, tenant: str, execution_id: UUID) -> None:
-    async with database.reading() as tx:
-        await tx.run(TOLD, tenant=tenant, execution_id=execution_id)
 
 
 async def count_by_status(database: Database) -> dict[str, int]:
@@ -327,7 +307,8 @@ def _stale(run: ClaimedRun) -> Stale:
     return Stale(f"run {run.execution_id} is no longer held under epoch {run.epoch}")
 
 
-def _claimed(row: RowMapping) -> ClaimedRun:
+def claimed(row: RowMapping) -> ClaimedRun:
+    """Read the columns of `CLAIMED`."""
     expires_at: datetime = row["expires_at"]
     return ClaimedRun(
         tenant=row["tenant"],
@@ -344,8 +325,3 @@ def _claimed(row: RowMapping) -> ClaimedRun:
         created_at=row["created_at"],
         expires_at=expires_at,
     )
-
-
-def frame_json(type_: str, fields: dict[str, object]) -> bytes:
-    """Return a terminal frame as it is kept in the row until it has been appended."""
-    return to_json({"type": type_, "fields": fields})

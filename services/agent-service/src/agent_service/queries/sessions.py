@@ -4,7 +4,7 @@ from datetime import datetime
 from uuid import UUID
 
 from agent_service.domain.sessions import MessageView, SessionView
-from shared_clients.postgres import Database, sql
+from shared_clients.postgres import Database, Tx, sql
 from shared_models.requests import STATES, Status
 
 COLUMNS = """
@@ -39,10 +39,9 @@ TURNS = sql("""
 
 
 async def create_session(
-    database: Database, tenant: str, owner: str, session_id: UUID, *, title: str, agent: str | None
+    tx: Tx, tenant: str, owner: str, session_id: UUID, *, title: str, agent: str | None
 ) -> SessionView:
-    async with database.reading() as tx:
-        row = await tx.row(CREATE, tenant=tenant, owner=owner, session_id=session_id, title=title, agent=agent)
+    row = await tx.row(CREATE, tenant=tenant, owner=owner, session_id=session_id, title=title, agent=agent)
     return SessionView.model_validate(dict(row or {}))
 
 
@@ -72,10 +71,9 @@ async def rename_session(
     return None if row is None else SessionView.model_validate(dict(row))
 
 
-async def delete_session(database: Database, tenant: str, owner: str, session_id: UUID) -> bool:
+async def delete_session(tx: Tx, tenant: str, owner: str, session_id: UUID) -> bool:
     """Hide a session for good and have later requests in it refused; False where there is none."""
-    async with database.reading() as tx:
-        return await tx.run(DELETE, tenant=tenant, owner=owner, session_id=session_id) == 1
+    return await tx.run(DELETE, tenant=tenant, owner=owner, session_id=session_id) == 1
 
 
 async def list_messages(

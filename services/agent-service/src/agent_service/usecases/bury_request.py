@@ -4,6 +4,7 @@ from uuid import UUID
 
 from agent_service.domain.runs import failed
 from agent_service.queries import runs as queries
+from agent_service.usecases.tell_again import tell_again
 from durable_work.outbox import Outbox
 from shared_clients.postgres import Tx
 from shared_models.catalog import RESPONSE_FAILED
@@ -16,5 +17,7 @@ async def bury_request(tx: Tx, outbox: Outbox, event: Envelope, error: str) -> N
     message = f"The request could not be taken on. Its event is kept as a dead letter: {error[:200]}"
     end = failed(FailureReason.INTERNAL, message)
     about = About(event.correlationid, UUID(event.partitionkey), event.tenantid, event.turn, event.expirytime)
-    if event.turn is None or await queries.bury_run(tx, about, end):
+    if event.turn is not None and not await queries.bury_run(tx, about, end, event.id):
+        await tell_again(tx, outbox, about.tenant, about.request_id)
+    else:
         await outbox.publish(tx, new_event("agent-service", RESPONSE_FAILED, end, about, cause=event.id))

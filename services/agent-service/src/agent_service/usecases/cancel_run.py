@@ -3,7 +3,7 @@
 from uuid import UUID
 
 from agent_service.domain.runs import failed
-from agent_service.queries import runs as queries
+from agent_service.queries import ends as queries
 from agent_service.usecases.end_run import end_run
 from durable_work.outbox import Outbox
 from shared_clients.postgres import Tx

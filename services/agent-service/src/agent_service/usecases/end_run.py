@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from agent_service.domain.runs import ClaimedRun, failed, view_of
+from agent_service.queries import ends
 from agent_service.queries import runs as queries
 from durable_work.outbox import Outbox
+from shared_clients.failpoints import Failpoint, reached
 from shared_clients.frames import append_terminal
 from shared_clients.postgres import Database, Tx
 from shared_clients.redis import Redis
@@ -29,7 +31,7 @@ async def end_run(
     Raises:
         Stale: the run is somebody else's, or has ended already.
     """
-    frame = queries.frame_json(*terminal_frame(view_of(run, end)))
+    frame = ends.frame_json(*terminal_frame(view_of(run, end)))
     await queries.finish_run(tx, run, end, terminal_frame=frame, messages=messages, queued=queued)
     event = RESPONSE_READY if isinstance(end, ResponseReady) else RESPONSE_FAILED
     trace = {"traceparent": run.traceparent} if run.traceparent else {}
@@ -47,7 +49,7 @@ async def tell_untold(tx: Tx, outbox: Outbox, event: Envelope, error: str) -> No
 async def end_overdue(database: Database, outbox: Outbox) -> int:
     """End queued runs whose deadline has passed, and return how many there were."""
     async with database.transaction() as tx:
-        runs = await queries.overdue(tx)
+        runs = await ends.overdue(tx)
         for run in runs:
             end = failed(FailureReason.DEADLINE, "The request's deadline passed before its turn came.")
             await end_run(tx, outbox, run, end, queued=True)
@@ -56,7 +58,7 @@ async def end_overdue(database: Database, outbox: Outbox) -> int:
 
 async def tell_ends(database: Database, redis: Redis) -> int:
     """Append the terminal frames that a crash or an outage of Redis left out, and return how many."""
-    untold = await queries.untold(database)
+    untold = await ends.untold(database)
     for tenant, execution_id, epoch, frame in untold:
         await append_terminal(
             redis,
@@ -66,5 +68,6 @@ async def tell_ends(database: Database, redis: Redis) -> int:
             type_=frame["type"],
             fields=frame["fields"],
         )
-        await queries.told(database, tenant, execution_id)
+        reached(Failpoint.AFTER_SWEPT_FRAME_BEFORE_TOLD)
+        await ends.told(database, tenant, execution_id)
     return len(untold)

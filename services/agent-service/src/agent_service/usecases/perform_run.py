@@ -15,24 +15,26 @@ import structlog
 from pydantic import ValidationError
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_jitter
 
-from agent_service.domain.history import dump, load, user_turn
+from agent_service.domain.history import dump, load, usage_of, user_turn
 from agent_service.domain.runs import MAX_TRIES, ClaimedRun, LoadedRun, Served, Step, answered, failed, view_of
 from agent_service.domain.transcript import transcript
 from agent_service.errors import Cancelled, OutOfTime, RunFailed
 from agent_service.ports import Models, Tool
+from agent_service.queries import ends
 from agent_service.queries import runs as queries
 from agent_service.usecases.end_run import end_run
 from agent_service.usecases.run_agent import Answered, run_agent
 from durable_work.outbox import Outbox
 from shared_clients import metrics
 from shared_clients.errors import Permanent, Stale, Transient
+from shared_clients.failpoints import Failpoint, reached
 from shared_clients.frames import FrameWriter, append_terminal
 from shared_clients.postgres import Database
 from shared_clients.redis import Redis
 from shared_clients.telemetry import continued
 from shared_models.agents import Agent
 from shared_models.frames import Cursor, terminal_frame
-from shared_models.requests import FailureReason, ResponseFailed, ResponseReady
+from shared_models.requests import FailureReason, ResponseFailed, ResponseReady, Usage
 
 log = structlog.get_logger()
 
@@ -99,7 +101,14 @@ class StepJournal:
 
     async def record(self, key: str, message: str, keep: Cursor) -> None:
         step = Step(key, message, keep)
+        reached(Failpoint.AFTER_STEP_BEFORE_JOURNAL)
         await _until_stored(lambda: queries.save_step(self._database, self._run, step))
+        reached(Failpoint.AFTER_JOURNAL_BEFORE_NEXT_STEP)
+        self._finished[key] = message
+
+    def usage(self) -> Usage:
+        """Return what the finished steps have used; a call that is cut off does not say."""
+        return usage_of(load(message) for message in self._finished.values())
 
 
 async def perform_run(means: Means, run: ClaimedRun, stop: asyncio.Future[FailureReason]) -> None:
@@ -111,6 +120,7 @@ async def perform_run(means: Means, run: ClaimedRun, stop: asyncio.Future[Failur
         stop: gets the reason when the run has to end early.
     """
     began = monotonic()
+    reached(Failpoint.AFTER_CLAIM_BEFORE_START)
     try:
         with continued({"traceparent": run.traceparent} if run.traceparent else {}, "invoke_agent"):
             ended = await _work(means, run, stop)
@@ -178,6 +188,7 @@ async def _think(
     """
     asked = user_turn(run.content, run.execution_id)
     limits = equipped.agent.spec.limits
+    journal = StepJournal(means.database, run, loaded.steps)
     async with FrameWriter(
         means.redis,
         tenant=run.tenant,
@@ -188,13 +199,14 @@ async def _think(
     ) as frames:
         kept = transcript([asked, *(load(step.result) for step in loaded.steps)])
         await frames.begin(loaded.steps[-1].keep if loaded.steps else None, kept)
+        reached(Failpoint.AFTER_BEGIN_BEFORE_FIRST_STEP)
         work = asyncio.ensure_future(
             run_agent(
                 [*(load(message) for message in loaded.window), asked],
                 equipped.tools,
                 limits,
                 models=equipped.models,
-                journal=StepJournal(means.database, run, loaded.steps),
+                journal=journal,
                 frames=frames,
             )
         )
@@ -205,12 +217,18 @@ async def _think(
         except TimeoutError:
             if not active.expired():
                 raise
-            raise OutOfTime(f"{limits.seconds} s of active time") from None
+            raise _stopped(OutOfTime(f"{limits.seconds} s of active time"), journal) from None
         except asyncio.CancelledError:
             if stop.done():
-                raise STOPS[stop.result()]("while it was worked on") from None
+                reached(Failpoint.AFTER_STOP_BEFORE_END)
+                raise _stopped(STOPS[stop.result()]("while it was worked on"), journal) from None
             raise
     return done, frames.whole
+
+
+def _stopped(why: RunFailed, journal: StepJournal) -> RunFailed:
+    why.usage = journal.usage()
+    return why
 
 
 async def _hand_back(means: Means, run: ClaimedRun) -> None:
@@ -227,8 +245,10 @@ async def _write_end(means: Means, run: ClaimedRun, ended: _Ended) -> None:
     async def commit() -> None:
         async with means.database.transaction() as tx:
             await end_run(tx, means.outbox, run, ended.end, messages=ended.messages)
+            reached(Failpoint.AFTER_END_BEFORE_COMMIT)
 
     await _until_stored(commit)
+    reached(Failpoint.AFTER_END_BEFORE_TERMINAL_FRAME)
     type_, fields = terminal_frame(view_of(run, ended.end))
     try:
         await append_terminal(
@@ -240,7 +260,8 @@ async def _write_end(means: Means, run: ClaimedRun, ended: _Ended) -> None:
             fields=fields,
             whole=ended.shown,
         )
-        await queries.told(means.database, run.tenant, run.execution_id)
+        reached(Failpoint.AFTER_TERMINAL_FRAME_BEFORE_TOLD)
+        await ends.told(means.database, run.tenant, run.execution_id)
     except Transient as error:
         log.warning("terminal_frame_left_to_sweep", execution_id=str(run.execution_id), error=str(error))
 

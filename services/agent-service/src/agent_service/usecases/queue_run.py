@@ -1,7 +1,11 @@
-"""Make a run of a request: queued, or begun at once where a slot is free and the session's turn has come."""
+"""Make a run of a request: queued, or begun at once where a slot is free and the session's turn has come.
 
-from agent_service.domain.runs import ClaimedRun, NewRun
+A request that comes again, because nobody has heard of its run for a while, is told what there is to tell of it.
+"""
+
+from agent_service.domain.runs import ClaimedRun, Known, NewRun
 from agent_service.queries import runs as queries
+from agent_service.usecases.tell_again import tell_again
 from durable_work.leases import Slots
 from durable_work.outbox import Outbox
 from shared_clients.postgres import Tx
@@ -16,12 +20,15 @@ async def queue_run(tx: Tx, outbox: Outbox, slots: Slots[ClaimedRun], run: NewRu
     if reserved:
         tx.after_rollback(slots.give_back)
     owner = f"{run.principal.issuer}|{run.principal.subject}"
-    claimed = await queries.insert_run(tx, run, owner, slots.worker if reserved else None)
-    if claimed is not None:
-        await announce_running(tx, outbox, claimed)
-        tx.after_commit(lambda: slots.start(claimed))
-    elif reserved:
+    arrival = await queries.insert_run(tx, run, owner, slots.worker if reserved else None)
+    if isinstance(arrival, ClaimedRun):
+        await announce_running(tx, outbox, arrival)
+        tx.after_commit(lambda: slots.start(arrival))
+        return
+    if reserved:
         tx.after_commit(slots.give_back)
+    if isinstance(arrival, Known):
+        await tell_again(tx, outbox, run.tenant, run.execution_id)
 
 
 async def announce_running(tx: Tx, outbox: Outbox, run: ClaimedRun) -> None:

@@ -29,6 +29,8 @@ _KAFKA = {  # naming one property discards all of the image's own
     "KAFKA_TRANSACTION_STATE_LOG_MIN_ISR": "1",
     "KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
     "KAFKA_GROUP_MIN_SESSION_TIMEOUT_MS": "1000",
+    "KAFKA_HEAP_OPTS": "-Xms256m -Xmx256m",
+    "KAFKA_JVM_PERFORMANCE_OPTS": " ".join(kafka.SWIFT),
 }
 
 
@@ -62,7 +64,7 @@ async def running(kind: str, missing: Missing) -> AsyncIterator[str]:
         await asyncio.to_thread(plan.container.stop)
 
 
-async def _serving(plan: _Plan, *, seconds: float = 60.0) -> str:
+async def _serving(plan: _Plan, *, seconds: float = 180.0) -> str:
     host, port = plan.container.get_container_host_ip(), plan.container.get_exposed_port(plan.port)
     url = plan.address.format(host=host, port=port)
     for _ in range(round(seconds / _POLL_SECONDS)):

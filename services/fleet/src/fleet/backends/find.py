@@ -2,14 +2,14 @@
 
 import importlib
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Literal
 
 from fleet.backends.kafka import running_kafka
 from fleet.backends.postgres import running_postgres
 from fleet.backends.redis import running_redis
-from fleet.backends.server import Missing
+from fleet.backends.server import Backend, Missing
 
 Kind = Literal["postgres", "redis", "kafka"]
 
@@ -17,13 +17,14 @@ _LOCAL = {"postgres": running_postgres, "redis": running_redis, "kafka": running
 
 
 @asynccontextmanager
-async def found(kind: Kind, address: str | None, folder: Path) -> AsyncIterator[str]:
+async def found(kind: Kind, address: str | None, folder: Path, *, docker: bool = False) -> AsyncIterator[str]:
     """Give the address of a real backend while the context is open.
 
     Args:
         kind: which one.
         address: one that the environment names; it is used as it is.
         folder: where a local one keeps its data.
+        docker: take a container, even where this machine has the program.
 
     Raises:
         Missing: no address, no program, no Docker; the message says how to get the program.
@@ -31,7 +32,7 @@ async def found(kind: Kind, address: str | None, folder: Path) -> AsyncIterator[
     """
     async with AsyncExitStack() as stack:
         try:
-            url = address or (await stack.enter_async_context(_LOCAL[kind](folder))).url
+            url = address or (await stack.enter_async_context(_local(kind, folder, docker=docker))).url
         except Missing as missing:
             try:  # testcontainers is an optional extra, and this its one seam
                 containers = importlib.import_module("fleet.backends.containers")
@@ -39,3 +40,9 @@ async def found(kind: Kind, address: str | None, folder: Path) -> AsyncIterator[
                 raise missing from None
             url = await stack.enter_async_context(containers.running(kind, missing))
         yield url
+
+
+def _local(kind: Kind, folder: Path, *, docker: bool) -> AbstractAsyncContextManager[Backend]:
+    if docker:
+        raise Missing(f"{kind} was asked for in a container: install testcontainers")
+    return _LOCAL[kind](folder)

@@ -22,16 +22,16 @@ from fleet.backends.server import Backend, Missing, Server, free_port, own_folde
 from shared_clients.errors import Permanent
 
 _POM = Path(__file__).with_name("kafka.pom.xml")
-_SWIFT = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")  # starts in half the time; throughput is halved as well
+SWIFT = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")  # starts in half the time; throughput is halved as well
 
 _PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{behind}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}{told}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT
 inter.broker.listener.name=PLAINTEXT
 log.dirs={data}
 auto.create.topics.enable=false
@@ -53,8 +53,15 @@ broker.heartbeat.interval.ms=300
 
 
 @asynccontextmanager
-async def running_kafka(folder: Path, port: int | None = None) -> AsyncIterator[Backend]:
+async def running_kafka(
+    folder: Path, port: int | None = None, *, behind: tuple[int, int] | None = None
+) -> AsyncIterator[Backend]:
     """Run a broker in a folder, which keeps its topics from one run to the next.
+
+    Args:
+        folder: of its data and its log.
+        port: of its address; any free one by default.
+        behind: one more port, for a proxy to lead to, and the proxy's own, at which clients that come there go on.
 
     Raises:
         Missing: there is no Java, or no Maven to fetch the broker with.
@@ -68,14 +75,16 @@ async def running_kafka(folder: Path, port: int | None = None) -> AsyncIterator[
     data = own_folder(folder / "data")
     port = port or free_port()
     properties = folder / "server.properties"
-    properties.write_text(_PROPERTIES.format(port=port, controller=free_port(), data=data))
+    more, told = [f",PROXIED://127.0.0.1:{number}" for number in behind] if behind else ["", ""]
+    written = _PROPERTIES.format(port=port, controller=free_port(), data=data, behind=more, told=told)
+    properties.write_text(written)
     classes = ("-cp", f"{libraries}/*")
     if not (data / "meta.properties").exists():
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         format_data = ("kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(properties))
-        await _done([java, "-Xmx64m", *_SWIFT, *classes, *format_data], "Kafka's data folder cannot be made")
+        await _done([java, "-Xmx64m", *SWIFT, *classes, *format_data], "Kafka's data folder cannot be made")
     url = f"kafka://127.0.0.1:{port}"
-    broker = [java, "-Xms256m", "-Xmx256m", *_SWIFT, *classes, "kafka.Kafka", str(properties)]
+    broker = [java, "-Xms256m", "-Xmx256m", *SWIFT, *classes, "kafka.Kafka", str(properties)]
     server = Server(url, broker, folder, answers=lambda: answers(url), orphaned="KILL")
     try:
         await server.start()

@@ -8,6 +8,7 @@ from durable_work.outbox import Outbox, message_of
 from request_manager import queries
 from request_manager.domain import Accepted, Draft, Outcome, TooLarge, normalise
 from shared_clients import metrics
+from shared_clients.failpoints import Failpoint, reached
 from shared_clients.postgres import Database
 from shared_clients.telemetry import inject
 from shared_models.catalog import REQUEST_CREATED
@@ -23,6 +24,7 @@ class Asked:
     principal: Principal
     vouched: frozenset[UUID]
     key: str | None
+    retry_of: UUID | None = None
 
 
 async def accept_request(database: Database, outbox: Outbox, asked: Asked, lifetime: timedelta) -> Outcome:
@@ -35,6 +37,7 @@ async def accept_request(database: Database, outbox: Outbox, asked: Asked, lifet
         lifetime: until the request's deadline.
     """
     draft = normalise(asked.body, asked.principal, asked.vouched, key=asked.key, lifetime=lifetime)
+    draft = replace(draft, retry_of=asked.retry_of) if asked.retry_of else draft
     data = _created(draft)
     if _may_be_too_large(draft) and (size := len(data.model_dump_json().encode())) > MAX_DATA:
         return TooLarge(size)
@@ -42,6 +45,7 @@ async def accept_request(database: Database, outbox: Outbox, asked: Asked, lifet
     event = message_of(new_event("request-manager", REQUEST_CREATED, data, about, trace=inject()))
     outcome = await queries.insert_request(database, draft, event)
     if isinstance(outcome, Accepted):
+        reached(Failpoint.AFTER_ACCEPT_BEFORE_HAND_OVER)
         metrics.REQUESTS_ACCEPTED.labels(draft.principal.channel).inc()
         outbox.hand_over(replace(event, attributes={**event.attributes, "turn": str(outcome.turn)}))
     return outcome

@@ -2,11 +2,13 @@
 
 from uuid import UUID
 
+from durable_work.audit import Actor, Entry, record
 from durable_work.outbox import Outbox
 from request_manager import queries
 from request_manager.domain import owner_of
 from shared_clients.postgres import Database
 from shared_clients.telemetry import inject
+from shared_models.audit import Action
 from shared_models.catalog import REQUEST_CANCELLED
 from shared_models.envelope import About, new_event
 from shared_models.requests import Principal, RequestCancelled
@@ -21,3 +23,4 @@ async def cancel_request(database: Database, outbox: Outbox, principal: Principa
         about = About(request_id, found["session_id"], principal.tenant, found["turn"], found["expires_at"])
         data = RequestCancelled(principal=principal)
         await outbox.publish(tx, new_event("request-manager", REQUEST_CANCELLED, data, about, trace=inject()))
+        await record(tx, Entry(principal.tenant, Actor.of(principal), Action.REQUEST_CANCEL_ASKED, str(request_id)))

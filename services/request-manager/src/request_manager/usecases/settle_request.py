@@ -1,12 +1,14 @@
 """Record what agent-service says of a request: its run's state, or its end."""
 
-from datetime import UTC, datetime
+from uuid import UUID
 
+from durable_work.outbox import Outbox
 from request_manager import queries
+from shared_clients.failpoints import Failpoint, reached
 from shared_clients.postgres import Tx
-from shared_models.catalog import REQUEST_CREATED
-from shared_models.envelope import Envelope
-from shared_models.requests import Failure, FailureReason, ResponseFailed, ResponseReady, RunChanged, Status
+from shared_models.catalog import REQUEST_CANCELLED, REQUEST_CREATED
+from shared_models.envelope import About, Envelope, new_event
+from shared_models.requests import RequestCancelled, RequestCreated, ResponseFailed, ResponseReady, RunChanged
 
 
 async def settle_request(tx: Tx, event: Envelope, change: RunChanged | ResponseReady | ResponseFailed) -> None:
@@ -15,12 +17,13 @@ async def settle_request(tx: Tx, event: Envelope, change: RunChanged | ResponseR
         await queries.note_run(tx, event.tenantid, event.correlationid, change)
     else:
         await queries.settle_request(tx, event.tenantid, event.correlationid, change)
+        reached(Failpoint.AFTER_SETTLE_BEFORE_COMMIT)
 
 
-async def fail_untold(tx: Tx, event: Envelope, error: str) -> None:
-    """Fail the request of an event of ours that can never be published: nobody else will hear of it."""
+async def give_up(tx: Tx, outbox: Outbox, event: Envelope, error: str) -> None:
+    """Have agent-service fail the request of an event of ours that can never be published, in its turn."""
     if event.type == REQUEST_CREATED.name:
-        message = f"The request could not be passed on. Its event is kept as a dead letter: {error[:200]}"
-        failure = Failure(reason=FailureReason.INTERNAL, message=message)
-        end = ResponseFailed(status=Status.FAILED, error=failure, completed_at=datetime.now(UTC))
-        await queries.settle_request(tx, event.tenantid, event.correlationid, end)
+        principal = RequestCreated.model_validate_json(event.data).principal
+        about = About(event.correlationid, UUID(event.partitionkey), event.tenantid, event.turn, event.expirytime)
+        wish = RequestCancelled(principal=principal, undeliverable=error[:200])
+        await outbox.publish(tx, new_event("request-manager", REQUEST_CANCELLED, wish, about, cause=event.id))
