@@ -9,18 +9,18 @@ ELSEWHERE   := tests/architecture tests/scenarios tests/browser tests/bench
 INTEGRATION := $(wildcard */tests/integration services/*/tests/integration) \
                $(filter-out $(ELSEWHERE),$(patsubst %/,%,$(sort $(dir $(wildcard tests/*/test_*.py)))))
 
-.PHONY: help up test check unit integration scenarios browser web web-check bench lock clean ready ready-for-tests
+.PHONY: help up test check unit integration scenarios browser web web-check chaos bench lock compose-test clean .ready .ready-for-tests
 
 help: ## this menu
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
-up: ready ## run Flotilla here: prints a link that opens the web chat; Ctrl-C ends it
+up: .ready ## run Flotilla here: prints a link that opens the web chat; Ctrl-C ends it
 	@.venv/bin/flotilla up
 
-test: ready-for-tests ## every check, as CI runs them
+test: .ready-for-tests ## every check, as CI runs them
 	@CI=true $(MAKE) --no-print-directory --keep-going check unit web-check integration scenarios browser
 
-check: ready ## format, lint, types, layers, budgets
+check: .ready ## format, lint, types, layers, budgets
 	@echo '== format, lint'
 	@.venv/bin/ruff format --check .
 	@.venv/bin/ruff check .
@@ -32,30 +32,36 @@ check: ready ## format, lint, types, layers, budgets
 	@echo '== budgets, walk, schemas'
 	@$(PYTEST) tests/architecture
 
-unit: ready ## tests of pure code, in seconds
+unit: .ready ## tests of pure code, in seconds
 	@echo '== unit tests'
 	@$(PYTEST) $(or $(UNIT),$(error there are no unit tests))
 
-integration: ready-for-tests ## tests on real PostgreSQL, Redis and Kafka
+integration: .ready-for-tests ## tests on real PostgreSQL, Redis and Kafka
 	@echo '== integration tests'
 	@$(PYTEST) $(or $(INTEGRATION),$(error there are no integration tests))
 
-scenarios: ready-for-tests ## whole flows: in one process, and as processes on Kafka
+scenarios: .ready-for-tests ## whole flows: in one process, and as processes on Kafka
 	@echo '== scenarios'
 	@$(PYTEST) tests/scenarios
 
-browser: ready-for-tests ## the web chat in a real browser
+browser: .ready-for-tests ## the web chat in a real browser
 	@echo '== browser'
 	@$(PYTEST) tests/browser
 
 web: $(WEB)/node_modules ## build the web chat into the gateway
 	@cd $(WEB) && npm run build
 
-web-check: ready-for-tests $(WEB)/node_modules ## types, lint and tests of the web chat, and that its build is committed
+web-check: .ready-for-tests $(WEB)/node_modules ## types, lint and tests of the web chat, and that its build is committed
 	@echo '== web chat'
 	@cd $(WEB) && npm run check
 
-bench: ready-for-tests ## figures, as ratios to a baseline of the same run, into build/bench.json
+compose-test: .ready ## the scenarios against a container for each service: needs Docker (`BUS=knative`: without Kafka)
+	@tools/compose-test.sh $(BUS)
+
+chaos: .ready-for-tests ## kill and break everything, and keep the score in build/chaos.json (SEED=7 ONLY="F1 F4")
+	@.venv/bin/python -m tests.chaos $(ONLY)
+
+bench: .ready-for-tests ## figures, as ratios to a baseline of the same run, into build/bench.json
 	@.venv/bin/python -m tests.bench
 
 lock: ## write constraints.txt again (`make lock UP=--upgrade` for the newest versions)
@@ -64,10 +70,10 @@ lock: ## write constraints.txt again (`make lock UP=--upgrade` for the newest ve
 clean: ## remove what the commands made, but for your data in .flotilla
 	rm -rf .venv .cache build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache $(WEB)/node_modules
 
-ready:
+.ready:
 	@tools/setup.sh
 
-ready-for-tests:
+.ready-for-tests:
 	@tools/setup.sh test
 
 $(WEB)/node_modules: $(WEB)/package-lock.json

@@ -1,8 +1,8 @@
 """What every test of every package may ask for: real backends, started on first use, once for all tests.
 
 Faked: nothing. PostgreSQL, Redis and Kafka are the real ones (`fleet.backends`), from an address in FLOTILLA_TEST_…, a
-program of this machine, or Docker. Where one is missing the tests that need it fail and say what to install: a check
-that did not run is not a check that passed.
+program of this machine, or Docker; from Docker at once with FLOTILLA_TEST_BACKENDS=docker. Where one is missing the
+tests that need it fail and say what to install: a check that did not run is not a check that passed.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ STRANGERS = ("FLOTILLA_", "OPENAI_", "ANTHROPIC_", "GOOGLE_", "GEMINI_", "AZURE_
 
 def pytest_configure() -> None:
     for name in list(os.environ):
-        if name.startswith(STRANGERS) and name not in ADDRESSES.values():
+        if name.startswith(STRANGERS) and not name.startswith("FLOTILLA_TEST_"):
             del os.environ[name]
 
 
@@ -66,12 +66,13 @@ def backend_url(background: Background, tmp_path_factory: pytest.TempPathFactory
     """Give the address of a backend, started the first time that it is asked for."""
     urls: dict[Kind, str] = {}
     stack = AsyncExitStack()
+    docker = os.environ.get("FLOTILLA_TEST_BACKENDS") == "docker"
 
     def url(kind: Kind) -> str:
         if kind not in urls:
             folder = tmp_path_factory.mktemp(kind)
             try:
-                start = stack.enter_async_context(found(kind, os.environ.get(ADDRESSES[kind]), folder))
+                start = stack.enter_async_context(found(kind, os.environ.get(ADDRESSES[kind]), folder, docker=docker))
                 urls[kind] = background.run(start)
             except Permanent as error:
                 pytest.fail(f"{error}\n(or name a running one in {ADDRESSES[kind]})", pytrace=False)

@@ -1,8 +1,7 @@
-#!/usr/bin/env python3
-"""Writes what is made from the code under docs/reference: the OpenAPI document, and JSON Schemas of bodies and events.
+"""Writes what is made from the code under docs/reference: OpenAPI, AsyncAPI, the page of events, and JSON Schemas.
 
-Run it after a change to `shared_models` or to a route: `python tools/generate.py`. tests/architecture/test_schemas.py
-fails while what is committed differs from what this would write, so that a change of a contract is seen in review.
+Run it after a change to `shared_models` or to a route: `.venv/bin/python -m tools.generate`. A test fails while what is
+committed differs from what this would write, so that a change of a contract is seen in review.
 """
 
 import json
@@ -15,9 +14,11 @@ from pydantic import BaseModel
 from fleet.openapi import openapi
 from shared_models.agents import Agent
 from shared_models.catalog import EVENTS
+from shared_models.dead_letters import DeadLetter, DeadLetterPage
 from shared_models.envelope import Envelope
 from shared_models.problems import ProblemBody, Problems
 from shared_models.requests import Accepted, NewRequest, RequestList, RequestView
+from tools.events_reference import asyncapi, page
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -27,12 +28,13 @@ Json = dict[str, object]
 
 def generated() -> dict[str, str]:
     """Return the text of every generated file, by its path under docs/reference."""
-    return {"openapi.json": _dump(openapi())} | {f"schemas/{name}.json": _text(name, made) for name, made in _schemas()}
+    made = {"openapi.json": _dump(openapi()), "asyncapi.json": _dump(asyncapi(_event())), "events.md": page()}
+    return made | {f"schemas/{name}.json": _text(name, schema) for name, schema in _schemas()}
 
 
 def differences(folder: Path, wanted: Mapping[str, str]) -> list[str]:
     """Say how a folder differs from what it should hold."""
-    there = {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*.json")}
+    there = {path.relative_to(folder).as_posix(): path.read_text() for path in _files(folder)}
     found = [f"{name} is missing" for name in wanted.keys() - there.keys()]
     found += [f"{name} is made from nothing that exists" for name in there.keys() - wanted.keys()]
     found += [f"{name} differs" for name in wanted.keys() & there.keys() if wanted[name] != there[name]]
@@ -40,12 +42,16 @@ def differences(folder: Path, wanted: Mapping[str, str]) -> list[str]:
 
 
 def write(folder: Path, wanted: Mapping[str, str]) -> None:
-    for path in folder.rglob("*.json"):
+    for path in list(_files(folder)):
         if path.relative_to(folder).as_posix() not in wanted:
             path.unlink()
     for name, text in wanted.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.suffix in {".json", ".md"})
 
 
 def _schemas() -> Iterator[tuple[str, Json]]:
@@ -55,6 +61,8 @@ def _schemas() -> Iterator[tuple[str, Json]]:
         "accepted": Accepted,
         "request": RequestView,
         "request-list": RequestList,
+        "dead-letter": DeadLetter,
+        "dead-letter-page": DeadLetterPage,
         **{name: event.data for name, event in EVENTS.items()},
     }
     for name, model in bodies.items():
