@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fleet.backends.server import free_port
 from fleet.processes import Stores
 from tests.fleets import Background, Fleet, ProcessFleet, held, one_process, several_processes
 
@@ -48,4 +49,18 @@ def process_fleet(
         shutil.copytree(HERE / suite / "agent-configs", folder / "agent-configs", dirs_exist_ok=True)
     environment = {"OPENAI_BASE_URL": simulator_url, "OPENAI_API_KEY": "sk-test"}
     with held(background, several_processes(folder, folder / "agent-configs", stores, environment)) as fleet:
+        yield fleet
+
+
+@pytest.fixture(scope="session")
+def http_fleet(
+    background: Background,
+    tmp_path_factory: pytest.TempPathFactory,
+    new_database: Callable[[], str],
+    redis_url: str,
+) -> Iterator[ProcessFleet]:
+    """A fleet of processes whose bus is a broker over HTTP, with the agents of the scenarios."""
+    stores = Stores(new_database(), f"http://127.0.0.1:{free_port()}", redis_url)
+    opening = several_processes(tmp_path_factory.mktemp("http"), HERE / "scenarios" / "agent-configs", stores, {})
+    with held(background, opening) as fleet:
         yield fleet

@@ -1,4 +1,4 @@
-"""Whole fleets for tests: one in this process, and one of real processes on real Kafka, Postgres and Redis.
+"""Whole fleets for tests: one in this process, one of real processes on real Kafka, Postgres and Redis, one deployed.
 
 Faked: nothing of ours. The one-process fleet is `flotilla up`, with embedded Postgres and Redis and bus in memory; the
 other is `flotilla up --processes`. Both listen on real sockets, so a test cannot tell them apart but by their address.
@@ -18,6 +18,7 @@ from uuid import UUID
 
 import pytest
 
+from fleet.anchoring import EMBEDDED, witness_of
 from fleet.app import Place, open_fleet
 from fleet.backends.server import free_port
 from fleet.processes import Processes, Stores, open_processes
@@ -79,11 +80,17 @@ class ProcessFleet(Fleet):
         return name
 
 
+def deployed(variable: str = "FLOTILLA_TEST_URL") -> Fleet | None:
+    """Return the fleet whose address is in the environment, and its key in FLOTILLA_TEST_KEY: containers, a cluster."""
+    url = os.environ.get(variable)
+    return Fleet((url.rstrip("/"),), os.environ["FLOTILLA_TEST_KEY"]) if url else None
+
+
 @asynccontextmanager
 async def one_process(folder: Path, agent_configs: Path) -> AsyncGenerator[Fleet]:
     """Run a fleet in this process, as `flotilla up` does."""
-    settings = FleetSettings(port=free_port())
-    place = Place(folder, settings.hosts, KEY, agent_configs)
+    settings = FleetSettings(home=folder, port=free_port())
+    place = Place(folder, settings.hosts, KEY, agent_configs, witness_of(settings, EMBEDDED))
     async with open_fleet(place, lambda _: None) as gateway:
         stop = Stop()
         serving = asyncio.create_task(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from tests.architecture.growth import growing_attributes, loose_tasks, unbounded_deques, wide_gathers
 from tests.architecture.sources import FunctionNode, Source, classes, function_lines, functions, names_in, shipped
 
 BUDGETS = Path(__file__).with_name("budgets.toml")
@@ -205,6 +206,10 @@ COUNTED: Mapping[str, Callable[[Source], list[int]]] = {
     "inline_imports": inline_imports,
     "broad_handlers": broad_handlers,
     "untyped_payloads": untyped_payloads,
+    "unbounded_deques": unbounded_deques,
+    "loose_tasks": loose_tasks,
+    "wide_gathers": wide_gathers,
+    "growing_attributes": growing_attributes,
 }
 
 

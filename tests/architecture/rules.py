@@ -31,7 +31,7 @@ SQL = re.compile(r"\s*(SELECT\b|INSERT\s+INTO\b|UPDATE\s+\w+\s+SET\b|DELETE\s+FR
 SERVICES_WITH_TABLES: Final = frozenset({"request_manager", "agent_service", "api_gateway"})
 
 HOMES: Final[Mapping[str, tuple[str, ...]]] = {
-    "aiohttp": ("api_gateway.hop",),
+    "aiohttp": ("api_gateway.hop", "mock_eventing.adapters"),
     "aiokafka": ("shared_clients.bus.kafka*", "fleet.backends"),
     "alembic": ("durable_work.migrating", "*.migrations"),
     "asyncpg": ("shared_clients.postgres", "fleet.embedded", "fleet.backends"),
@@ -99,6 +99,30 @@ def _is_queue(called: ast.expr) -> bool:
     return ast.unparse(called).rpartition(".")[2] in {"Queue", "LifoQueue", "PriorityQueue", "SimpleQueue"}
 
 
+BOUNDS: Final[Mapping[str, str]] = {
+    "TCPConnector": "limit",
+    "create_async_engine": "max_overflow",
+    "ConnectionPool.from_url": "max_connections",
+    "BlockingConnectionPool.from_url": "max_connections",
+}
+"""Makers of pools whose own default is no bound, or more than one would think, and what bounds them."""
+
+
+def unbounded_pools(source: Source) -> Iterator[str]:
+    """Refuse pools of connections that grow with the number of those who want one."""
+    if source.test:
+        return
+    for node in ast.walk(source.tree):
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func)
+        bound = next((bound for maker, bound in BOUNDS.items() if f".{called}".endswith(f".{maker}")), None)
+        given = [keyword.value for keyword in node.keywords if keyword.arg == bound]
+        none = bool(given) and isinstance(given[0], ast.Constant) and given[0].value is None
+        if bound and (not given or none):
+            yield f"{source.path}:{node.lineno}: a pool without {bound}; say how many connections it may have"
+
+
 def environment_readers(source: Source) -> Iterator[str]:
     """Let only a package's settings read the environment."""
     if source.test or source.room == "settings":
@@ -160,6 +184,7 @@ RULES: Final[tuple[Callable[[Source], Iterator[str]], ...]] = (
     missing_docstrings,
     bare_suppressions,
     unbounded_queues,
+    unbounded_pools,
     environment_readers,
     stray_sql,
     stray_event_types,

@@ -103,12 +103,46 @@ def test_settings_count_with_the_fields_of_their_groups_and_bases() -> None:
         ("broad_handlers", "try: ...\nexcept BaseException:\n    if x:\n        raise\n"),
         ("untyped_payloads", "x: dict[str, Any]"),
         ("untyped_payloads", "def f(x: typing.Mapping[str, typing.Any]): ..."),
+        ("unbounded_deques", "waiting: deque[int] = deque()"),
+        ("unbounded_deques", "waiting = collections.deque[int]([1])"),
+        ("loose_tasks", "asyncio.create_task(f())"),
+        ("loose_tasks", "asyncio.get_running_loop().create_task(f())"),
+        ("wide_gathers", "await_(asyncio.gather(*map(f, everybody)))"),
+        (
+            "growing_attributes",
+            "class A:\n  def __init__(self):\n    self.x = {}\n  def f(self, k):\n    self.x[k] = 1\n",
+        ),
+        (
+            "growing_attributes",
+            "class A:\n  def __init__(self):\n    self.x: list[int] = list()\n  def f(self):\n    self.x.append(1)\n",
+        ),
+        (
+            "growing_attributes",
+            "class A:\n  def __init__(self):\n    self.x = defaultdict(set)\n  def f(self):\n    self.x[1].add(2)\n",
+        ),
     ],
 )
 def test_a_planted_exception_is_counted(kind: str, text: str) -> None:
     nothing_allowed = replace(REAL, counted={kind: {} for kind in REAL.counted})
     (found,) = counted_complaints([planted(text)], nothing_allowed)
     assert found.startswith(f"[{kind}] agent_service.usecases.planted has 1")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "waiting = deque(maxlen=10)",
+        "waiting = deque(given, 10)",
+        "async def f():\n  async with asyncio.TaskGroup() as group:\n    group.create_task(g())\n",
+        "asyncio.gather(f(), g())",
+        "class A:\n  def __init__(self):\n    self.x = {}\n  def f(self, k):\n    self.x[k] = self.x.pop(1)\n",
+        "class A:\n  def __init__(self): self.x = set()\n  def f(self, t):\n    self.x.add(t)\n    g(self.x.discard)\n",
+        "class A:\n def __init__(self): self.x = []\n def f(self): self.x.append(1)\n def g(self): y, self.x = 1, []\n",
+    ],
+)
+def test_what_has_a_bound_is_not_counted(text: str) -> None:
+    nothing_allowed = replace(REAL, counted={kind: {} for kind in REAL.counted})
+    assert counted_complaints([planted(text)], nothing_allowed) == []
 
 
 def test_a_handler_that_raises_again_is_no_exception() -> None:

@@ -29,6 +29,7 @@ PLANTS = [
     ("clients-rooms", "shared_clients.strings", ""),
     ("work-rooms", "durable_work.leases", "import durable_work.inbox"),
     ("work-rooms", "durable_work.queueing", ""),
+    ("work-rooms", "durable_work.inbox", "import durable_work.dead_letters"),
     ("bus-rooms", "shared_clients.bus.port", "import shared_clients.bus.kafka"),
     ("cycles", "shared_models.ids", "import shared_models.envelope"),
     ("core", "request_manager.usecases", "import fastapi"),

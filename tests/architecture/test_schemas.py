@@ -1,4 +1,5 @@
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 import yaml
 
 from shared_clients.web.problems import problem_response
-from shared_models.catalog import REQUEST_CREATED
+from shared_models.catalog import EVENTS, REQUEST_CREATED
 from shared_models.envelope import About, new_event
 from shared_models.frames import Cursor, TextEncoder, encode
 from shared_models.ids import new_id
@@ -24,7 +25,7 @@ def check(instance: object, schema: str) -> None:
 
 
 def test_the_committed_reference_is_what_the_code_says() -> None:
-    assert differences(REFERENCE, generated()) == [], "run: .venv/bin/python tools/generate.py"
+    assert differences(REFERENCE, generated()) == [], "run: .venv/bin/python -m tools.generate"
 
 
 def test_every_kind_of_drift_is_reported_and_mended(tmp_path: Path) -> None:
@@ -80,3 +81,65 @@ def test_an_editor_points_at_a_field_that_does_not_exist() -> None:
     with pytest.raises(jsonschema.ValidationError) as caught:
         check(agent, "agent")
     assert "promts" in caught.value.message
+
+
+def references(document: object) -> Iterator[str]:
+    """Yield every reference in a document."""
+    match document:
+        case {"$ref": str(where), **rest}:
+            yield where
+            yield from references(rest)
+        case dict():
+            for value in document.values():
+                yield from references(value)
+        case list():
+            for value in document:
+                yield from references(value)
+        case _:
+            pass
+
+
+def test_every_reference_in_the_asyncapi_document_leads_somewhere() -> None:
+    document = json.loads((REFERENCE / "asyncapi.json").read_text())
+    found = set(references(document))
+    assert len(found) > len(EVENTS) * 3
+    for where in found:
+        assert where.startswith("#/")
+        place = document
+        for part in where.removeprefix("#/").split("/"):
+            place = place[part]
+
+
+def test_the_asyncapi_document_tells_who_writes_and_who_reads_each_event() -> None:
+    document = json.loads((REFERENCE / "asyncapi.json").read_text())
+    told = {
+        (name.partition(".")[0], operation["action"], operation["messages"][0]["$ref"].rpartition("/")[2])
+        for name, operation in document["operations"].items()
+    }
+    assert told == {
+        (service, action, event.name)
+        for event in EVENTS.values()
+        for action, services in (("send", event.producers), ("receive", event.consumers))
+        for service in services
+    }
+    for event in EVENTS.values():
+        assert event.name in document["channels"][event.topic]["messages"]
+
+
+def test_the_payloads_of_the_asyncapi_document_take_what_is_sent() -> None:
+    document = json.loads((REFERENCE / "asyncapi.json").read_text())
+    payload = document["components"]["messages"][REQUEST_CREATED.name]["payload"]
+    principal = Principal(issuer="i", subject="s", tenant="t", credential="c", channel="api")
+    data = RequestCreated(content="hello", principal=principal).model_dump(mode="json", exclude_none=True)
+    jsonschema.validate(data, {**payload, "components": document["components"]})
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**data, "content": 1}, {**payload, "components": document["components"]})
+
+
+def test_the_page_of_events_tells_every_field_of_every_event() -> None:
+    text = (REFERENCE / "events.md").read_text()
+    for event in EVENTS.values():
+        section = text.partition(f"## {event.name}\n")[2].partition("\n## ")[0]
+        for name in event.data.model_fields:
+            [row] = [line for line in section.splitlines() if line.startswith(f"| `{name}` |")]
+            assert not row.endswith("|  |"), f"{event.name}.{name} is not described in the docstring of its model"
