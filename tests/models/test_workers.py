@@ -1,0 +1,41 @@
+"""One epoch writes to a run at a time, and every run ends once, whoever hangs or dies; each planted fault is found.
+
+The planted faults are in the statements: the server hears another one than was said.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.models.database import Server
+from tests.models.machine import budget, found, play
+from tests.models.scheduler import FrozenLoop
+from tests.models.workers import INSTRUMENTS, WorkersModel
+
+EXAMPLES, RULES = 25, 30
+
+
+@pytest.fixture
+def model(loop: FrozenLoop, server: Server) -> Iterator[type[WorkersModel]]:
+    loop.run_until_complete(server.look(INSTRUMENTS))
+    yield type("Bound", (WorkersModel,), {"loop": loop, "outside": server})
+    server.heard_as, server.misheard = {}, 0
+
+
+def test_one_epoch_writes_at_a_time_and_every_run_ends_once(model: type[WorkersModel]) -> None:
+    play(model, budget(EXAMPLES, RULES))
+
+
+FAULTS = {
+    "claim of a living worker's run": ("AND l.expires_at > now()", "AND false", "of a living worker|still going on"),
+    "claim under the same epoch": ("epoch = r.epoch + 1", "epoch = r.epoch + CAST(r.epoch = 0 AS int)", "wrote"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_planted_fault_is_found(model: type[WorkersModel], server: Server, fault: str) -> None:
+    said, heard, why = FAULTS[fault]
+    server.heard_as = {said: heard}
+    with pytest.raises(AssertionError, match=why):
+        raise AssertionError(found(model, budget(EXAMPLES, RULES, prove=True)))
+    assert server.misheard, "no statement holds what the fault is planted in"

@@ -1,0 +1,314 @@
+"""Leases, claims and fences as a model: workers of agent-service that die, hang and come back, over the same runs.
+
+Each worker is the real inbox, slots, lease, claim and `perform_run`, with a scripted model. A trigger writes down, in
+the transaction of each write to a run, who made it under which epoch; the order of those lines is the order of the row
+locks. What has to hold is read from them: who writes owns the run's epoch, whoever takes over from a worker does so
+after its lease and not right after an outage, and every run ends once.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any, ClassVar
+
+from hypothesis import strategies as st
+from hypothesis.stateful import initialize, invariant, precondition, rule
+
+from agent_service import events
+from agent_service.domain.runs import ClaimedRun
+from agent_service.usecases.claim_runs import claim_runs
+from agent_service.usecases.perform_run import Means
+from agent_service.workers import LOOK_SECONDS, Performing
+from durable_work.inbox import Inbox
+from durable_work.leases import RENEW_SECONDS, Slots, WorkerLease, run_slots
+from durable_work.outbox import Outbox
+from shared_clients.bus.port import Message
+from shared_clients.errors import Transient
+from shared_clients.frames.log import log_key, read_log
+from shared_clients.process import Tasks, every
+from shared_clients.redis import Pipe, Redis, _in_process
+from tests.models.database import Server, database_of
+from tests.models.machine import CHOICES, Model
+from tests.models.scheduler import ACTING, Process, must
+from tests.simulators.bus import ScriptedBus
+from tests.simulators.performing import Bench
+from tests.simulators.viewer import seen
+from tests.simulators.working import TABLES, Session
+
+SEATS = 3
+SESSIONS = 2
+LIFETIME = timedelta(days=7300)
+SCRIPT = """
+spec:
+  rules: [{when: {tool: calculator}, reply: {text: It is 42.}}]
+  default: {calls: [{tool: calculator, arguments: {expression: "6*7"}}]}
+"""
+INSTRUMENTS = """
+    CREATE TABLE IF NOT EXISTS model_writes (
+        seq bigserial, run uuid, session uuid, turn bigint, kind text, epoch bigint, actor text,
+        lease timestamptz, at timestamptz, up timestamptz
+    );
+    CREATE OR REPLACE FUNCTION model_run_written() RETURNS trigger LANGUAGE plpgsql AS $$
+    DECLARE what text; old_status text := ''; old_epoch bigint := 0; old_worker uuid; lease timestamptz;
+    BEGIN
+        IF TG_OP = 'UPDATE' THEN
+            old_status := OLD.status; old_epoch := OLD.epoch; old_worker := OLD.worker;
+        END IF;
+        IF NEW.epoch <> old_epoch AND old_status = 'running' THEN what := 'take over';
+            SELECT expires_at INTO lease FROM worker_leases WHERE worker = old_worker;
+        ELSIF NEW.epoch <> old_epoch THEN what := 'claim';
+        ELSIF NEW.finished_at IS NOT NULL AND old_status IN ('queued', 'running') AND NEW.status <> old_status THEN
+            what := CASE old_status WHEN 'running' THEN 'end' ELSE 'end unclaimed' END;
+        ELSIF NEW.finished_at IS NOT NULL AND old_status NOT IN ('', 'queued', 'running')
+              AND (NEW.status, NEW.answer, NEW.failure) IS DISTINCT FROM (OLD.status, OLD.answer, OLD.failure) THEN
+            what := 'end again';
+        ELSIF old_status = 'running' AND NEW.status = 'queued' THEN what := 'hand back';
+        ELSE RETURN NULL;
+        END IF;
+        INSERT INTO model_writes (run, session, turn, kind, epoch, actor, lease, at, up) VALUES (NEW.execution_id,
+            NEW.session_id, NEW.turn, what, NEW.epoch, current_setting('model.actor'), lease, now(),
+            pg_postmaster_start_time());
+        RETURN NULL;
+    END $$;
+    CREATE OR REPLACE FUNCTION model_step_written() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        INSERT INTO model_writes (run, kind, epoch, actor)
+        VALUES (NEW.execution_id, 'step', NEW.epoch, current_setting('model.actor'));
+        RETURN NULL;
+    END $$;
+    CREATE OR REPLACE TRIGGER model_run AFTER INSERT OR UPDATE ON runs
+        FOR EACH ROW EXECUTE FUNCTION model_run_written();
+    CREATE OR REPLACE TRIGGER model_step AFTER INSERT ON steps FOR EACH ROW EXECUTE FUNCTION model_step_written()
+"""
+
+
+class Watched(Performing):
+    """Says under which epoch a task acts, for the trigger to write down."""
+
+    async def perform(self, run: ClaimedRun) -> None:
+        ACTING.set(str(run.epoch))
+        await super().perform(run)
+
+
+class Worker:
+    """One process of agent-service, with the loops that decide who works on what."""
+
+    def __init__(self, model: "WorkersModel", process: Process) -> None:
+        self.process = process
+        self.database = database_of(model.outside, model.scheduler)
+        self.outbox = Outbox(self.database, ScriptedBus())
+        self.lease = WorkerLease(self.database)
+        self.performing = Watched(Means(self.database, self.outbox, model.redis, Bench(SCRIPT)))
+        self.slots: Slots[ClaimedRun] = Slots(2, self.performing.perform, self.lease)
+        self.inbox = Inbox(self.database, "agent-service", events.reactions(self.outbox, self.slots))
+
+    async def work(self) -> None:
+        async with Tasks() as tasks:
+            tasks.start("renew", every(RENEW_SECONDS, self.lease.renew))
+            tasks.start("look", every(LOOK_SECONDS, lambda: self.performing.look(self.lease.worker)))
+            tasks.start("retry", every(1.0, self.inbox.retry))
+            tasks.start("slots", lambda: run_slots(self.slots, self._claim))
+            await asyncio.get_running_loop().create_future()
+
+    async def drain(self) -> None:
+        await self.slots.close()
+        await self.lease.release()
+
+    async def _claim(self, most: int) -> list[ClaimedRun]:
+        return list(await claim_runs(self.database, self.outbox, self.lease.worker, most))
+
+
+class WorkersModel(Model):
+    name = "lease and fence"
+    outside: ClassVar[Server]
+    redis: Redis
+
+    @initialize()
+    def open(self) -> None:
+        self.now(self.outside.reset(*TABLES, "model_writes"))
+        self.scheduler.on_tick = self.outside.tick
+        self.seats: list[Worker | None] = [None] * SEATS
+        self.sessions = [Session() for _ in range(SESSIONS)]
+        self.sent: dict[tuple[int, int], Message] = {}
+        self.drained: list[Process] = []
+        self.now(_open_redis(self))
+
+    @rule(session=st.integers(0, SESSIONS - 1), seat=st.integers(0, SEATS - 1), ahead=st.integers(1, 2))
+    def request(self, session: int, seat: int, ahead: int) -> None:
+        turn = sum(place[0] == session for place in self.sent) + ahead
+        for missing in range(turn, 0, -1):
+            if (session, missing) not in self.sent:
+                self.sent[session, missing] = self.sessions[session].created(missing, expires=LIFETIME)
+                _deliver(self, self.sent[session, missing], seat)
+                seat = (seat + 1) % SEATS
+
+    @precondition(lambda self: self.sent)
+    @rule(number=st.integers(0, 100), seat=st.integers(0, SEATS - 1))
+    def deliver_again(self, number: int, seat: int) -> None:
+        sent = list(self.sent.values())
+        _deliver(self, sent[number % len(sent)], seat)
+
+    @rule(seat=st.integers(0, SEATS - 1))
+    def hang(self, seat: int) -> None:
+        self.scheduler.hung.add(_seat(self, seat).process)
+
+    @precondition(lambda self: bool(_working(self)))
+    @rule(number=st.integers(0, SEATS - 1), choices=CHOICES)
+    def hang_at_work_past_the_lease(self, number: int, choices: bytes) -> None:
+        """Somebody else goes on with the work of a process that hangs, and then it wakes."""
+        working = _working(self)
+        self.scheduler.hung.add(working[number % len(working)].process)
+        for seat in range(SEATS):
+            _seat(self, seat)
+        self.now(self.scheduler.tick(3.5))
+        self.now(self.scheduler.play(choices))
+        self.scheduler.hung.clear()
+
+    @precondition(lambda self: self.scheduler.hung)
+    @rule()
+    def wake_the_hung(self) -> None:
+        self.scheduler.hung.clear()
+
+    @rule(seat=st.integers(0, SEATS - 1))
+    def drain(self, seat: int) -> None:
+        worker, self.seats[seat] = _seat(self, seat), None
+        self.start(worker.process, _drain(self, worker))
+
+    @rule(seconds=st.sampled_from([1.0, 4.0]))
+    def restart_the_database(self, seconds: float) -> None:
+        self.now(_outage(self, seconds))
+
+    @rule(seconds=st.sampled_from([1.0, 3.5]))
+    def let_time_pass(self, seconds: float) -> None:
+        self.now(self.scheduler.tick(seconds))
+
+    @rule(choices=CHOICES)
+    def go_on(self, choices: bytes) -> None:
+        self.now(self.scheduler.play(choices))
+        while self.drained:
+            self.now(self.scheduler.kill(self.drained.pop()))
+
+    @invariant()
+    def who_writes_owns_the_epoch(self) -> None:
+        self.now(_check(self))
+
+    async def finish(self) -> None:
+        self.scheduler.hung.clear()
+        await self.scheduler.quieten()
+        worker = _seat(self, 0)
+        for message in self.sent.values():
+            self.scheduler.spawn(worker.process, _handle(self, worker, message))
+            await self.scheduler.quieten()
+        for _ in range(100):
+            await self.scheduler.quieten()
+            await self.scheduler.tick(0.5)
+            if await _left(self) == 0:
+                break
+        await self.scheduler.quieten()
+        must(await _left(self) == 0, f"{await _left(self)} runs never end")
+        await _check(self)
+        await _check_ends(self)
+
+
+def _working(model: WorkersModel) -> list[Worker]:
+    return [one for one in model.seats if one and not one.process.dead and one.performing._stops]
+
+
+async def _left(model: WorkersModel) -> int:
+    rows = await model.outside.rows("SELECT FROM agent_service.runs WHERE status NOT IN ('queued', 'running')")
+    return len(model.sent) - len(rows)
+
+
+async def _check(model: WorkersModel) -> None:
+    holders: dict[object, tuple[int, str]] = {}
+    ended: dict[object, object] = {}
+    turns: dict[object, int] = {}
+    for row in await model.outside.rows("SELECT * FROM agent_service.model_writes ORDER BY seq"):
+        run, kind, epoch, actor = row["run"], row["kind"], row["epoch"], row["actor"]
+        name = f"run {run} under epoch {epoch}"
+        must(run not in ended, f"{actor} wrote '{kind}' to {name}, which had ended")
+        if kind in {"claim", "take over"}:
+            must(epoch == holders.get(run, (0, ""))[0] + 1, f"{name} was claimed out of order")
+            must(row["turn"] == turns.get(row["session"], 0) + 1, f"{name} began before the turn before it ended")
+            holders[run] = epoch, actor.partition("#")[0]
+            _check_claim(row)
+        elif kind != "end unclaimed":
+            must(holders[run][0] == epoch, f"{actor} wrote '{kind}' to {name}, which is at {holders[run][0]}")
+            holder = holders[run][1]
+            unknowing = kind == "hand back" and actor == f"{holder}#"
+            must(unknowing or actor == f"{holder}#{epoch}", f"{actor} wrote '{kind}' to {name} of {holder}")
+        if kind.startswith("end"):
+            ended[run] = kind
+            must(row["turn"] == turns.get(row["session"], 0) + 1, f"{name} ended before the turn before it")
+            turns[row["session"]] = row["turn"]
+
+
+async def _check_ends(model: WorkersModel) -> None:
+    """Every run has one end, told once, and its log ends as its row does."""
+    for session in model.sessions:
+        for turn in session.requests:
+            [row] = await model.outside.rows(TOLD, session.request(turn))
+            must(row["ends"] == 1, f"turn {turn} has {row['ends']} ends told")
+            must(row["running"] == row["claims"], f"turn {turn}: {row['claims']} claims, {row['running']} told")
+            frames = await read_log(model.redis, log_key("acme", session.request(turn)))
+            if frames and frames[-1].type == "RUN_FINISHED":
+                text = seen(frames, strict=False).text
+                must(text == row["answer"], f"turn {turn} shows {text!r} and stores {row['answer']!r}")
+
+
+async def _outage(model: WorkersModel, seconds: float) -> None:
+    model.outside.down = True
+    await model.outside.restart()
+    await model.scheduler.tick(seconds)
+    model.outside.down, model.outside.up_since = False, model.outside.now
+
+
+async def _open_redis(model: WorkersModel) -> None:
+    commands, blocking = _in_process()
+    model.redis = Redis(commands, blocking, Pipe(commands))
+    model.scheduler.spawn(model.born("redis"), model.redis.together.run())
+
+
+def _deliver(model: WorkersModel, message: Message, seat: int) -> None:
+    worker = _seat(model, seat)
+    model.start(worker.process, _handle(model, worker, message))
+
+
+async def _drain(model: WorkersModel, worker: Worker) -> None:
+    """Leave as a process does that was asked to; what it cannot give back, its lease does."""
+    with suppress(Transient):
+        await worker.drain()
+    model.drained.append(worker.process)
+
+
+async def _handle(model: WorkersModel, worker: Worker, message: Message) -> None:
+    with suppress(Transient):
+        await worker.inbox.consume(message)
+
+
+def _seat(model: WorkersModel, number: int) -> Worker:
+    worker = model.seats[number]
+    if worker is None or worker.process.dead:
+        process = model.born("worker")
+        model.seats[number] = worker = Worker(model, process)
+        model.scheduler.spawn(process, worker.work())
+    return worker
+
+
+TOLD = """
+    SELECT r.answer,
+           (SELECT count(*) FROM agent_service.outbox o WHERE o.attributes->>'correlationid' = r.execution_id::text
+            AND o.attributes->>'type' LIKE 'flotilla.response.%') AS ends,
+           (SELECT count(*) FROM agent_service.outbox o WHERE o.attributes->>'correlationid' = r.execution_id::text
+            AND o.attributes->>'type' LIKE 'flotilla.run.%') AS running,
+           (SELECT count(*) FROM agent_service.model_writes w WHERE w.run = r.execution_id
+            AND w.kind IN ('claim', 'take over')) AS claims
+    FROM agent_service.runs r WHERE r.execution_id = $1
+"""
+
+
+def _check_claim(row: Mapping[str, Any]) -> None:
+    """See that a worker's lease is waited for, and after an outage the time in which it could be renewed."""
+    if row["kind"] == "take over":
+        must(row["lease"] is None or row["lease"] <= row["at"], f"{row['actor']} took a run of a living worker")
+        must(row["up"] < row["at"] - timedelta(seconds=3), f"{row['actor']} took a run right after an outage")
