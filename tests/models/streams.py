@@ -42,8 +42,6 @@ class Row:
     steps: list[tuple[Cursor, str, str]] = field(default_factory=list)
     answer: str | None = None
     told: bool = False
-    shown: bool = False
-    """The log was known to be whole when the writer closed, and the terminal frame will take that for granted."""
 
     def own(self, epoch: int) -> None:
         if epoch != self.epoch or self.answer is not None:
@@ -62,15 +60,15 @@ class Author:
 
     async def work(self) -> None:
         with suppress(Stale):
-            whole = self._model.row.shown = await self._write()
+            last = await self._write()
             await self._pause("commit of the end")
             self._model.row.own(self._epoch)
             self._model.row.answer = "".join(text for _, _, text in self._model.row.steps)
             await self._pause("terminal frame")
-            await self._model.tell_end(self._redis, self._epoch, whole=whole)
+            await self._model.tell_end(self._redis, self._epoch, last=last)
 
-    async def _write(self) -> bool:
-        """Say what is not journaled yet, and return whether the log has all of it."""
+    async def _write(self) -> Cursor | None:
+        """Say what is not journaled yet, and return the last frame if the log has all of them."""
         row, run = self._model.row, self._model.run
         async with self._model.writer(
             self._redis,
@@ -94,7 +92,7 @@ class Author:
                 await self._pause("journal")
                 row.own(self._epoch)
                 row.steps.append((writer.last, str(message), text))
-        return writer.whole
+        return writer.last if writer.whole else None
 
     async def _still_mine(self) -> bool:
         if await self._model.scheduler.gate("still mine?") is Fate.LOST:
@@ -187,7 +185,6 @@ class StreamsModel(Model):
     def sweep(self) -> None:
         self._sweep()
 
-    @precondition(lambda self: not self.row.shown or self.row.told)
     @rule(last=st.sampled_from([None, 1, 2, 5]))
     def lose_data(self, last: int | None) -> None:
         self.now(self.store.lose(self.run.key, last))
@@ -230,7 +227,7 @@ class StreamsModel(Model):
                 must(client.viewer.resyncs or seen == log, f"{seen} were seen of {log}")
         await self.store.close()
 
-    async def tell_end(self, redis: Redis, epoch: int, *, whole: bool) -> None:
+    async def tell_end(self, redis: Redis, epoch: int, *, last: Cursor | None) -> None:
         outcome = self.outcome()
         assert outcome is not None
         type_, fields = outcome
@@ -242,7 +239,7 @@ class StreamsModel(Model):
                 epoch=epoch,
                 type_=type_,
                 fields=fields,
-                whole=whole,
+                last=last,
             )
             self.row.told = True
 
@@ -269,7 +266,7 @@ class StreamsModel(Model):
         async def sweep() -> None:
             redis = self.store.connect()
             self.scheduler.spawn(process, redis.together.run())
-            await self.tell_end(redis, self.row.epoch, whole=False)
+            await self.tell_end(redis, self.row.epoch, last=None)
 
         if self.loop.is_running():
             self.scheduler.spawn(process, sweep())

@@ -74,14 +74,6 @@ class SplicesEpochs(FrameWriter):
             await super().begin(keep, snapshot)
 
 
-class WholeAnyway(FrameWriter):
-    """Says that the log holds all, whether or not it does."""
-
-    @property
-    def whole(self) -> bool:
-        return True
-
-
 class NeverAsksRows(FrameReader):
     """Waits for the log alone."""
 
@@ -91,7 +83,6 @@ class NeverAsksRows(FrameReader):
 
 FAULTS: list[tuple[str, type, str]] = [
     ("writer", SplicesEpochs, "is stored"),
-    ("writer", WholeAnyway, "is stored|were seen of"),
     ("reader", NeverAsksRows, "never got an end"),
 ]
 

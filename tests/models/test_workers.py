@@ -26,7 +26,20 @@ def test_one_epoch_writes_at_a_time_and_every_run_ends_once(model: type[WorkersM
     play(model, budget(EXAMPLES, RULES))
 
 
+FENCE = "AND epoch = :epoch"
 FAULTS = {
+    "no fence": (FENCE, "", "wrote"),
+    "end without fence": (f"{FENCE} AND status = :old", "AND status = :old", "wrote 'end'|had ended"),
+    "claim out of turn": (
+        "AND e.status IN ('queued', 'running') AND e.turn < ",
+        "AND e.turn < 0 * ",
+        "turn before it|never end",
+    ),
+    "claim right after an outage": (
+        "AND pg_postmaster_start_time() < now() - interval '3 seconds'",
+        "",
+        "right after an outage",
+    ),
     "claim of a living worker's run": ("AND l.expires_at > now()", "AND false", "of a living worker|still going on"),
     "claim under the same epoch": ("epoch = r.epoch + 1", "epoch = r.epoch + CAST(r.epoch = 0 AS int)", "wrote"),
 }

@@ -7,7 +7,7 @@ after its lease and not right after an outage, and every run ends once.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, ClassVar
@@ -152,17 +152,37 @@ class WorkersModel(Model):
     def hang(self, seat: int) -> None:
         self.scheduler.hung.add(_seat(self, seat).process)
 
-    @precondition(lambda self: bool(_working(self)))
-    @rule(number=st.integers(0, SEATS - 1), choices=CHOICES)
-    def hang_at_work_past_the_lease(self, number: int, choices: bytes) -> None:
-        """Somebody else goes on with the work of a process that hangs, and then it wakes."""
-        working = _working(self)
-        self.scheduler.hung.add(working[number % len(working)].process)
+    @rule(session=st.integers(0, SESSIONS - 1), choices=CHOICES, more=CHOICES, early=st.booleans())
+    def hang_at_work_past_the_lease(self, session: int, choices: bytes, more: bytes, *, early: bool) -> None:
+        """Somebody else goes on with the work of a process that hangs, and then it wakes.
+
+        Early, it wakes as soon as its work was taken over, and its successor hangs for a while.
+        """
+        if not _working(self):
+            self.request(session, choices[0] % SEATS, 1)
+        self._play_until(choices, lambda: bool(_working(self)))
+        if not _working(self):
+            return
+        zombie = _working(self)[0].process
+        self.scheduler.faults = False
+        self.now(self.scheduler.play((choices + more)[: 2 * (choices[1] % 50)]))
+        self.scheduler.hung.add(zombie)
         for seat in range(SEATS):
             _seat(self, seat)
         self.now(self.scheduler.tick(3.5))
-        self.now(self.scheduler.play(choices))
+        before = self.now(_taken_over(self))
+        self._play_until(more, lambda: early and self.now(_taken_over(self)) > before)
+        if early:
+            self.scheduler.hung = {one.process for one in self.seats if one and one.process is not zombie}
+            self.now(self.scheduler.play(choices))
+        self.scheduler.faults = True
         self.scheduler.hung.clear()
+
+    def _play_until(self, choices: bytes, so: Callable[[], bool]) -> None:
+        for place in range(0, len(choices), 2):
+            if so():
+                return
+            self.now(self.scheduler.play(choices[place : place + 2]))
 
     @precondition(lambda self: self.scheduler.hung)
     @rule()
@@ -212,6 +232,11 @@ class WorkersModel(Model):
 
 def _working(model: WorkersModel) -> list[Worker]:
     return [one for one in model.seats if one and not one.process.dead and one.performing._stops]
+
+
+async def _taken_over(model: WorkersModel) -> int:
+    rows = await model.outside.rows("SELECT FROM agent_service.model_writes WHERE kind = 'take over'")
+    return len(rows)
 
 
 async def _left(model: WorkersModel) -> int:

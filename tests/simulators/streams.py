@@ -81,6 +81,7 @@ class Run:
 
     async def finish(self, answer: str | None, *, epoch: int = 1, whole: bool = True) -> None:
         type_, fields = self.outcome(answer)
+        log = await self.log() if whole else []
         await append_terminal(
             self.redis,
             tenant=self.tenant,
@@ -88,7 +89,7 @@ class Run:
             epoch=epoch,
             type_=type_,
             fields=fields,
-            whole=whole,
+            last=log[-1].cursor if log else None,
         )
 
     async def tell(self, answer: Sequence[str], *, epoch: int = 1) -> None:

@@ -11,6 +11,7 @@ from pydantic_core import from_json
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from shared_clients.errors import Transient
+from shared_clients.frames import append_terminal
 from shared_clients.redis import Command, Pipe, Redis, open_redis
 from shared_models.frames import Cursor, Frame
 from shared_models.ids import new_id
@@ -299,6 +300,35 @@ async def test_a_sweep_makes_up_for_what_a_crash_left_out(run: Run) -> None:
     assert viewer.outcome is not None
 
 
+async def test_a_log_that_lost_its_end_before_the_terminal_frame_is_made_whole(run: Run) -> None:
+    """Redis may come back from an older copy, between the writer's last frame and the end's commit."""
+    message = new_id()
+    async with run.writer() as writer:
+        await writer.begin(None, [])
+        writer.append("TEXT_MESSAGE_START", messageId=message, role="assistant")
+        for piece in ("One, ", "two, ", "three."):
+            writer.text(message, piece)
+            await flushed(writer)
+    assert writer.whole
+    *_, lost = await run.log()
+    assert lost.cursor == writer.last
+    await run.redis.commands.xdel(run.key, str(lost.cursor))
+    type_, fields = run.outcome("One, two, three.")
+    await append_terminal(
+        run.redis,
+        tenant=run.tenant,
+        execution_id=run.execution_id,
+        epoch=1,
+        type_=type_,
+        fields=fields,
+        last=writer.last,
+    )
+
+    viewer = seen(await run.log(), strict=False)
+    assert viewer.text == "One, two, three."
+    assert viewer.outcome is not None
+
+
 @pytest.mark.parametrize("answer", ["All of it.", None])
 @pytest.mark.parametrize("whole", [True, False])
 async def test_a_run_whose_log_has_gone_still_gets_its_end(run: Run, answer: str | None, *, whole: bool) -> None:
@@ -312,7 +342,7 @@ async def test_a_run_whose_log_has_gone_still_gets_its_end(run: Run, answer: str
 async def test_a_terminal_frame_that_cannot_be_appended_is_transient() -> None:
     async with open_redis("redis://127.0.0.1:9") as nowhere:
         with pytest.raises(Transient, match="terminal frame of run"):
-            await Run(nowhere).finish("Done.")
+            await Run(nowhere).finish("Done.", whole=False)
 
 
 async def test_tenants_have_logs_of_their_own(redis: Redis) -> None:

@@ -17,6 +17,12 @@ from shared_models.frames import START, Cursor, Fields, Frame, OpenParts, encode
 PAGE: Final = 100
 KEPT_SECONDS: Final = 86_400
 """How long a log outlives its terminal frame."""
+END_AFTER: Final = """
+local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
+if #newest == 0 or newest[1][1] ~= ARGV[1] then return 0 end
+redis.call('XADD', KEYS[1], ARGV[2], 't', ARGV[3], 'd', ARGV[4])
+return redis.call('EXPIRE', KEYS[1], ARGV[5])
+"""
 
 type Entry = tuple[bytes, tuple[bytes, bytes, bytes, bytes]]
 """An entry as Redis returns it: id, and the fields `t` (type) and `d` (data), each name before its value."""
@@ -39,12 +45,8 @@ def is_refusal(reply: object) -> bool:
 async def append(redis: Redis, key: str, frames: Sequence[Frame], last: Command, *, makes: bool) -> list[object]:
     """Send an XADD for each frame and a last command in one round trip; return a reply or an error for each.
 
-    Args:
-        redis: this process's.
-        key: of the log.
-        frames: in order.
-        last: a command about the log as it is then.
-        makes: the first frame makes the log where there is none; otherwise, without one, each frame's reply is None.
+    `last` is a command about the log as it is then. Where there is no log, the first frame `makes` it; otherwise each
+    frame's reply is None.
     """
     commands: list[Command] = []
     for frame in frames:
@@ -70,32 +72,36 @@ async def read_log(redis: Redis, key: str) -> list[Frame]:
 
 
 async def append_terminal(
-    redis: Redis, *, tenant: str, execution_id: UUID, epoch: int, type_: str, fields: Fields, whole: bool = False
+    redis: Redis, *, tenant: str, execution_id: UUID, epoch: int, type_: str, fields: Fields, last: Cursor | None = None
 ) -> None:
     """Append the one frame that ends a run, after the commit that ended it; calling it again changes nothing.
 
-    Args:
-        redis: this process's.
-        tenant: of the run.
-        execution_id: the run.
-        epoch: the one under which it ended.
-        type_: of `terminal_frame`.
-        fields: of `terminal_frame`.
-        whole: the log is known to hold all that was said (`FrameWriter.whole`). Otherwise, as in a sweep, the log is
-            read first: what is open is closed, and a resync with the answer makes up for what may be missing.
+    `type_` and `fields` are those of `terminal_frame`; `last` is the frame with which the log held all that was said
+    (`FrameWriter.whole`). Where it does not end with that one (Redis may have come back from an older copy), or nobody
+    knows, as in a sweep, the log is read first: what is open is closed, and a resync with the answer makes up for what
+    may be missing.
 
     Raises:
         Transient: Redis does not answer; the row still says that the frame is due.
     """
     key = log_key(tenant, execution_id)
     try:
-        frames = [encode(type_, execution_id, Cursor(epoch + 1, 0), fields)]
-        if not whole or not await _close(redis, key, frames, makes=False):
-            made_up = await _made_up(redis, key, (execution_id, epoch), (type_, fields))
-            await _close(redis, key, made_up, makes=True)
+        frame = encode(type_, execution_id, Cursor(epoch + 1, 0), fields)
+        if last is None or not await _end_after(redis, key, last, frame):
+            await _close(redis, key, await _made_up(redis, key, (execution_id, epoch), (type_, fields)))
     except REDIS_ERRORS as error:
         msg = f"the terminal frame of run {execution_id} could not be appended: {type(error).__name__}: {error}"
         raise Transient(msg[:300]) from error
+
+
+async def _end_after(redis: Redis, key: str, last: Cursor, frame: Frame) -> bool:
+    """Append a frame and let the log expire, if it ends with `last`: in one step, because it may be lost between."""
+    (done,) = await redis.together.send(
+        ("EVAL", END_AFTER, 1, key, str(last), str(frame.cursor), frame.type, frame.data, KEPT_SECONDS)
+    )
+    if isinstance(done, Exception) and not is_refusal(done):
+        raise done
+    return done == 1
 
 
 async def _made_up(redis: Redis, key: str, run: tuple[UUID, int], outcome: tuple[str, Fields]) -> list[Frame]:
@@ -108,10 +114,8 @@ async def _made_up(redis: Redis, key: str, run: tuple[UUID, int], outcome: tuple
     return ending(execution_id, seen, outcome, epoch=epoch, still_open=OpenParts(there))
 
 
-async def _close(redis: Redis, key: str, frames: Sequence[Frame], *, makes: bool) -> bool:
-    """Append the last frames and let the log expire; return whether there is a log."""
-    *replies, expiring = await append(redis, key, frames, ("EXPIRE", key, KEPT_SECONDS), makes=makes)
-    for reply in (*replies, expiring):
+async def _close(redis: Redis, key: str, frames: Sequence[Frame]) -> None:
+    """Append the last frames, to a new log where there is none, and let the log expire."""
+    for reply in await append(redis, key, frames, ("EXPIRE", key, KEPT_SECONDS), makes=True):
         if isinstance(reply, Exception) and not is_refusal(reply):
             raise reply
-    return bool(expiring)

@@ -33,7 +33,6 @@ class FrameReader:
     """Reads the logs of runs for this process; an async context manager.
 
     Args:
-        redis: this process's.
         finished: asks the durable rows; may raise, and is asked again.
     """
 

@@ -33,10 +33,7 @@ class FrameWriter:
     """Writes one run's frames under one epoch; an async context manager that flushes when it is left.
 
     Args:
-        redis: this process's.
-        tenant: of the run.
-        execution_id: the run.
-        thread_id: its session.
+        redis, tenant, execution_id, thread_id: of which run; its thread is the session.
         epoch: of the claim under which it works.
         still_mine: asks Postgres whether that claim still holds; called only when the log has gone, may raise.
     """

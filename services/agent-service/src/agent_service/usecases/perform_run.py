@@ -80,12 +80,12 @@ class _Ended:
     Attributes:
         end: as it is told.
         messages: what it adds to its session.
-        shown: its log is known to hold all that was said.
+        shown: the frame with which its log held all that was said, where that is known.
     """
 
     end: ResponseReady | ResponseFailed
     messages: Sequence[str] = ()
-    shown: bool = False
+    shown: Cursor | None = None
 
 
 class StepJournal:
@@ -178,8 +178,8 @@ def _refused(run: ClaimedRun, loaded: LoadedRun) -> ResponseFailed | None:
 
 async def _think(
     means: Means, run: ClaimedRun, loaded: LoadedRun, equipped: Equipped, *, stop: asyncio.Future[FailureReason]
-) -> tuple[Answered, bool]:
-    """Run the agent, with its frames, and say whether all of them are in the log.
+) -> tuple[Answered, Cursor | None]:
+    """Run the agent, with its frames, and return the last of them if all are in the log.
 
     It ends early when `stop` says so or its active time is up.
 
@@ -223,7 +223,7 @@ async def _think(
                 reached(Failpoint.AFTER_STOP_BEFORE_END)
                 raise _stopped(STOPS[stop.result()]("while it was worked on"), journal) from None
             raise
-    return done, frames.whole
+    return done, frames.last if frames.whole else None
 
 
 def _stopped(why: RunFailed, journal: StepJournal) -> RunFailed:
@@ -258,7 +258,7 @@ async def _write_end(means: Means, run: ClaimedRun, ended: _Ended) -> None:
             epoch=run.epoch,
             type_=type_,
             fields=fields,
-            whole=ended.shown,
+            last=ended.shown,
         )
         reached(Failpoint.AFTER_TERMINAL_FRAME_BEFORE_TOLD)
         await ends.told(means.database, run.tenant, run.execution_id)
