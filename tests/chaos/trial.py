@@ -115,6 +115,13 @@ class Trial:
         if too_long(seconds, goal):
             self.findings.append(Finding(Fault.GOAL, "", self.notes[-1]))
 
+    def aim(self, holds: bool, what: str) -> None:
+        """Hold a figure against its goal; in the short form, on a machine that is shared with others, it is only told."""
+        if self.short and not holds:
+            self.notes.append(f"missed: {what}")
+        else:
+            self.expect(holds, what)
+
     def expect(self, holds: bool, what: str) -> None:
         """Note a finding unless something holds."""
         if not holds:

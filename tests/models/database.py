@@ -146,7 +146,7 @@ class Server(Outside):
         return socket
 
     async def give_back(self, socket: Socket) -> None:
-        if socket.open:
+        if socket.open or socket.driver.is_in_transaction():  # who died at BEGIN has not noted it
             await self.send(socket, "ROLLBACK")
         if socket in self.used:
             self.used.remove(socket)

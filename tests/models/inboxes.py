@@ -165,7 +165,7 @@ class InboxModel(Model):
             self.scheduler.spawn(process, self._handle(inbox, sent))
             await self.scheduler.quieten()
         for number in range(100):
-            await self.scheduler.tick(301.0 if number else 90_000.0)
+            await self.scheduler.tick(301.0 if number % 25 else 90_000.0)
             self.scheduler.spawn(process, inbox.retry())
             await self.scheduler.quieten()
             await self._check()

@@ -15,6 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 from tests.models.scheduler import COUNTED, SECONDS, Broken, FrozenLoop, Outside, Process, Scheduler
 
 CHOICES: Final = st.binary(min_size=60, max_size=300)
+TRIES: Final = 4
+"""How often a machine looks for a planted fault: the server takes its own time, so it does not always see the same."""
 LONG: Final = 25
 """How many times as many examples the profile `long` plays, each time from another seed."""
 
@@ -104,12 +106,13 @@ def found(machine: type[Model], within: settings) -> str:
         AssertionError: it did not find it.
     """
     before = COUNTED[machine.name]
-    try:
-        play(machine, within)
-    except Broken as broken:
-        return str(broken)
-    except FlakyFailure as flaky:  # it was found, and not again when the same was played: a server takes its own time
-        if (group := flaky.subgroup(Broken)) is not None:
-            return str(group.exceptions[0])
-        raise
+    for _ in range(TRIES):
+        try:
+            play(machine, within)
+        except Broken as broken:
+            return str(broken)
+        except FlakyFailure as flaky:  # found, and not again when the same was played
+            if (group := flaky.subgroup(Broken)) is not None:
+                return str(group.exceptions[0])
+            raise
     raise AssertionError(f"not found within {COUNTED[machine.name] - before} steps")
