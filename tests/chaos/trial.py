@@ -116,7 +116,7 @@ class Trial:
             self.findings.append(Finding(Fault.GOAL, "", self.notes[-1]))
 
     def aim(self, holds: bool, what: str) -> None:
-        """Hold a figure against its goal; in the short form, on a machine that is shared with others, it is only told."""
+        """Hold a figure against its goal; in the short form, on a machine shared with others, it is only told."""
         if self.short and not holds:
             self.notes.append(f"missed: {what}")
         else:
