@@ -221,9 +221,9 @@ def ending(
     """
     type_, fields = outcome
     parts: list[tuple[Cursor, str, Fields]] = [(Cursor(epoch + 1, 0), type_, fields)]
-    if type_ == "RUN_FINISHED" and seen.sequence < LAST_SEQUENCE:
+    if type_ == "RUN_FINISHED" and seen < Cursor(epoch, LAST_SEQUENCE):
         whole = {"name": "resync", "value": {"content": _answer(fields)}}
-        parts.insert(0, (Cursor(seen.epoch, LAST_SEQUENCE), "CUSTOM", whole))
+        parts.insert(0, (Cursor(epoch, LAST_SEQUENCE), "CUSTOM", whole))  # behind all that anybody can have seen
         closing = still_open.closing()
         if seen == START:
             closing = [("RUN_STARTED", {name: fields[name] for name in ("threadId", "runId")})]

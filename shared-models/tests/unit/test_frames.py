@@ -200,3 +200,12 @@ def test_a_run_without_an_answer_just_ends() -> None:
     frames = ending(RUN, Cursor(1, 4), terminal_frame(view(Status.CANCELLED)), epoch=1, still_open=OpenParts())
 
     assert [(frame.cursor, frame.type) for frame in frames] == [(Cursor(2, 0), "RUN_ERROR")]
+
+
+@pytest.mark.parametrize("seen_", [START, Cursor(1, 4), Cursor(1, LAST_SEQUENCE)])
+def test_the_resync_is_behind_all_that_anybody_can_have_seen(seen_: Cursor) -> None:
+    """A log that was lost, or came back from an older copy, knows of less than its readers do."""
+    frames = ending(RUN, seen_, terminal_frame(view()), epoch=3, still_open=OpenParts())
+    *_, resync, last = frames
+    assert (resync.type, resync.cursor) == ("CUSTOM", Cursor(3, LAST_SEQUENCE))
+    assert last.cursor == Cursor(4, 0)

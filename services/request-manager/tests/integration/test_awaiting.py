@@ -58,9 +58,7 @@ async def end_in_the_log(redis: Redis, accepted: Accepted, content: str) -> None
         completed_at=end.completed_at,
     )
     type_, fields = terminal_frame(view)
-    await append_terminal(
-        redis, tenant="acme", execution_id=accepted.request_id, epoch=1, type_=type_, fields=fields, whole=False
-    )
+    await append_terminal(redis, tenant="acme", execution_id=accepted.request_id, epoch=1, type_=type_, fields=fields)
 
 
 async def test_terminal_frame_ends_the_wait_before_the_row_is_settled(
