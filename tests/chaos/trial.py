@@ -115,14 +115,9 @@ class Trial:
         if too_long(seconds, goal):
             self.findings.append(Finding(Fault.GOAL, "", self.notes[-1]))
 
-    def expect(self, holds: bool, what: str, *, timed: bool = False) -> None:
-        """Note a finding unless something holds.
-
-        What is `timed` is only told in the short form, on a machine that is shared with others.
-        """
-        if not holds and timed and self.short:
-            self.notes.append(f"missed: {what}")
-        elif not holds:
+    def expect(self, holds: bool, what: str) -> None:
+        """Note a finding unless something holds."""
+        if not holds:
             self.findings.append(Finding(Fault.GOAL, "", what))
 
     async def until(self, what: str, look: Callable[[], Awaitable[bool]], seconds: float = 60.0) -> float:

@@ -82,9 +82,7 @@ async def be_slow(trial: Trial) -> None:
         f"{readers // 10} slow ones and one that stands still: {beside / alone:.2f}x (goal {SLOWER:g}x)"
     )
     trial.expect(
-        beside <= JUDGED_SLOWER * alone + NOISE_SECONDS,
-        f"frames lagged {beside / alone:.2f}x; expected {SLOWER:g}x",
-        timed=True,
+        beside <= JUDGED_SLOWER * alone + NOISE_SECONDS, f"frames lagged {beside / alone:.2f}x; expected {SLOWER:g}x"
     )
 
 
@@ -142,16 +140,14 @@ async def _stand_still(trial: Trial, count: int) -> None:
     each = (resident(ground, gateway) - before) / count
     trial.notes.append(f"{count} that stand still: {each / KIB:.0f} KiB each, everything counted (goal 64 KiB)")
     trial.expect(
-        each <= JUDGED_PER_STALLED,
-        f"who stands still costs {each / KIB:.0f} KiB; expected {PER_STALLED / KIB:.0f}",
-        timed=True,
+        each <= JUDGED_PER_STALLED, f"who stands still costs {each / KIB:.0f} KiB; expected {PER_STALLED / KIB:.0f}"
     )
     if not trial.short:
         await trial.until("all are cut", lambda: _are_cut(trial, gateway, before_cuts + len(still)))
         worst = monotonic() - began
         await asyncio.gather(*(one.cut() for one in still))
         trial.notes.append(f"all of them cut after {worst:.1f} s at the latest (goal {CUT_SECONDS:g} s)")
-        trial.expect(worst <= CUT_SECONDS + LATE_SECONDS, f"the last was cut after {worst:.1f} s", timed=True)
+        trial.expect(worst <= CUT_SECONDS + LATE_SECONDS, f"the last was cut after {worst:.1f} s")
         await _go_on(trial, still[-1], path)
     for one in still:
         one.close()

@@ -31,9 +31,7 @@ async def be_slow(trial: Trial) -> None:
         f"accept p99 {before * 1000:.1f} ms alone, {during * 1000:.1f} ms beside {lorises} slow heads and {bodies} "
         f"slow bodies: {during / before:.2f}x (goal {SLOWER:g}x)"
     )
-    trial.expect(
-        during <= 2 * SLOWER * before, f"accepts were {during / before:.2f}x as slow; expected {SLOWER:g}x", timed=True
-    )
+    trial.expect(during <= 2 * SLOWER * before, f"accepts were {during / before:.2f}x as slow; expected {SLOWER:g}x")
     _judge(trial, "slow heads", await asyncio.gather(*cuts), HEAD_SECONDS)
     if trial.short:
         for task in body_cuts:
@@ -64,9 +62,7 @@ async def _body_by_the_byte(one: Stranger) -> None:
 def _judge(trial: Trial, who: str, seconds: Sequence[float], goal: float) -> None:
     worst = max(seconds)
     trial.notes.append(f"{len(seconds)} {who} cut after {worst:.1f} s at the latest (goal {goal:g} s)")
-    trial.expect(
-        worst <= goal + LATE_SECONDS, f"{who}: the last was cut after {worst:.1f} s; expected {goal:g} s", timed=True
-    )
+    trial.expect(worst <= goal + LATE_SECONDS, f"{who}: the last was cut after {worst:.1f} s; expected {goal:g} s")
 
 
 SCENARIO = Scenario(name="F15", title="slow-loris and slow bodies", play=be_slow)
