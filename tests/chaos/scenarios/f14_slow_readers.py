@@ -73,7 +73,7 @@ class Reader:
 
 async def be_slow(trial: Trial) -> None:
     """See what it costs when many do not read; then have everybody read, and then a tenth of them slowly."""
-    await _stand_still(trial, 100)
+    await _stand_still(trial, 300)
     readers = 200 if trial.short else 1000
     alone = await _read_together(trial, readers, slow=0)
     beside = await _read_together(trial, readers, slow=readers // 10)
