@@ -116,7 +116,7 @@ class Server(Outside):
         self.now, self.up_since, self.down = EPOCH, EPOCH - UP_FOR, False
         for socket in (*self.used, *self._free):
             await socket.driver.execute("ROLLBACK; SELECT setseed(0.5)" if socket.open else "SELECT setseed(0.5)")
-            socket.open, socket.user = False, None
+            socket.open, socket.user, socket.at = False, None, ""
         self._free = sorted({*self._free, *self.used}, key=lambda socket: -socket.pid)
         self.used = []
         await self.look(f"TRUNCATE {', '.join(tables)}")
@@ -156,6 +156,8 @@ class Server(Outside):
     async def send(self, socket: Socket, text: str, values: Sequence[object] | None = None) -> Result:
         """Have the server do something; the scheduler waits for it."""
         socket.in_flight = True
+        if text == "ROLLBACK":
+            socket.at = ""
         try:
             if values is None:
                 await socket.driver.execute(text)
@@ -168,7 +170,10 @@ class Server(Outside):
             self._tell()
 
     async def begin(self, socket: Socket, statement: str = "") -> None:
-        """Bring the socket's clock up to date, which a transaction does at its beginning only."""
+        """Bring the socket's clock up to date, which a transaction does at its beginning only.
+
+        The settings are a part of the transaction: where that is rolled back, they have to be made again.
+        """
         actor = f"{CURRENT.get().name}#{ACTING.get()}"
         at = (
             f"SET model.now = '{self.now.isoformat()}'; SET model.up = '{self.up_since.isoformat()}'; "
@@ -176,8 +181,9 @@ class Server(Outside):
         )
         if socket.at == at and not statement:
             return
-        prefix, socket.at = "" if socket.at == at else at, at
+        prefix, socket.at = "" if socket.at == at else at, ""
         await self.send(socket, prefix + statement)
+        socket.at = at
 
     async def settled(self) -> None:
         while flights := _flights(self):

@@ -7,7 +7,7 @@ import time
 from collections.abc import Coroutine
 from typing import Any, ClassVar, Final
 
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.errors import FlakyFailure, FlakyStrategyDefinition
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
@@ -15,8 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 from tests.models.scheduler import COUNTED, SECONDS, Broken, FrozenLoop, Outside, Process, Scheduler
 
 CHOICES: Final = st.binary(min_size=60, max_size=300)
-TRIES: Final = 4
-"""How often a machine looks for a planted fault: the server takes its own time, so it does not always see the same."""
+TRIES: Final = 8
+"""How often a machine looks for a planted fault, each time from another seed."""
 LONG: Final = 25
 """How many times as many examples the profile `long` plays, each time from another seed."""
 
@@ -106,9 +106,9 @@ def found(machine: type[Model], within: settings) -> str:
         AssertionError: it did not find it.
     """
     before = COUNTED[machine.name]
-    for _ in range(TRIES):
+    for number in range(TRIES):
         try:
-            play(machine, within)
+            play(seed(number)(machine), within)
         except Broken as broken:
             return str(broken)
         except FlakyFailure as flaky:  # found, and not again when the same was played

@@ -202,7 +202,20 @@ class StreamsModel(Model):
         self.now(self.scheduler.play(choices))
 
     async def finish(self) -> None:
+        """See everybody to the end; then lose the log, and see somebody to it who comes late."""
         await self.scheduler.quieten()
+        await self._see_the_end()
+        if self.store.losses == 0:
+            log = [name.decode() for name, _ in await self.store.entries(self.run.key)]
+            for client in self.clients:
+                seen = [str(frame.cursor) for frame in client.frames]
+                must(client.viewer.resyncs or seen == log, f"{seen} were seen of {log}")
+        await self.store.lose(self.run.key, None)
+        self.clients.append(Client())
+        await self._see_the_end()
+        await self.store.close()
+
+    async def _see_the_end(self) -> None:
         for _ in range(80):
             if self.row.answer is None and _nobody_works(self):
                 self.row.epoch += 1
@@ -220,12 +233,6 @@ class StreamsModel(Model):
         must(self.row.answer is not None, "the run never ended")
         for client in self.clients:
             _check(self, client)
-        if self.store.losses == 0:
-            log = [name.decode() for name, _ in await self.store.entries(self.run.key)]
-            for client in self.clients:
-                seen = [str(frame.cursor) for frame in client.frames]
-                must(client.viewer.resyncs or seen == log, f"{seen} were seen of {log}")
-        await self.store.close()
 
     async def tell_end(self, redis: Redis, epoch: int, *, last: Cursor | None) -> None:
         outcome = self.outcome()

@@ -30,6 +30,12 @@ FENCE = "AND epoch = :epoch"
 FAULTS = {
     "no fence": (FENCE, "", "wrote"),
     "end without fence": (f"{FENCE} AND status = :old", "AND status = :old", "wrote 'end'|had ended"),
+    "step without fence": (f"{FENCE}\n                           AND status", "AND status", "wrote 'step'"),
+    "hand back without fence": (
+        f"tries = tries - :unused\n    WHERE tenant = :tenant AND execution_id = :execution_id {FENCE}",
+        "tries = tries - :unused WHERE tenant = :tenant AND execution_id = :execution_id",
+        "wrote 'hand back'",
+    ),
     "claim out of turn": (
         "AND e.status IN ('queued', 'running') AND e.turn < ",
         "AND e.turn < 0 * ",

@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import Any, ClassVar
 
 from hypothesis import strategies as st
-from hypothesis.stateful import initialize, invariant, precondition, rule
+from hypothesis.stateful import initialize, invariant, rule
 
 from agent_service import events
 from agent_service.domain.runs import ClaimedRun
@@ -142,28 +142,33 @@ class WorkersModel(Model):
                 _deliver(self, self.sent[session, missing], seat)
                 seat = (seat + 1) % SEATS
 
-    @precondition(lambda self: self.sent)
     @rule(number=st.integers(0, 100), seat=st.integers(0, SEATS - 1))
     def deliver_again(self, number: int, seat: int) -> None:
-        sent = list(self.sent.values())
-        _deliver(self, sent[number % len(sent)], seat)
+        if sent := list(self.sent.values()):
+            _deliver(self, sent[number % len(sent)], seat)
 
     @rule(seat=st.integers(0, SEATS - 1))
     def hang(self, seat: int) -> None:
         self.scheduler.hung.add(_seat(self, seat).process)
 
-    @rule(session=st.integers(0, SESSIONS - 1), choices=CHOICES, more=CHOICES, early=st.booleans())
-    def hang_at_work_past_the_lease(self, session: int, choices: bytes, more: bytes, *, early: bool) -> None:
+    @rule(
+        session=st.integers(0, SESSIONS - 1), choices=CHOICES, more=CHOICES, early=st.booleans(), leaves=st.booleans()
+    )
+    def hang_at_work_past_the_lease(
+        self, session: int, choices: bytes, more: bytes, *, early: bool, leaves: bool
+    ) -> None:
         """Somebody else goes on with the work of a process that hangs, and then it wakes.
 
-        Early, it wakes as soon as its work was taken over, and its successor hangs for a while.
+        Early, it wakes as soon as its work was taken over, and its successor hangs for a while. Leaving, it was asked
+        to while it hung, and gives back what it takes for its own.
         """
         if not _working(self):
             self.request(session, choices[0] % SEATS, 1)
         self._play_until(choices, lambda: bool(_working(self)))
         if not _working(self):
             return
-        zombie = _working(self)[0].process
+        hanging = _working(self)[0]
+        zombie = hanging.process
         self.scheduler.faults = False
         self.now(self.scheduler.play((choices + more)[: 2 * (choices[1] % 50)]))
         self.scheduler.hung.add(zombie)
@@ -174,6 +179,9 @@ class WorkersModel(Model):
         self._play_until(more, lambda: early and self.now(_taken_over(self)) > before)
         if early:
             self.scheduler.hung = {one.process for one in self.seats if one and one.process is not zombie}
+            if leaves:
+                self.seats = [None if one is hanging else one for one in self.seats]
+                self.start(zombie, _drain(self, hanging))
             self.now(self.scheduler.play(choices))
         self.scheduler.faults = True
         self.scheduler.hung.clear()
@@ -184,7 +192,6 @@ class WorkersModel(Model):
                 return
             self.now(self.scheduler.play(choices[place : place + 2]))
 
-    @precondition(lambda self: self.scheduler.hung)
     @rule()
     def wake_the_hung(self) -> None:
         self.scheduler.hung.clear()
