@@ -39,10 +39,11 @@ FROM ${PYTHON}
 ENV PYTHONPATH=/app/code:/app/packages PYTHONUNBUFFERED=1 HOME=/tmp \
     FLOTILLA_HOST=0.0.0.0 FLOTILLA_PORT=8080
 # Nothing is installed in here any more; secrets are mounted. Python's own library comes without bytecode, and nothing can
-# be kept in a read-only file system: without this, each start and each probe compiles it again.
+# be kept in a read-only file system: without this, each start and each probe compiles it again. A volume that is mounted for
+# the first time takes its owner from here.
 RUN pip uninstall --quiet --yes --root-user-action=ignore pip \
     && python -m compileall -q "$(python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')" \
-    && install --directory --owner=65532 --group=65532 /run/secrets
+    && install --directory --owner=65532 --group=65532 /run/secrets /state
 COPY --from=packages /packages /app/packages
 COPY --from=code /code /app/code
 COPY --from=code /start.py /app/start.py

@@ -72,9 +72,11 @@ play FLOTILLA_TEST_URL="$url" --
 step 'and where requests live for a second and a half'
 FLOTILLA_REQUEST_SECONDS=1.5 start --no-deps request-manager
 play FLOTILLA_TEST_URL="$url" FLOTILLA_TEST_HASTY_URL="$url" -- -k short_lived
+step 'the audit log is what was written'
+compose run --rm --no-deps --no-TTY witness audit verify
 step 'asked to stop, each of our processes ends well'
 compose --progress quiet stop --timeout 20
-for service in api-gateway request-manager agent-service; do
+for service in api-gateway request-manager agent-service witness; do
   status=$(docker inspect --format '{{.State.ExitCode}}' $project-$service-1)
   printf '  %-16s status %s\n' $service "$status"
   [ "$status" = 0 ]

@@ -30,6 +30,7 @@ class Fault(StrEnum):
     WRONG = "wrong answer"
     UNANSWERED = "unanswered"
     LEFT = "left over"
+    RECORD = "wrong record"
     GOAL = "goal missed"
 
 
@@ -294,6 +295,16 @@ def leftovers(case: Case) -> Iterator[Finding]:
             yield Finding(Fault.LEFT, run.content, f"{run.execution_id} has ended, and a worker still holds it")
 
 
+def records(case: Case) -> Iterator[Finding]:
+    """The audit log is whole, and has each cancel once."""
+    yield from (Finding(Fault.RECORD, "", found) for found in case.facts.broken_records)
+    for row in case.facts.rows:
+        times = case.facts.cancels.get(row.request_id, 0)
+        if times > 1 or (times == 0 and row.status == Status.CANCELLED):
+            found = f"{row.request_id} is {row.status}, and its cancel is on record {times} times"
+            yield Finding(Fault.RECORD, row.content, found)
+
+
 RULES: tuple[Callable[[Case], Iterator[Finding]], ...] = (
     outcomes,
     refusals,
@@ -305,6 +316,7 @@ RULES: tuple[Callable[[Case], Iterator[Finding]], ...] = (
     streams,
     logs,
     leftovers,
+    records,
 )
 
 

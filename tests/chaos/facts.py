@@ -1,4 +1,4 @@
-"""What is so once everything has come to rest: rows, logs and model calls, as plain values for the checker."""
+"""What is so once everything has come to rest: rows, logs, records and model calls, as plain values for the checker."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -55,6 +55,8 @@ class Facts:
         logs: cursor and type of each frame in Redis, by request; a request is missing where Redis was lost.
         calls: what the provider was asked.
         leftovers: how much of what should be empty is not, by its name.
+        cancels: how often the audit log has it that a request was to be stopped, by request.
+        broken_records: what is wrong with the audit log.
     """
 
     rows: Sequence[Row] = ()
@@ -62,3 +64,5 @@ class Facts:
     logs: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
     calls: Sequence[Asked] = ()
     leftovers: Mapping[str, int] = field(default_factory=dict)
+    cancels: Mapping[str, int] = field(default_factory=dict)
+    broken_records: Sequence[str] = ()

@@ -12,7 +12,13 @@ import aiohttp
 import asyncpg
 from redis.asyncio import Redis
 
+from durable_work.audit.anchors import read_anchors, read_keys
+from durable_work.audit.verifying import verify
+from fleet.anchoring import anchor_heads, open_schemas, witness_of
+from fleet.settings import FleetSettings
+from shared_clients.errors import Permanent
 from shared_clients.frames.log import log_key
+from shared_clients.identity import private_pem
 from tests.chaos.facts import Asked, Facts, Row, Run
 from tests.chaos.ground import DATABASE_AWAY, Ground
 
@@ -28,6 +34,10 @@ LEFT: Final[Mapping[str, str]] = {
         "SELECT count(*) FROM agent_service.runs r WHERE worker IS NOT NULL AND NOT EXISTS "
         "(SELECT FROM agent_service.worker_leases l WHERE l.worker = r.worker AND l.expires_at > now())"
     ),
+    **{
+        f"{schema}: unsealed audit entries": f"SELECT count(*) FROM {schema}.audit_waiting"
+        for schema in ("request_manager", "agent_service", "api_gateway")
+    },
     **{
         f"{schema}: {what}": f"SELECT count(*) FROM {schema}.{table} WHERE state = '{state}'"
         for schema in ("request_manager", "agent_service")
@@ -58,6 +68,11 @@ RUNS: Final = """
 """
 """A run that stands for a request which could not become one does not know what was asked."""
 
+CANCELS: Final = """
+    SELECT subject, count(*)::int AS times FROM request_manager.audit_entries
+    WHERE action = 'request.cancel_asked' GROUP BY subject
+"""
+
 
 async def rest(ground: Ground) -> None:
     """Wait until nothing is left to do, for as long as there is less and less of it; the checker finds what stays."""
@@ -84,14 +99,30 @@ async def look(ground: Ground, label: str) -> Facts:
         rows = [Row(**row) for row in await database.fetch(ROWS, label)]
         runs = [Run(**row) for row in await database.fetch(RUNS, label)]
         left = {name: await _count(database, query) for name, query in LEFT.items()}
-    ids = [row.request_id for row in rows]
-    return Facts(rows, runs, await _logs(ground, ids), await _calls(ground, label), left)
+        cancels = {row["subject"]: row["times"] for row in await database.fetch(CANCELS)}
+    logs = await _logs(ground, [row.request_id for row in rows])
+    return Facts(rows, runs, logs, await _calls(ground, label), left, cancels, await _broken_records(ground))
 
 
 async def forget_calls(ground: Ground) -> None:
     """Have the provider forget what it was asked, before a scenario begins."""
     async with aiohttp.ClientSession() as session:
         (await session.delete(f"{ground.provider}/log")).raise_for_status()
+
+
+async def _broken_records(ground: Ground) -> list[str]:
+    """Be the audit log's witness: sign what is new, hold all against what was signed before, and say what is wrong."""
+    settings = FleetSettings(home=ground.folder / "witness")
+    witness = witness_of(settings, "server")
+    url = ground.database_url.replace("postgresql:", "postgresql+asyncpg:")
+    async with open_schemas(url) as schemas:
+        try:
+            await anchor_heads(schemas, witness)
+        except Permanent as error:
+            return [str(error)]
+        keys = read_keys([private_pem(witness.key)])
+        reports = [await verify(schemas[name], read_anchors(witness.folder, name, keys)) for name in schemas]
+    return [f"{report.chain}, number {fault.number}: {fault.what}" for report in reports for fault in report.faults]
 
 
 async def _count(database: asyncpg.Connection, query: str) -> int:

@@ -207,6 +207,12 @@ PLANTED: dict[str, tuple[Fault, Callable[[], Case]]] = {
     "no end in the log": (Fault.STREAM, lambda: case(facts=replace(FACTS, logs={NEXT_ID: LOG[:-1]}))),
     "a parked event": (Fault.LEFT, lambda: case(facts=replace(FACTS, leftovers={"parked": 1}))),
     "a frame still due": (Fault.LEFT, lambda: with_runs(replace(RAN, untold=True), NEXT_RAN)),
+    "a record that was changed": (
+        Fault.RECORD,
+        lambda: case(facts=replace(FACTS, broken_records=("request_manager, number 4: it was changed",))),
+    ),
+    "a cancel twice on record": (Fault.RECORD, lambda: case(facts=replace(FACTS, cancels={ID: 2}))),
+    "a cancel that is not on record": (Fault.RECORD, lambda: with_rows(replace(ROW, status="cancelled"), NEXT_ROW)),
     "a run still held": (Fault.LEFT, lambda: with_runs(replace(RAN, held=True), NEXT_RAN)),
 }
 

@@ -132,7 +132,8 @@ def _tail(path: Path, size: int) -> bytes:
 def _write(path: Path, flags: int, data: bytes = b"") -> None:
     descriptor = os.open(path, flags, 0o600)
     try:
-        os.write(descriptor, data) if data else None
+        while data:
+            data = data[os.write(descriptor, data) :]
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
