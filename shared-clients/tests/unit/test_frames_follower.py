@@ -1,6 +1,6 @@
 from uuid import UUID
 
-from shared_clients.frames.follower import MAX_BYTES, MAX_LIVE, Followed, Follower, fitting
+from shared_clients.frames.follower import MAX_LIVE, MAX_LIVE_BYTES, MAX_PAGE_BYTES, Followed, Follower, fitting
 from shared_models.frames import START, Cursor, Frame
 
 RUN = ("acme", UUID(int=1))
@@ -125,7 +125,7 @@ async def test_a_few_large_frames_are_as_good_as_many() -> None:
     follower.listening = True
     follower.turn([], last=True)
 
-    half = MAX_BYTES // 2
+    half = MAX_LIVE_BYTES // 2
     log.deliver([large(1, half), large(2, half)], "1-0")
     assert not follower.behind
     log.deliver([large(3, 1)], "1-2")
@@ -144,14 +144,14 @@ async def test_what_was_taken_makes_room_again() -> None:
     follower.listening = True
     follower.turn([], last=True)
     for number in range(1, 10):
-        log.deliver([large(number, MAX_BYTES)], f"1-{number - 1}")
+        log.deliver([large(number, MAX_LIVE_BYTES)], f"1-{number - 1}")
         assert taken(follower) == [number]
     assert not follower.behind
 
 
 def test_a_page_is_kept_as_far_as_it_fits_and_by_one_frame_at_least() -> None:
-    third = MAX_BYTES // 3
+    third = MAX_PAGE_BYTES // 3
     assert len(fitting([large(number, third) for number in range(5)])) == 3
-    assert len(fitting([large(1, 10 * MAX_BYTES), large(2, 1)])) == 1
+    assert len(fitting([large(1, 10 * MAX_PAGE_BYTES), large(2, 1)])) == 1
     assert fitting(frames(1, 100)) == frames(1, 100)
     assert fitting([]) == []

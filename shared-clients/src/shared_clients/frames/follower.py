@@ -16,11 +16,11 @@ from shared_clients.frames.log import log_key
 from shared_models.frames import Cursor, Frame
 
 MAX_LIVE: Final = 64
-"""Live frames kept for one follower."""
-MAX_PAGE: Final = 32
-"""Frames of the log read at once for one follower."""
-MAX_BYTES: Final = 8_192
-"""Of live frames, and of a page of the log: one client that does not read may cost no more than a little of each."""
+MAX_LIVE_BYTES: Final = 8_192
+"""Live frames kept for one follower: what comes at once should fit, for who falls behind has the log read again."""
+MAX_PAGE: Final = 16
+MAX_PAGE_BYTES: Final = 4_096
+"""A page of the log, read for one follower: it stays here for as long as the client does not read."""
 
 
 class Follower:
@@ -56,7 +56,7 @@ class Follower:
         """Keep a live frame, or see that there are too many of them."""
         if not self.listening:
             return
-        if len(self._live) < MAX_LIVE and self._live_bytes + len(frame.data) <= MAX_BYTES:
+        if len(self._live) < MAX_LIVE and self._live_bytes + len(frame.data) <= MAX_LIVE_BYTES:
             self._live.append(frame)
             self._live_bytes += len(frame.data)
         else:
@@ -116,7 +116,7 @@ class Follower:
 
 def fitting(frames: Sequence[Frame]) -> Sequence[Frame]:
     """Return as many of the first frames as may be kept, and always one."""
-    room = MAX_BYTES
+    room = MAX_PAGE_BYTES
     for place, frame in enumerate(frames):
         room -= len(frame.data)
         if room < 0:

@@ -29,7 +29,7 @@ HEAD_BYTES: Final = 32_768
 MAX_HEADERS: Final = 128
 STALL_SECONDS: Final = 30.0
 """How long a client may leave what was written for it where it is."""
-UNSENT_BYTES: Final = 8_192
+UNSENT_BYTES: Final = 4_096
 """Kept for a client that does not read, once in this process and once in the kernel, and one write more."""
 MAX_CONNECTIONS: Final = 4096
 """Of one process; a container's usual soft limit of open files leaves room for them."""
