@@ -72,8 +72,11 @@ play FLOTILLA_TEST_URL="$url" --
 step 'and where requests live for a second and a half'
 FLOTILLA_REQUEST_SECONDS=1.5 start --no-deps request-manager
 play FLOTILLA_TEST_URL="$url" FLOTILLA_TEST_HASTY_URL="$url" -- -k short_lived
-step 'the audit log is what was written'
+step 'the audit log is what was written, and the witness has signed it'
+compose --progress quiet stop --timeout 20 witness # it signs once more at its end
 compose run --rm --no-deps --no-TTY witness audit verify
+compose run --rm --no-deps --no-TTY witness audit verify --json | $python -c \
+  'import json, sys; assert all(chain["anchored"] for chain in json.load(sys.stdin)["chains"]), "a chain has no anchor"'
 step 'asked to stop, each of our processes ends well'
 compose --progress quiet stop --timeout 20
 for service in api-gateway request-manager agent-service witness; do
