@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncGenerator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ import asyncpg
 import psutil
 from rich.console import Console
 
-from fleet.backends.server import Server, free_port
+from fleet.backends.server import free_port
 from fleet.migrate import migrate_all
 from fleet.processes import Processes, Stores, open_processes, open_stores
 from fleet.settings import FleetSettings
@@ -26,6 +26,7 @@ from shared_clients.errors import OutsideError
 from shared_clients.identity import HEADER, DevKey, Issuer, load_private
 from tests.bench.measuring import Figure, Sample, Told, dump, figure, in_turn, spin
 from tests.bench.wire import Wire, first
+from tests.children import child
 
 KEY: Final = "a-key-for-one-bench-run"
 OUT: Final = Path("build") / "bench.json"
@@ -88,7 +89,9 @@ async def _ground(folder: Path) -> AsyncGenerator[Ground]:
     (configs / "agents" / "assistant-v1.yaml").write_text(AGENT)
     async with AsyncExitStack() as stack:
         provider = free_port()
-        await _child(stack, folder / "provider", ["tests.simulators.openai", "--port", str(provider)], provider)
+        await stack.enter_async_context(
+            child(folder / "provider", ["tests.simulators.openai", "--port", str(provider)], provider)
+        )
         os.environ |= {"OPENAI_BASE_URL": f"http://127.0.0.1:{provider}/v1", "OPENAI_API_KEY": "sk-bench"}
         os.environ |= {"FLOTILLA_AGENT_CONFIGS": str(configs), "FLOTILLA_AUTH_DEV_KEY": KEY}
         settings = FleetSettings(port=free_port(), agent_configs=configs)
@@ -98,13 +101,13 @@ async def _ground(folder: Path) -> AsyncGenerator[Ground]:
         processes = await stack.enter_async_context(open_processes(settings, home, KEY, stores, replicas={}, say=say))
         alone = free_port()
         os.environ |= {"FLOTILLA_PORT": str(alone), "FLOTILLA_HOME": str(folder / "alone")}
-        await _child(stack, folder / "alone-log", ["fleet", "up"], alone)
+        await stack.enter_async_context(child(folder / "alone-log", ["fleet", "up"], alone))
         accept, relay = free_port(), free_port()
         bare = await _another_database(stores)
         words = ["tests.bench.baseline", "accept", "--port", str(accept), "--to", bare]
-        await _child(stack, folder / "accept", words, accept)
+        await stack.enter_async_context(child(folder / "accept", words, accept))
         words = ["tests.bench.baseline", "relay", "--port", str(relay), "--to", f"http://127.0.0.1:{provider}/v1"]
-        relaying = await _child(stack, folder / "relay", words, relay)
+        relaying = await stack.enter_async_context(child(folder / "relay", words, relay))
         yield Ground(
             home,
             processes,
@@ -113,27 +116,6 @@ async def _ground(folder: Path) -> AsyncGenerator[Ground]:
             f"http://127.0.0.1:{relay}",
             relaying.pid,
         )
-
-
-async def _child(stack: AsyncExitStack, folder: Path, words: Sequence[str], port: int) -> Server:
-    """Run a module until the stack is closed."""
-    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
-
-    async def answers() -> bool:
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-        except OSError:
-            return False
-        writer.close()
-        return True
-
-    root = str(Path.cwd())
-    program = [sys.executable, "-m", *words]
-    os.environ["PYTHONPATH"] = root
-    server = Server(f"http://127.0.0.1:{port}", program, folder, answers=answers, orphaned="KILL")
-    stack.push_async_callback(server.stop)
-    await server.start()
-    return server
 
 
 async def _another_database(stores: Stores) -> str:

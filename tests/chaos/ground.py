@@ -7,7 +7,6 @@ import asyncio
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
@@ -21,10 +20,11 @@ import pytest
 from sqlalchemy import make_url
 
 from fleet.backends import Backend, running_kafka, running_postgres, running_redis
-from fleet.backends.server import Server, free_port
+from fleet.backends.server import free_port
 from fleet.processes import Stores, open_processes
 from fleet.settings import FleetSettings
 from tests.chaos.proxy import Proxy
+from tests.children import child
 from tests.fleets import KEY, ProcessFleet
 
 HERE: Final = Path(__file__).parent
@@ -209,7 +209,9 @@ async def _open_fleet(folder: Path, installed: Installed, shape: Shape, failpoin
     direct = Stores(database.render_as_string(hide_password=False), stores["kafka"].url, stores["redis"].url)
     settings = FleetSettings(port=free_port(), agent_configs=HERE / "agent-configs", log_level="info")
     async with AsyncExitStack() as stack:
-        provider = await stack.enter_async_context(_provider(folder / "provider"))
+        port = free_port()
+        words = ["tests.simulators.openai", "--port", str(port)]
+        provider = (await stack.enter_async_context(child(folder / "provider", words, port))).url
         proxies = await _open_proxies(stack, installed) if shape.proxied else {}
         addresses = _through(proxies, direct) if proxies else direct
         environment = {
@@ -258,26 +260,3 @@ async def _new_database(url: str) -> str:
     await connection.execute(f"CREATE DATABASE {name}")
     await connection.close()
     return name
-
-
-@asynccontextmanager
-async def _provider(folder: Path) -> AsyncGenerator[str]:
-    await asyncio.to_thread(folder.mkdir, parents=True)
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-
-    async def answers() -> bool:
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-        except OSError:
-            return False
-        writer.close()
-        return True
-
-    command = ["env", f"PYTHONPATH={HERE.parents[1]}", sys.executable, "-m", "tests.simulators.openai"]
-    server = Server(url, [*command, "--port", str(port)], folder, answers=answers, orphaned="KILL")
-    await server.start()
-    try:
-        yield url
-    finally:
-        await server.stop()

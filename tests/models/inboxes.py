@@ -4,11 +4,11 @@ What has to hold: an event has its effect once or, if it cannot have one, is dea
 acknowledged without effect, parked row or dead row; what is done or dead stays so; what is parked ends.
 """
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
@@ -23,7 +23,7 @@ from shared_models.envelope import About, Envelope, new_event
 from shared_models.ids import new_id
 from shared_models.requests import RunChanged, Status
 from tests.models.database import Server, database_of
-from tests.models.machine import CHOICES, Model
+from tests.models.machine import Model, unless_away
 from tests.models.scheduler import Fate, Process, must
 
 SEATS = 3
@@ -144,15 +144,11 @@ class InboxModel(Model):
     def retry(self, seats: list[int]) -> None:
         for seat in seats:
             process, inbox = self._seat(seat)
-            self.start(process, _unless_away(inbox.retry()))
+            self.start(process, unless_away(inbox.retry()))
 
     @rule(seconds=st.sampled_from([1.0, 31.0, 301.0]))
     def let_time_pass(self, seconds: float) -> None:
         self.now(self.scheduler.tick(seconds))
-
-    @rule(choices=CHOICES)
-    def go_on(self, choices: bytes) -> None:
-        self.now(self.scheduler.play(choices))
 
     @invariant()
     def effects_and_deaths_agree_with_the_rows(self) -> None:
@@ -211,10 +207,3 @@ class InboxModel(Model):
             taken = process, self.inbox(database_of(self.outside, self.scheduler), CONSUMER, self.effects.reactions())
             self.seats[number] = taken
         return taken
-
-
-async def _unless_away(work: Coroutine[Any, Any, object]) -> None:
-    try:
-        await work
-    except Transient:
-        return

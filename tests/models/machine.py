@@ -5,13 +5,15 @@ A rule of Hypothesis starts work or moves the world; the steps between are drawn
 
 import time
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any, ClassVar, Final
 
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.errors import FlakyFailure, FlakyStrategyDefinition
-from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
+from shared_clients.errors import Transient
 from tests.models.scheduler import COUNTED, SECONDS, Broken, FrozenLoop, Outside, Process, Scheduler
 
 CHOICES: Final = st.binary(min_size=60, max_size=300)
@@ -61,6 +63,11 @@ class Model(RuleBasedStateMachine):
 
         self.now(begin())
 
+    @rule(choices=CHOICES)
+    def go_on(self, choices: bytes) -> None:
+        """Play on."""
+        self.now(self.scheduler.play(choices))
+
     def teardown(self) -> None:
         """Heal the world, see that everything ends as promised, and clear up."""
         try:
@@ -77,6 +84,12 @@ class Model(RuleBasedStateMachine):
         for process in self.processes:
             await self.scheduler.kill(process)
         self.processes.clear()
+
+
+async def unless_away(work: Coroutine[Any, Any, object]) -> None:
+    """Do what a loop of a service does, which tries again later where something outside does not answer."""
+    with suppress(Transient):
+        await work
 
 
 def budget(examples: int, rules: int, *, prove: bool = False) -> settings:

@@ -21,7 +21,7 @@ from shared_models.envelope import About, Envelope, new_event
 from shared_models.ids import new_id
 from shared_models.requests import RunChanged, Status
 from tests.models.database import Server, database_of, witnessed
-from tests.models.machine import CHOICES, Model
+from tests.models.machine import Model, unless_away
 from tests.models.scheduler import Fate, Process, must
 
 SEATS = 3
@@ -109,15 +109,11 @@ class OutboxModel(Model):
     def sweep(self, seats: list[int]) -> None:
         for seat in seats:
             process, _, outbox = self._seat(seat)
-            self.start(process, _unless_away(outbox.sweep()))
+            self.start(process, unless_away(outbox.sweep()))
 
     @rule(seconds=st.sampled_from([3.0, 100.0]))
     def let_time_pass(self, seconds: float) -> None:
         self.now(self.scheduler.tick(seconds))
-
-    @rule(choices=CHOICES)
-    def go_on(self, choices: bytes) -> None:
-        self.now(self.scheduler.play(choices))
 
     @invariant()
     def row_goes_only_when_its_event_is_safe_and_the_dead_stay(self) -> None:
@@ -188,10 +184,3 @@ async def _on_dead(tx: Tx, event: Envelope, error: str) -> None:
 async def _running(outbox: Outbox) -> None:
     async with outbox.running():
         await asyncio.get_running_loop().create_future()
-
-
-async def _unless_away(work: object) -> None:
-    try:
-        await work  # type: ignore[misc]  # an awaitable
-    except Transient:
-        return

@@ -194,10 +194,6 @@ class StreamsModel(Model):
         self.now(self.scheduler.tick(seconds))
 
     @rule(choices=CHOICES)
-    def go_on(self, choices: bytes) -> None:
-        self.now(self.scheduler.play(choices))
-
-    @rule(choices=CHOICES)
     def go_on_further(self, choices: bytes) -> None:
         self.now(self.scheduler.play(choices))
 

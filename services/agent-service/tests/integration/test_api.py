@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import pytest
 import pytest_asyncio
 from fastapi import FastAPI
-from httpx import Response
 
 from agent_service import api
 from agent_service.app import NAME
@@ -17,6 +16,7 @@ from shared_clients.postgres import Database
 from shared_clients.web import create_app
 from shared_models.ids import new_id
 from shared_models.requests import FailureReason
+from tests.problems import problem
 from tests.simulators.asking import somebody
 from tests.simulators.calling import Caller, trusted
 from tests.simulators.rows import rows, run
@@ -59,13 +59,6 @@ class Talk:
 @pytest_asyncio.fixture(loop_scope="module")
 async def talk(database: Database, call: Caller) -> AsyncGenerator[Talk]:
     yield Talk(call, await Worker(database).open())
-
-
-def problem(answer: Response, status: int, slug: str) -> str:
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.json()["type"] == f"urn:flotilla:problem:{slug}"
-    return str(answer.json()["detail"])
 
 
 async def all_pages(call: Caller, path: str, of: str) -> list[list[str]]:

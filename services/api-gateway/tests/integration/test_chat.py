@@ -10,6 +10,7 @@ import pytest_asyncio
 from api_gateway.usecases.sign_in import make_code
 from shared_models.frames import Cursor
 from shared_models.ids import new_id
+from tests.problems import problem
 from tests.simulators.asking import somebody
 from tests.simulators.house import House, events, run_of
 from tests.simulators.rows import rows
@@ -25,13 +26,6 @@ async def stranger(house: House) -> AsyncGenerator[httpx.AsyncClient]:
     async with house.client(Origin=house.url) as client:
         (await client.post("/auth/link", json={"code": code})).raise_for_status()
         yield client
-
-
-def problem(answer: httpx.Response, status: int, slug: str) -> str:
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.json()["type"] == f"urn:flotilla:problem:{slug}"
-    return str(answer.json()["detail"])
 
 
 async def test_answer_is_streamed_as_it_is_made(client: httpx.AsyncClient) -> None:

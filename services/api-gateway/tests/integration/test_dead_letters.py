@@ -23,6 +23,7 @@ from shared_models.dead_letters import MOST, OPERATE, OPERATE_FLEET, READ_CONTEN
 from shared_models.envelope import About, new_event
 from shared_models.ids import new_id
 from shared_models.requests import Principal, RequestCancelled, RunChanged, Status
+from tests.problems import problem
 from tests.simulators.calling import Caller
 from tests.simulators.house import House
 
@@ -93,13 +94,6 @@ async def signed_in(house: House, who: Principal) -> AsyncGenerator[httpx.AsyncC
         await queries.insert_browser(tx, hashed(token), who, timedelta(hours=1))
     async with house.client(Cookie=f"flotilla={token}", Origin=house.url) as client:
         yield client
-
-
-def problem(answer: httpx.Response, status: int, slug: str) -> str:
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.json()["type"] == f"urn:flotilla:problem:{slug}"
-    return str(answer.json()["detail"])
 
 
 def malformed() -> Message:

@@ -11,16 +11,11 @@ from shared_clients.identity import DevKey, Issuer
 from shared_clients.redis import open_redis
 from shared_clients.settings import Mode
 from shared_models.ids import new_id
+from tests.problems import problem
 from tests.simulators.calling import KEY
 from tests.simulators.house import DEV_KEY, House
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-def problem(answer: httpx.Response, status: int, slug: str) -> None:
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.json()["type"] == f"urn:flotilla:problem:{slug}"
 
 
 async def test_services_are_reached_under_one_origin(client: httpx.AsyncClient) -> None:

@@ -1,6 +1,5 @@
 """The HTTP door: accept, look, wait, list, cancel."""
 
-import random
 import re
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,8 +15,8 @@ from request_manager import domain, queries
 from request_manager.usecases.accept_request import Asked, accept_request
 from request_manager.usecases.await_result import Waiting, await_result
 from request_manager.usecases.cancel_request import cancel_request
+from request_manager.usecases.keep_room import Room
 from request_manager.usecases.retry_request import retry_request
-from shared_clients import metrics
 from shared_clients.failpoints import Failpoint, reached
 from shared_clients.identity import Identity, Verifier, require
 from shared_clients.postgres import Database
@@ -45,6 +44,7 @@ class Means:
 
     database: Database
     outbox: Outbox
+    room: Room
     waiting: Waiting
     verifier: Verifier
     lifetime: timedelta
@@ -67,15 +67,6 @@ async def colleague_of(request: Request, means: Given) -> Identity:
     return await require(means.verifier, ENDED_SCOPE)(request)
 
 
-async def has_room(means: Given) -> None:
-    """Refuse, before any work, what could be accepted but not told to anybody for long."""
-    if means.outbox.full:
-        metrics.ADMISSION_REFUSED.labels("outbox").inc()
-        detail = "Too many accepted requests wait to be passed on. Nothing was done; send it again after Retry-After."
-        again = str(random.randint(5, 10))  # noqa: S311 - jitter, no secret
-        raise Problem(Problems.OVERLOADED, detail, headers={"Retry-After": again})
-
-
 async def operator_of(request: Request, means: Given) -> Identity:
     return await require(means.verifier, OPERATE)(request)
 
@@ -83,6 +74,12 @@ async def operator_of(request: Request, means: Given) -> Identity:
 Caller = Annotated[Identity, Depends(caller_of)]
 Colleague = Annotated[Identity, Depends(colleague_of)]
 Operator = Annotated[Identity, Depends(operator_of)]
+
+
+async def has_room(means: Given, caller: Caller) -> None:
+    """Refuse, before any work, what could be accepted and not be dealt with for long."""
+    means.room.check(caller.principal.tenant)
+
 
 router = APIRouter(tags=["requests"])
 internal = APIRouter(prefix="/internal", include_in_schema=False)

@@ -16,6 +16,7 @@ from request_manager import api, queries, workers
 from request_manager.events import REACTIONS
 from request_manager.settings import Settings
 from request_manager.usecases.await_result import Waiting
+from request_manager.usecases.keep_room import Room
 from request_manager.usecases.settle_request import give_up
 from shared_clients.bus.port import Bus
 from shared_clients.frames import FrameReader
@@ -59,10 +60,11 @@ async def open_app(settings: Settings, bus: Bus, redis: Redis, trusted: TrustedK
             ready=database.ping,
             docs=settings.mode is Mode.DEV,
         )
-        app.state.means = api.Means(database, outbox, Waiting(database, frames), verifier, settings.lifetime)
+        room = Room(database, outbox, pending=settings.max_pending, tenant_pending=settings.tenant_pending)
+        app.state.means = api.Means(database, outbox, room, Waiting(database, frames), verifier, settings.lifetime)
         await stack.enter_async_context(outbox.running())
         await stack.enter_async_context(bus.subscribe(NAME, topics_of(NAME), inbox.consume))
         tasks = await stack.enter_async_context(Tasks())
         keys_live = timedelta(hours=settings.idempotency_hours)
-        workers.start(tasks, database, outbox, inbox, letters=letters, keys_live=keys_live)
+        workers.start(tasks, database, outbox, inbox, letters=letters, room=room, keys_live=keys_live)
         yield app

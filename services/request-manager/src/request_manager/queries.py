@@ -137,6 +137,7 @@ COUNT_REQUESTS = sql("""
     FROM requests
 """)
 """Turns are counted where they are given and requests where they are stored, in one snapshot."""
+COUNT_PENDING = sql("SELECT tenant, count(*) AS pending FROM requests WHERE completed_at IS NULL GROUP BY tenant")
 
 
 async def insert_request(database: Database, draft: Draft, told: Message) -> Outcome:
@@ -271,6 +272,12 @@ async def count_requests(database: Database, silence: timedelta) -> Balance:
         row = await tx.row(COUNT_REQUESTS, silence=silence)
     assert row is not None
     return Balance(**{name: int(count) for name, count in row.items()})
+
+
+async def pending_by_tenant(database: Database) -> dict[str, int]:
+    """Return how many requests of each tenant have not ended."""
+    async with database.reading() as tx:
+        return {row["tenant"]: row["pending"] for row in await tx.rows(COUNT_PENDING)}
 
 
 def _view(row: RowMapping) -> RequestView:

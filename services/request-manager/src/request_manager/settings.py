@@ -14,10 +14,14 @@ class Settings(ProcessSettings):
     Attributes:
         request_seconds: from acceptance to a request's deadline; then it ends as expired.
         idempotency_hours: how long an Idempotency-Key is remembered; at least a day.
+        max_pending: accepted requests that have not ended, at most; more are refused.
+        tenant_pending: those of one tenant, likewise.
     """
 
     request_seconds: Annotated[float, Field(gt=0, le=86_400)] = 900.0
     idempotency_hours: Annotated[float, Field(ge=24)] = 48.0
+    max_pending: Annotated[int, Field(ge=1)] = 50_000
+    tenant_pending: Annotated[int, Field(ge=1)] = 10_000
 
     @property
     def lifetime(self) -> timedelta:

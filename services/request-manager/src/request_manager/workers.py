@@ -7,17 +7,26 @@ from durable_work.dead_letters import DeadLetters
 from durable_work.inbox import Inbox
 from durable_work.outbox import Outbox
 from request_manager import queries
+from request_manager.usecases.keep_room import COUNT_SECONDS, Room
 from request_manager.usecases.reconcile_requests import balance_requests, reconcile_requests
 from shared_clients.postgres import Database
 from shared_clients.process import Tasks, every
 
 
 def start(
-    tasks: Tasks, database: Database, outbox: Outbox, inbox: Inbox, *, letters: DeadLetters, keys_live: timedelta
+    tasks: Tasks,
+    database: Database,
+    outbox: Outbox,
+    inbox: Inbox,
+    *,
+    letters: DeadLetters,
+    room: Room,
+    keys_live: timedelta,
 ) -> None:
     """Start every loop of the service."""
     tasks.start("retry parked events", every(1.0, inbox.retry))
     tasks.start("forget events", every(600.0, inbox.forget))
+    tasks.start("count pending requests", every(COUNT_SECONDS, room.count))
     tasks.start("sweep outbox", every(1.0, outbox.sweep))
     tasks.start("seal audit entries", every(SEAL_SECONDS, Sealer(database).seal))
     tasks.start("count dead letters", every(15.0, letters.count))

@@ -22,6 +22,7 @@ from shared_clients.settings import Mode
 from shared_models.catalog import REQUEST_CREATED
 from shared_models.ids import new_id
 from shared_models.requests import FailureReason
+from tests.problems import problem
 from tests.simulators.asking import ended, failed, ready, running
 from tests.simulators.calling import Caller, trusted
 
@@ -77,17 +78,6 @@ async def app(database_url: str, bus: MemoryBus, agents: Agents) -> AsyncGenerat
 @pytest.fixture
 def call(app: FastAPI) -> Caller:
     return Caller(app, NAME)
-
-
-def problem(answer: Response, status: int, slug: str) -> str:
-    """Check that an answer is this problem, and return its detail."""
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    body = answer.json()
-    assert body["type"] == f"urn:flotilla:problem:{slug}"
-    assert body["status"] == status
-    assert body["trace_id"]
-    return str(body["detail"])
 
 
 async def test_request_is_accepted_with_its_place_and_links(call: Caller, agents: Agents) -> None:
