@@ -5,7 +5,7 @@ WEB    := services/api-gateway/web
 
 # A test's folder says what it costs: unit is pure; integration uses real databases, brokers and sockets.
 UNIT        := $(wildcard */tests/unit services/*/tests/unit)
-ELSEWHERE   := tests/architecture tests/scenarios tests/browser tests/bench
+ELSEWHERE   := tests/architecture tests/scenarios tests/browser
 INTEGRATION := $(wildcard */tests/integration services/*/tests/integration) \
                $(filter-out $(ELSEWHERE),$(patsubst %/,%,$(sort $(dir $(wildcard tests/*/test_*.py)))))
 
