@@ -96,6 +96,10 @@ class Stream:
             self.seen.take(frame)
             yield frame
 
+    async def first(self, size: int) -> bytes:
+        """Return so many bytes of the stream, wherever in a frame they end."""
+        return await self._response.content.readexactly(size)
+
     async def rest(self) -> bytes:
         return await self._response.read()
 

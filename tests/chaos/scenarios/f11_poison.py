@@ -11,13 +11,20 @@ from aiokafka import AIOKafkaProducer
 
 from shared_models.catalog import REQUEST_CREATED
 from shared_models.envelope import MAX_DATA
+from tests.chaos.conversations import probe
 from tests.chaos.history import Entry
 from tests.chaos.registry import Scenario
+from tests.chaos.strangers import p99
 from tests.chaos.trial import Trial
 from tests.client import Request
 
 ROUNDS: Final = 20
 GIVE_UP_SECONDS: Final = 60.0
+OTHERS: Final = 200
+"""Answers to others by which they are compared; too few are asked for in the short form."""
+SLOWER: Final = 1.2
+"""How much later others may be answered, at the 99th percentile; what is judged allows for a shared machine."""
+JUDGED_SLOWER: Final = 2.0
 POISON: Final = "is poison"
 BUG: Final = f"""
     CREATE FUNCTION agent_service.a_bug() RETURNS trigger LANGUAGE plpgsql AS
@@ -36,12 +43,16 @@ PARKED: Final = "SELECT count(*) FROM agent_service.inbox WHERE state = 'parked'
 
 async def poison(trial: Trial) -> None:
     """Send events that are malformed, oversized, or of the future, and ask what makes the consumer raise."""
-    rounds = 1 if trial.short else ROUNDS
-    async with _a_bug(trial), trial.crowd(4):
-        for _ in range(rounds):
-            await _send(trial, _malformed(), _oversized(), _unknown_version(), _unknown_type())
-        asked = [await _ask_poison(trial) for _ in range(rounds)]
-        await _until_dead(trial)
+    rounds, others = (1, 0) if trial.short else (ROUNDS, OTHERS)
+    async with trial.crowd(4):
+        alone = await _answer_p99(trial, others)
+        async with _a_bug(trial):
+            asked, beside = await asyncio.gather(_poison(trial, rounds), _answer_p99(trial, others))
+            await _until_dead(trial)
+    if others:
+        slower = f"{beside / alone:.2f}x (goal {SLOWER:g}x)"
+        trial.notes.append(f"others' answers: p99 {alone:.2f} s, {beside:.2f} s beside poison: {slower}")
+        trial.expect(beside <= JUDGED_SLOWER * alone, f"others were answered {slower} as late at the 99th percentile")
     letters = await _letters(trial)
     expected = 4 * rounds
     trial.notes.append(f"{len(letters)} dead letters of {expected} poisonous events; one more type was not for anybody")
@@ -49,6 +60,20 @@ async def poison(trial: Trial) -> None:
     trial.expect(all(entry is not None for entry in asked), "a poisonous request was not accepted; it cannot be known")
     await _replay_fixed(trial, letters)
     await _discard(trial)
+
+
+async def _poison(trial: Trial, rounds: int) -> list[Entry | None]:
+    asked = []
+    for _ in range(rounds):
+        await _send(trial, _malformed(), _oversized(), _unknown_version(), _unknown_type())
+        asked.append(await _ask_poison(trial))
+    return asked
+
+
+async def _answer_p99(trial: Trial, count: int) -> float:
+    """Return how long others wait for their answers, at the 99th percentile, in seconds."""
+    asking = (probe(trial.user(), trial.question(token_ms=0, words=6)) for _ in range(count))
+    return p99([await trial.seconds(one) for one in asking] or [0.0])
 
 
 async def _ask_poison(trial: Trial) -> Entry | None:

@@ -17,6 +17,12 @@ from tests.client import Request
 
 KIB: Final = 1024
 PER_STALLED: Final = 64 * KIB
+STANDING: Final = 750
+"""So many that what else a process takes and gives back meanwhile, some MiB, is little for each."""
+BEFORE: Final = 200
+"""Who come first, so that what the process needs for any of them is there."""
+WAVE: Final = 50
+"""Who come in one moment: what opening needs for a moment is not what standing still costs."""
 CUT_SECONDS: Final = 30.0
 LATE_SECONDS: Final = 5.0
 SLOWER: Final = 1.05
@@ -71,7 +77,7 @@ class Reader:
 
 async def be_slow(trial: Trial) -> None:
     """See what it costs when many do not read; then have everybody read, and then a tenth of them slowly."""
-    await _stand_still(trial, 300)
+    await _stand_still(trial, STANDING)
     readers = 200 if trial.short else 1000
     alone = await _read_together(trial, readers, slow=0)
     beside = await _read_together(trial, readers, slow=readers // 10)
@@ -127,14 +133,15 @@ async def _stand_still(trial: Trial, count: int) -> None:
     await trial.user().poll(run)
     ground, gateway = trial.ground, GATEWAYS[0]
     path = f"/chat/{run.request_id}"
-    still = [Stranger(ground.url(gateway), ground.fleet.key, BUFFER) for _ in range(2 * count)]
+    still = [Stranger(ground.url(gateway), ground.fleet.key, BUFFER) for _ in range(BEFORE + count)]
     await dialled(still)
     before_cuts = await _cuts(trial, gateway)
-    await asyncio.gather(*(_open(one, path) for one in still[:count]))  # what opening takes and gives back is there now
-    await asyncio.sleep(2.0)
-    before, began = resident(ground, gateway), monotonic()
-    await asyncio.gather(*(_open(one, path) for one in still[count:]))
-    await asyncio.sleep(2.0)
+    await _open_in_waves(still[:BEFORE], path)
+    await asyncio.sleep(1.0)
+    before = resident(ground, gateway)
+    await _open_in_waves(still[BEFORE:], path)
+    began = monotonic()
+    await asyncio.sleep(1.0)
     each = (resident(ground, gateway) - before) / count
     trial.notes.append(f"{count} that stand still: {each / KIB:.0f} KiB each, everything counted (goal 64 KiB)")
     trial.expect(each <= PER_STALLED, f"who stands still costs {each / KIB:.0f} KiB; expected {PER_STALLED / KIB:.0f}")
@@ -147,6 +154,11 @@ async def _stand_still(trial: Trial, count: int) -> None:
         await _go_on(trial, still[-1], path)
     for one in still:
         one.close()
+
+
+async def _open_in_waves(some: Sequence[Stranger], path: str) -> None:
+    for number in range(0, len(some), WAVE):
+        await asyncio.gather(*(_open(one, path) for one in some[number : number + WAVE]))
 
 
 async def _open(one: Stranger, path: str) -> None:
