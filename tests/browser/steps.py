@@ -28,6 +28,18 @@ def conversation(page: Page, title: str) -> Locator:
     return page.get_by_role("navigation").get_by_title(title, exact=True)
 
 
+def open_again(page: Page, question: str) -> None:
+    """Go to the conversation of one question, and wait until it is what the page shows."""
+    conversation(page, question).click()
+    expect(page.locator(".bubble")).to_have_text(question)
+
+
+def start_another(page: Page) -> None:
+    """Go to a new conversation, and wait until the page shows that nothing is said in it."""
+    page.get_by_role("link", name="New chat").click()
+    expect(page.get_by_role("heading", name="What can I do for you?")).to_be_visible()
+
+
 def shown_text(page: Page) -> str:
     """The whole text of the newest answer, as the page shows it."""
     return "\n\n".join(answer(page).locator(".prose > p, .prose > h4").all_inner_texts())

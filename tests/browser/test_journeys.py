@@ -6,7 +6,17 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import OpenPage
-from tests.browser.steps import answer, ask, conversation, finished, message_box, shown_text, words
+from tests.browser.steps import (
+    answer,
+    ask,
+    conversation,
+    finished,
+    message_box,
+    open_again,
+    shown_text,
+    start_another,
+    words,
+)
 
 pytestmark = pytest.mark.browser
 
@@ -122,12 +132,11 @@ def test_regenerate_asks_the_same_again_and_edit_puts_it_into_the_box(page: Page
 def test_a_conversation_is_listed_found_renamed_and_deleted(page: Page) -> None:
     ask(page, CLOCK)
     finished(page)
-    page.get_by_role("link", name="New chat").click()
+    start_another(page)
     ask(page, "Hello there")
     finished(page)
-    conversation(page, CLOCK).click()
+    open_again(page, CLOCK)
     expect(page.get_by_role("heading", level=1)).to_have_text(CLOCK)
-    expect(page.locator(".bubble")).to_have_text(CLOCK)
 
     page.get_by_role("button", name="Rename this conversation").click()
     page.get_by_role("textbox", name="Name").fill("About the clock")
@@ -155,10 +164,10 @@ def test_a_conversation_is_listed_found_renamed_and_deleted(page: Page) -> None:
 def test_leaving_a_running_conversation_and_coming_back_loses_nothing(page: Page) -> None:
     ask(page, STORY)
     page.locator(".prose > p").nth(1).wait_for()
-    page.get_by_role("link", name="New chat").click()
+    start_another(page)
     ask(page, CLOCK)
     finished(page)
-    conversation(page, STORY).click()
+    open_again(page, STORY)
     finished(page)
     assert words(shown_text(page)) == words(told(page))
 
@@ -167,14 +176,14 @@ def test_drafts_are_kept_for_each_conversation_and_over_a_reload(page: Page) -> 
     ask(page, CLOCK)
     finished(page)
     message_box(page).fill("for the first one")
-    page.get_by_role("link", name="New chat").click()
+    start_another(page)
     expect(message_box(page)).to_have_value("")
     message_box(page).fill("for a new one\nwith two lines")
-    conversation(page, CLOCK).click()
+    open_again(page, CLOCK)
     expect(message_box(page)).to_have_value("for the first one")
     page.reload()
     expect(message_box(page)).to_have_value("for the first one")
-    page.get_by_role("link", name="New chat").click()
+    start_another(page)
     expect(message_box(page)).to_have_value("for a new one\nwith two lines")
 
 
@@ -200,8 +209,7 @@ def test_two_tabs_show_one_conversation(page: Page) -> None:
 def test_back_leads_to_the_conversation_before(page: Page) -> None:
     ask(page, CLOCK)
     finished(page)
-    page.get_by_role("link", name="New chat").click()
-    expect(page.get_by_role("heading", name="What can I do for you?")).to_be_visible()
+    start_another(page)
     page.go_back()
     expect(page.locator(".bubble")).to_have_text(CLOCK)
 
