@@ -215,3 +215,18 @@ def test_nothing_moves_for_those_who_asked_for_that(open_page: OpenPage, fake_li
         "() => document.getAnimations().filter(a => a.playState === 'running').map(a => a.animationName)"
     )
     assert moving == []
+
+
+def test_the_keys_work_from_the_moment_the_page_is_drawn(fake_page: Page) -> None:
+    fake_page.add_init_script("""
+        new MutationObserver((_, watching) => {
+            if (document.querySelector('[type=search]') === null) return;
+            watching.disconnect();
+            const press = new KeyboardEvent('keydown', {key: 'k', ctrlKey: true, bubbles: true, cancelable: true});
+            document.activeElement.dispatchEvent(press);
+        }).observe(document, {childList: true, subtree: true});
+    """)
+    fake_page.reload()
+    expect(fake_page.get_by_role("searchbox")).to_be_focused()
+    fake_page.wait_for_timeout(300)  # what comes after drawing comes within 100 ms
+    expect(fake_page.get_by_role("searchbox")).to_be_focused()

@@ -1,5 +1,5 @@
 import type { JSX, RefObject } from 'preact';
-import { useEffect, useLayoutEffect, useState } from 'preact/hooks';
+import { useLayoutEffect, useState } from 'preact/hooks';
 import { ArrowUp, StopSquare } from './icons.tsx';
 
 /** `shared_models.requests.MAX_CONTENT`, in UTF-16 units, which are at least as many as characters. */
@@ -35,7 +35,7 @@ export function Composer(props: ComposerProps): JSX.Element {
   useLayoutEffect(() => {
     if (box.current !== null) fitHeight(box.current);
   }, [text]);
-  useEffect(() => {
+  useLayoutEffect(() => {
     // A phone would open its keyboard over the page.
     if (matchMedia('(hover: hover)').matches) box.current?.focus({ preventScroll: true });
   }, [box]);

@@ -1,5 +1,5 @@
 import type { ComponentChildren, JSX } from 'preact';
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useLayoutEffect, useRef, useState } from 'preact/hooks';
 import type { Session } from '../wire/api.ts';
 
 function Modal({
@@ -12,7 +12,7 @@ function Modal({
   children: ComponentChildren;
 }): JSX.Element {
   const dialog = useRef<HTMLDialogElement>(null);
-  useEffect(() => dialog.current?.showModal(), []);
+  useLayoutEffect(() => dialog.current?.showModal(), []);
   return (
     <dialog
       ref={dialog}
@@ -41,7 +41,7 @@ export function RenameDialog({
 }): JSX.Element {
   const [title, setTitle] = useState(session.title ?? '');
   const box = useRef<HTMLInputElement>(null);
-  useEffect(() => box.current?.select(), []);
+  useLayoutEffect(() => box.current?.select(), []);
   const save = (): void => {
     if (title.trim() === '') return;
     if (title.trim() !== session.title) rename(title.trim());

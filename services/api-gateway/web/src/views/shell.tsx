@@ -1,7 +1,7 @@
 /** The signed-in page: the list at the side, the conversation, the message box, and the keys that work everywhere. */
 
 import type { JSX } from 'preact';
-import { useCallback, useEffect, useMemo, useRef, useState } from 'preact/hooks';
+import { useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from 'preact/hooks';
 import { draftText, keepDraftText, sendDraft } from '../state/drafts.ts';
 import { currentThread, type State } from '../state/store.ts';
 import { currentRun, type Exchange, type Thread } from '../state/thread.ts';
@@ -35,10 +35,11 @@ function useStop(desk: Desk): [stopping: string | null, stopRun: (exchange: Exch
   return [stopping, stopRun];
 }
 
+/** They work with the first drawing: whoever sees the page can use it, and no later focus takes theirs away. */
 function useKeys(keys: { escape: () => void; search: () => void }): void {
   const now = useRef(keys);
   now.current = keys;
-  useEffect(() => {
+  useLayoutEffect(() => {
     const pressed = (event: KeyboardEvent): void => {
       if (event.defaultPrevented || event.isComposing) return;
       if (event.key === 'Escape' && !(event.target instanceof HTMLInputElement)) now.current.escape();
@@ -126,8 +127,8 @@ function useDrawer(thread: string): { narrow: boolean; open: boolean; show: (ope
   const narrow = useMedia('(max-width: 50rem)');
   const [shown, show] = useState(false);
   const open = narrow && shown;
-  useEffect(() => show(false), [narrow, thread]);
-  useEffect(() => {
+  useLayoutEffect(() => show(false), [narrow, thread]);
+  useLayoutEffect(() => {
     const chosen = (event: Event): void => {
       if (event.target instanceof Element && event.target.closest('.sidebar a')) show(false);
     };
@@ -135,7 +136,7 @@ function useDrawer(thread: string): { narrow: boolean; open: boolean; show: (ope
     return () => removeEventListener('click', chosen);
   }, []);
   const was = useRef(false);
-  useEffect(() => {
+  useLayoutEffect(() => {
     // The focus goes in with the drawer and comes back to what opened it.
     const place = open ? '.sidebar .new-chat' : '.header .menu';
     if (open !== was.current) document.querySelector<HTMLElement>(place)?.focus();
