@@ -1,7 +1,9 @@
 """The inbox on real Postgres: once in effect however often it comes, parked with its bytes, dead with its reason."""
 
 import asyncio
-from collections.abc import Sequence
+import itertools
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import pytest
@@ -127,6 +129,39 @@ async def test_permanent_failure_is_dead_at_once(database: Database, counter: Co
     counter.faults = [Permanent("never")]
     await counter.inbox.consume(message())
     assert await states(database) == [("dead", "never")]
+    assert len(counter.buried) == 1
+
+
+async def test_event_that_is_refused_each_time_it_comes_is_buried_once(database: Database, counter: Counter) -> None:
+    foreign = message(source="/flotilla/api-gateway")
+    for _ in range(3):
+        await counter.inbox.consume(foreign)
+    assert [state for state, _ in await states(database)] == ["dead"]
+    assert len(counter.buried) == 1
+
+
+async def test_event_that_two_processes_give_up_is_buried_once(
+    database: Database, counter: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counter.faults = [ValueError("a bug")] * 3
+    await counter.inbox.consume(message())
+    async with database.reading() as tx:
+        await tx.run(sql("UPDATE inbox SET attempts = :all_but_one"), all_but_one=MAX_ATTEMPTS - 1)
+    await due(database)
+    transaction, begun = database.transaction, itertools.count(1)
+
+    @asynccontextmanager
+    async def overtaken() -> AsyncIterator[Tx]:
+        if next(begun) == 2:  # the try has failed, and burying begins: another process does all of it meanwhile
+            await due(database)
+            assert await counter.inbox.retry() == 1
+        async with transaction() as tx:
+            yield tx
+
+    monkeypatch.setattr(database, "transaction", overtaken)
+    assert await counter.inbox.retry() == 1
+    assert next(begun) == 5, "two tries, and two that gave up"
+    assert await states(database) == [("dead", "ValueError: a bug")]
     assert len(counter.buried) == 1
 
 
