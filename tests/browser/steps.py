@@ -20,7 +20,7 @@ def answer(page: Page, number: int = -1) -> Locator:
 
 
 def finished(page: Page) -> None:
-    """Wait until the newest answer is complete."""
+    """Wait until the newest answer of the conversation that is drawn is complete: let another be drawn first."""
     expect(page.get_by_role("button", name="Regenerate")).to_be_visible(timeout=20_000)
 
 

@@ -136,8 +136,8 @@ COUNT_REQUESTS = sql("""
            count(*) FILTER (WHERE expires_at < now() - CAST(:silence AS interval)) AS overdue
     FROM requests WHERE completed_at IS NULL
 """)
-"""Turns are counted where they are given and requests where they are stored, in one snapshot; two indexes are read, and
-of the requests that have ended nothing else."""
+"""Turns are counted where they are given and requests where they are stored, in one snapshot. Of the requests that have
+ended an index is read, and the rows only where no vacuum has been since."""
 COUNT_PENDING = sql("SELECT tenant, count(*) AS pending FROM requests WHERE completed_at IS NULL GROUP BY tenant")
 
 
