@@ -32,7 +32,8 @@ FROM packages AS code
 COPY . .
 RUN uv pip install --quiet --offline --target /code --compile-bytecode --no-deps \
         $(sed -n 's/^-e //p' /needed.txt) "services/$SERVICE"
-RUN printf 'import runpy\n\nrunpy.run_module("%s", run_name="__main__", alter_sys=True)\n' "$(echo "$SERVICE" | tr - _)" >/start.py
+RUN module=$(if [ "$SERVICE" = fleet ]; then echo command_line; else echo "$SERVICE" | tr - _; fi) \
+    && printf 'import runpy\n\nrunpy.run_module("%s", run_name="__main__", alter_sys=True)\n' "$module" >/start.py
 
 FROM ${PYTHON}
 # A container's network is its own, so it listens on all of it. HOME is for libraries that look for files there.

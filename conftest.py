@@ -1,6 +1,6 @@
 """What every test of every package may ask for: real backends, started on first use, once for all tests.
 
-Faked: nothing. PostgreSQL, Redis and Kafka are the real ones (`fleet.backends`), from an address in FLOTILLA_TEST_…, a
+Faked: nothing. PostgreSQL, Redis and Kafka are the real ones (`local_backends`), from an address in FLOTILLA_TEST_…, a
 program of this machine, or Docker; from Docker at once with FLOTILLA_TEST_BACKENDS=docker. Where one is missing the
 tests that need it fail and say what to install: a check that did not run is not a check that passed.
 """
@@ -17,7 +17,7 @@ import asyncpg
 import pytest
 from sqlalchemy import make_url
 
-from fleet.backends import Kind, found
+from local_backends import Kind, found
 from shared_clients.errors import Permanent
 
 ADDRESSES: dict[Kind, str] = {

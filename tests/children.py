@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from fleet.backends.server import Server
+from local_backends.server import Server
 
 ROOT: Final = Path(__file__).parents[1]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fleet.backends.server import free_port
 from fleet.processes import Stores
+from local_backends.server import free_port
 from tests.fleets import Background, Fleet, ProcessFleet, held, one_process, several_processes
 
 HERE = Path(__file__).parent

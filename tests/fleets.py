@@ -20,11 +20,11 @@ import pytest
 
 from fleet.anchoring import EMBEDDED, witness_of
 from fleet.app import Place, open_fleet
-from fleet.backends.server import free_port
 from fleet.processes import Processes, Stores, open_processes
 from fleet.settings import FleetSettings
-from shared_clients.process import Stop, bind, serve
-from shared_clients.web import draining
+from local_backends.server import free_port
+from service_process.serving import Stop, bind, serve
+from service_process.web import draining
 
 KEY: Final = f"test-{secrets.token_hex(16)}"
 OPEN_SECONDS: Final = 120.0

@@ -52,7 +52,7 @@ case $bus in
   knative) FLOTILLA_BUS_URL=http://mock-eventing:8080 scale=kafka=0 ;;
   *) fail "There is no bus $bus: it is kafka or knative" ;;
 esac
-FLOTILLA_PORT=$($python -c 'from fleet.backends.server import free_port; print(free_port())')
+FLOTILLA_PORT=$($python -c 'from local_backends.server import free_port; print(free_port())')
 FLOTILLA_AUTH_DEV_KEY=$($python -c 'import secrets; print(secrets.token_hex(16))')
 FLOTILLA_AGENT_CONFIGS=./tests/scenarios/agent-configs
 FLOTILLA_REQUEST_SECONDS=900

@@ -141,7 +141,7 @@ install_system_packages() {
   at_least 20 node --version || fail "Node.js 20 or newer is needed to check the web chat; this is $(node --version)." \
     'Get it from nodejs.org, put it first in PATH, and run the same command again.'
   compgen -G "$HOME/.cache/flotilla/kafka-*" >/dev/null || say 'Kafka, by Maven'
-  quietly $venv -m fleet.backends
+  quietly $venv -m local_backends
 }
 
 case ${1:-} in

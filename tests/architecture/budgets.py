@@ -28,7 +28,6 @@ class Allowed:
 @dataclass(frozen=True, slots=True)
 class Budgets:
     gates: Mapping[str, float]
-    package_lines: Mapping[str, int]
     aims: Mapping[str, int]
     counted: Mapping[str, Mapping[str, Allowed]]
 
@@ -38,17 +37,13 @@ class Budgets:
         counted = {
             kind: {module: Allowed(**entry) for module, entry in tables.get(kind, {}).items()} for kind in COUNTED
         }
-        return cls(tables["gates"], tables["package_lines"], tables["aims"], counted)
+        return cls(tables["gates"], tables["aims"], counted)
 
 
 def gate_complaints(sources: Sequence[Source], budgets: Budgets) -> list[str]:
     """Name everything that is larger than its gate."""
     gates = budgets.gates
     found = [line for source in sources for line in _module_complaints(source, gates)]
-    for package, lines in package_sizes(sources).items():
-        most = budgets.package_lines.get(package, budgets.package_lines["default"])
-        if lines > most:
-            found.append(f"package {package} has {lines} lines; at most {most}")
     for package, names in environment_names(sources).items():
         if len(names) > gates["environment_names"]:
             most_names = gates["environment_names"]
@@ -241,7 +236,7 @@ def aims_report(sources: Sequence[Source], budgets: Budgets) -> list[str]:
     return [
         f"functions: p50 {p50} (aim {aims['function_p50']}), p90 {p90} (aim {aims['function_p90']}) of {len(lengths)}",
         f"modules: p90 {_percentile(modules, 90)} lines (aim {aims['module_p90']}); over 300: {large or 'none'}",
-        f"packages: {sizes} (aim for a service: {aims['service_lines']})",
+        f"packages: {sizes}",
     ]
 
 

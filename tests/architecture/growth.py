@@ -13,7 +13,7 @@ from tests.architecture.sources import Source, classes
 GROWS: Final = frozenset({"append", "appendleft", "add", "extend", "update", "setdefault", "insert"})
 SHRINKS: Final = frozenset({"pop", "popleft", "popitem", "clear", "discard", "remove", "difference_update"})
 MAKERS: Final = frozenset({"dict", "list", "set", "defaultdict", "OrderedDict", "Counter"})
-TASKS_HOME: Final = "shared_clients.process.loops"
+TASKS_HOME: Final = "shared_clients.loops"
 
 
 def unbounded_deques(source: Source) -> list[int]:

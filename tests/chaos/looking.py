@@ -16,8 +16,8 @@ from durable_work.audit.anchors import read_anchors, read_keys
 from durable_work.audit.verifying import verify
 from fleet.anchoring import anchor_heads, open_schemas, witness_of
 from fleet.settings import FleetSettings
+from run_frames.log import log_key
 from shared_clients.errors import Permanent
-from shared_clients.frames.log import log_key
 from shared_clients.identity import private_pem
 from tests.chaos.facts import Asked, Facts, Row, Run
 from tests.chaos.ground import DATABASE_AWAY, Ground

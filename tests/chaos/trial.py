@@ -8,11 +8,11 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from pathlib import Path
 from time import monotonic
 from typing import Final
 
-from shared_clients.failpoints import Failpoint
 from tests.chaos.checking import Fault, Finding
 from tests.chaos.conversations import converse, probe
 from tests.chaos.ground import Ground, until
@@ -46,7 +46,7 @@ class Trial:
     findings: list[Finding] = field(default_factory=list)
     _questions: int = 0
     _probes: set[asyncio.Task[None]] = field(default_factory=set)
-    _armed: dict[Failpoint, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+    _armed: dict[StrEnum, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
 
     def __post_init__(self) -> None:
         self.chance = random.Random(self.seed)
@@ -74,7 +74,7 @@ class Trial:
         self.ground.signal(name, signal.SIGKILL)
         await self.fault(f"kill -9 {name}")
 
-    async def die_at(self, place: Failpoint, service: str, seconds: float = 30.0) -> None:
+    async def die_at(self, place: StrEnum, service: str, seconds: float = 30.0) -> None:
         """Have the next process of a service that reaches a place die there; wait until it is up again.
 
         Raises:

@@ -15,8 +15,8 @@ from uuid import UUID
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
+from run_frames import FrameReader, FrameWriter, append_terminal
 from shared_clients.errors import Stale, Transient
-from shared_clients.frames import FrameReader, FrameWriter, append_terminal
 from shared_clients.redis import Redis
 from shared_models.frames import Cursor, Frame
 from shared_models.ids import new_id

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from shared_clients.frames import FrameReader, FrameWriter
+from run_frames import FrameReader, FrameWriter
 from shared_clients.redis import Command
 from shared_models.frames import Cursor
 from tests.models.machine import budget, found, play

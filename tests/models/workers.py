@@ -23,10 +23,10 @@ from agent_service.workers import LOOK_SECONDS, Performing
 from durable_work.inbox import Inbox
 from durable_work.leases import RENEW_SECONDS, Slots, WorkerLease, run_slots
 from durable_work.outbox import Outbox
+from run_frames.log import log_key, read_log
 from shared_clients.bus.port import Message
 from shared_clients.errors import Transient
-from shared_clients.frames.log import log_key, read_log
-from shared_clients.process import Tasks, every
+from shared_clients.loops import Tasks, every
 from shared_clients.redis import Pipe, Redis, _in_process
 from tests.models.database import Server, database_of
 from tests.models.machine import CHOICES, Model

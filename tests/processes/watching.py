@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 from pydantic_core import to_json
 from redis.asyncio import Redis
 
-from shared_clients.frames.log import log_key
+from run_frames.log import log_key
 from shared_models.frames import Cursor, Frame
 from tests.client import Client, Request, Seen
 from tests.fleets import ProcessFleet

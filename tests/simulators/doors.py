@@ -7,12 +7,12 @@ from typing import Final
 
 from fastapi import FastAPI
 
+from service_process.serving import Stop, bind, serve
+from service_process.web import create_app, draining, event_doors
 from shared_clients.bus import Handshake
 from shared_clients.bus.http import HttpBus
 from shared_clients.bus.port import Handler, Message
 from shared_clients.identity import SharedSecret
-from shared_clients.process import Stop, bind, serve
-from shared_clients.web import create_app, draining, event_doors
 from shared_models.catalog import EventType
 from shared_models.problems import ProblemBody
 from shared_models.triggers import dump_triggers, triggers

@@ -11,8 +11,8 @@ import aiohttp
 from mock_eventing.app import open_app
 from mock_eventing.domain.triggers import parse_triggers
 from mock_eventing.settings import Settings
-from shared_clients.process import Stop, bind, serve
-from shared_clients.web import draining
+from service_process.serving import Stop, bind, serve
+from service_process.web import draining
 
 SECRET: Final = "a-secret-between-us"
 PATIENCE: Final = 20.0

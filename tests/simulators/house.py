@@ -24,13 +24,13 @@ from agent_service.settings import Settings as AgentSettings
 from api_gateway.settings import Settings as GatewaySettings
 from fleet.app import SERVICES, Where
 from request_manager.settings import Settings as RequestSettings
+from service_process.serving import Stop, bind, serve
+from service_process.settings import Mode
+from service_process.web import draining
 from shared_clients.bus import open_bus
 from shared_clients.bus.port import Bus
 from shared_clients.identity import DevKey, Issuer, trust
-from shared_clients.process import Stop, bind, serve
 from shared_clients.redis import Redis, open_redis
-from shared_clients.settings import Mode
-from shared_clients.web import draining
 from shared_models.frames import Cursor, Frame
 from tests.simulators.calling import KEY
 from tests.simulators.performing import AGENT, HEAD

@@ -19,7 +19,7 @@ from agent_service.domain.runs import ClaimedRun
 from agent_service.errors import UnknownAgent
 from agent_service.ports import Frames, Models, Tool
 from agent_service.usecases.perform_run import Equipped, Means, perform_run
-from shared_clients.frames.log import log_key, read_log
+from run_frames.log import log_key, read_log
 from shared_clients.postgres import Database, Tx
 from shared_clients.redis import Redis
 from shared_models.agents import Agent, ModelRef, parse_agent, parse_document

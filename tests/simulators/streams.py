@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from uuid import UUID
 
+from run_frames import FrameReader, FrameWriter, append_terminal
+from run_frames.log import log_key, read_log
 from shared_clients.errors import Transient
-from shared_clients.frames import FrameReader, FrameWriter, append_terminal
-from shared_clients.frames.log import log_key, read_log
 from shared_clients.redis import Redis
 from shared_models.frames import START, Cursor, Frame, terminal_frame
 from shared_models.ids import new_id

@@ -17,12 +17,13 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
 from sqlalchemy import RowMapping
 
-from shared_clients import metrics
+from durable_work import metrics
+from durable_work.failpoints import Failpoint
 from shared_clients.bus.port import Message
 from shared_clients.errors import Permanent, Transient
-from shared_clients.failpoints import Failpoint, reached
+from shared_clients.failpoints import reached
 from shared_clients.postgres import Database, Tx, sql
-from shared_clients.telemetry import continued
+from shared_clients.tracing import continued
 from shared_models.catalog import EVENTS, EventType
 from shared_models.envelope import Envelope
 

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import structlog
 
-from shared_clients import metrics
+from durable_work import metrics
 from shared_clients.errors import Transient
 from shared_clients.postgres import Database, sql
 from shared_models.ids import new_id

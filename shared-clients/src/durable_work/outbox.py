@@ -13,12 +13,13 @@ from typing import Final
 import structlog
 from pydantic_core import to_json
 
-from shared_clients import metrics
+from durable_work import metrics
+from durable_work.failpoints import Failpoint
 from shared_clients.bus.port import Bus, Message
 from shared_clients.errors import Permanent, Transient
-from shared_clients.failpoints import Failpoint, reached
+from shared_clients.failpoints import reached
+from shared_clients.loops import Tasks
 from shared_clients.postgres import Database, Tx, sql
-from shared_clients.process import Tasks
 from shared_models.catalog import EVENTS
 from shared_models.envelope import Envelope
 

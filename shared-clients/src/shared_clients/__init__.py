@@ -1,1 +1,1 @@
-"""How a Flotilla service reaches what is outside it, and runs as a process."""
+"""What a Flotilla service reaches outside itself: Postgres, Redis, the bus, HTTP, identity and telemetry."""

@@ -25,7 +25,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from shared_clients import telemetry
+from shared_clients import tracing
 from shared_clients.errors import OutsideError, Permanent, Transient, Unknown
 
 ATTEMPTS: Final = 4
@@ -112,7 +112,7 @@ class Outbound:
         Raises:
             Transient: there is no answer; it may have happened.
         """
-        request = self._client.build_request(method, url, content=content, headers={**telemetry.inject(), **headers})
+        request = self._client.build_request(method, url, content=content, headers={**tracing.inject(), **headers})
         try:
             async with asyncio.timeout(deadline):
                 return await self._client.send(request)
@@ -152,7 +152,7 @@ class Outbound:
     ) -> httpx.Request:
         media = {} if content is None else {"Content-Type": "application/json"}
         return self._client.build_request(
-            method, path, content=content, headers={**media, **telemetry.inject(), **(headers or {})}
+            method, path, content=content, headers={**media, **tracing.inject(), **(headers or {})}
         )
 
     async def _send(self, request: httpx.Request, *, stream: bool) -> httpx.Response:

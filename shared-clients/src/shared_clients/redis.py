@@ -24,7 +24,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
-from shared_clients.process.loops import Tasks
+from shared_clients.loops import Tasks
 
 log = structlog.get_logger()
 

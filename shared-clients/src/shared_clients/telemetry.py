@@ -1,33 +1,23 @@
-"""What a process says about itself while it works: log lines, and one trace from HTTP over the event to the model call.
+"""The logging and tracing of a process, set up once at its start by `configure`.
 
-`configure` is called once, by whatever starts the process, before anything else. FastAPI then opens a span per request,
-`inject` puts it on an event or an outgoing call, and `continued` takes it up on the other side. Trace ids are valid
-with and without an exporter, because every problem that a client sees carries one. Neither spans nor log fields carry
-message content, personal data or secrets, and spans do not carry the text of exceptions, which may quote them.
+Log fields carry no message content, personal data or secrets.
 """
 
 import logging
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import TextIO
 
 import structlog
 from opentelemetry import propagate, trace
-from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, TraceIdRatioBased
-from opentelemetry.trace import Span, SpanKind, StatusCode
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-_PROPAGATOR = TraceContextTextMapPropagator()
-_TRACER = trace.get_tracer("flotilla")
-_FRESH_IDS = RandomIdGenerator()
+from shared_clients.tracing import PROPAGATOR
+
 _CHATTY = ("httpx", "httpcore", "httpx2", "aiokafka.consumer.fetcher", "uvicorn.error")
 """Libraries that write at `info` what only a debugger wants to read."""
 _UNSPEAKABLE = frozenset(
@@ -51,7 +41,7 @@ def configure(
         ratio: the share recorded of the traces that no caller has decided about.
     """
     _configure_logging(logging.getLevelNamesMapping()[level.upper()], json=json)
-    propagate.set_global_textmap(_PROPAGATOR)
+    propagate.set_global_textmap(PROPAGATOR)
     if isinstance(trace.get_tracer_provider(), TracerProvider):
         return
     sampler = ParentBased(TraceIdRatioBased(ratio) if otlp_endpoint else ALWAYS_OFF)
@@ -60,47 +50,6 @@ def configure(
         exporter = OTLPSpanExporter(endpoint=f"{otlp_endpoint.rstrip('/')}/v1/traces")
         provider.add_span_processor(BatchSpanProcessor(exporter))
     trace.set_tracer_provider(provider)
-
-
-def inject() -> dict[str, str]:
-    """Return `traceparent` (and `tracestate`) of the current span; nothing where there is none."""
-    carrier: dict[str, str] = {}
-    _PROPAGATOR.inject(carrier)
-    return carrier
-
-
-def trace_id() -> str:
-    """Return the current trace's id as 32 hex digits; outside of any trace a fresh one, to find a log line by."""
-    context = trace.get_current_span().get_span_context()
-    return trace.format_trace_id(context.trace_id if context.is_valid else _FRESH_IDS.generate_trace_id())
-
-
-@contextmanager
-def continued(attributes: Mapping[str, str], span_name: str, **attrs: str | int) -> Iterator[Span]:
-    """Work on a message, in a span below the `traceparent` among the message's attributes, where it has one."""
-    with _open(span_name, SpanKind.CONSUMER, attrs, _PROPAGATOR.extract(attributes, Context())) as current:
-        yield current
-
-
-@contextmanager
-def span(span_name: str, **attrs: str | int) -> Iterator[Span]:
-    """Call something outside, such as a model, in a span of its own below the current one."""
-    with _open(span_name, SpanKind.CLIENT, attrs) as current:
-        yield current
-
-
-@contextmanager
-def _open(name: str, kind: SpanKind, attrs: Mapping[str, str | int], parent: Context | None = None) -> Iterator[Span]:
-    """Open a span that tells the type of an exception and not its text."""
-    with _TRACER.start_as_current_span(
-        name, parent, kind, attrs, record_exception=False, set_status_on_exception=False
-    ) as current:
-        try:
-            yield current
-        except Exception as error:
-            current.set_attribute("error.type", type(error).__qualname__)
-            current.set_status(StatusCode.ERROR)
-            raise
 
 
 def _configure_logging(level: int, *, json: bool) -> None:

@@ -7,11 +7,11 @@ from uuid import UUID
 
 import pytest
 
+from durable_work import metrics
 from durable_work.audit import Actor, Entry, record
 from durable_work.audit.anchors import Anchored
 from durable_work.audit.sealing import CLAIM, Sealer
 from durable_work.audit.verifying import verify
-from shared_clients import metrics
 from shared_clients.errors import Permanent, Transient
 from shared_clients.postgres import Database, UniqueViolation, sql
 from shared_models.audit import Action, Outcome

@@ -12,12 +12,12 @@ import pytest
 import pytest_asyncio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from durable_work import metrics
 from durable_work.audit import Actor, Entry, record
 from durable_work.audit.anchoring import anchor_head
 from durable_work.audit.anchors import read_anchors, read_keys
 from durable_work.audit.sealing import Sealer
 from durable_work.audit.verifying import PAGE, Report, verify
-from shared_clients import metrics
 from shared_clients.errors import Permanent
 from shared_clients.identity import generate_key, private_pem
 from shared_clients.postgres import Database, sql

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from fleet.backends import Backend, running_redis
-from shared_clients.frames import FrameReader
+from local_backends import Backend, running_redis
+from run_frames import FrameReader
 from shared_clients.redis import Outage, Redis, open_redis
 from shared_models.frames import START, Cursor
 from shared_models.ids import new_id

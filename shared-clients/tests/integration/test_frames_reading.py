@@ -7,8 +7,8 @@ from contextlib import aclosing
 
 import pytest
 
-from shared_clients.frames import FrameReader
-from shared_clients.frames.follower import MAX_LIVE
+from run_frames import FrameReader
+from run_frames.follower import MAX_LIVE
 from shared_clients.redis import Redis, open_redis
 from shared_models.frames import START, Cursor, Frame
 from shared_models.ids import new_id

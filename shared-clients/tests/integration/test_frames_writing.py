@@ -10,8 +10,8 @@ import pytest
 from pydantic_core import from_json
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from run_frames import append_terminal
 from shared_clients.errors import Transient
-from shared_clients.frames import append_terminal
 from shared_clients.redis import Command, Pipe, Redis, open_redis
 from shared_models.frames import Cursor, Frame
 from shared_models.ids import new_id

@@ -10,9 +10,9 @@ import pytest
 import uvicorn
 from fastapi import APIRouter, FastAPI, Request
 
-from shared_clients.process import bind
-from shared_clients.process.connection import BoundedConnection
-from shared_clients.web import Limits, create_app, parse_body
+from service_process.connection import BoundedConnection
+from service_process.serving import bind
+from service_process.web import Limits, create_app, parse_body
 from shared_models.requests import NewRequest
 
 WAIT: Final = 0.6

@@ -12,10 +12,10 @@ import uvicorn
 from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import StreamingResponse
 
-from shared_clients import metrics
-from shared_clients.process import bind
-from shared_clients.process.connection import SPARE_CONNECTIONS, STALL_SECONDS, UNSENT_BYTES, BoundedConnection
-from shared_clients.web import create_app
+from service_process import metrics
+from service_process.connection import SPARE_CONNECTIONS, STALL_SECONDS, UNSENT_BYTES, BoundedConnection
+from service_process.serving import bind
+from service_process.web import create_app
 
 STALL: Final = 0.6
 PATIENCE: Final = 10.0

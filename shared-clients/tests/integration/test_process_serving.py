@@ -19,9 +19,9 @@ import pytest
 from fastapi import APIRouter, FastAPI
 from fastapi.responses import StreamingResponse
 
+from service_process.serving import PortTaken, Stop, bind, serve
+from service_process.web import create_app, draining
 from shared_clients.errors import Permanent, Transient
-from shared_clients.process import PortTaken, Stop, bind, serve
-from shared_clients.web import create_app, draining
 
 PATIENCE: Final = 10.0
 
@@ -242,8 +242,8 @@ SCRIPT: Final = dedent("""
     import asyncio, sys
     from fastapi import APIRouter
     from shared_clients import telemetry
-    from shared_clients.process import run, serve
-    from shared_clients.web import create_app, draining
+    from service_process.serving import run, serve
+    from service_process.web import create_app, draining
 
     router = APIRouter()
 

@@ -2,7 +2,7 @@ from uuid import UUID
 
 from pydantic_core import from_json
 
-from shared_clients.frames.backlog import MAX_GATHERED, Backlog
+from run_frames.backlog import MAX_GATHERED, Backlog
 from shared_models.frames import Cursor, Frame
 from tests.simulators.viewer import seen
 

@@ -1,6 +1,6 @@
 from uuid import UUID
 
-from shared_clients.frames.follower import MAX_LIVE, MAX_LIVE_BYTES, MAX_PAGE_BYTES, Followed, Follower, fitting
+from run_frames.follower import MAX_LIVE, MAX_LIVE_BYTES, MAX_PAGE_BYTES, Followed, Follower, fitting
 from shared_models.frames import START, Cursor, Frame
 
 RUN = ("acme", UUID(int=1))

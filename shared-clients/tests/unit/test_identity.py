@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 from fastapi import APIRouter, Depends
 from httpx import ASGITransport, AsyncClient
 
+from service_process.web import create_app
 from shared_clients.identity import (
     HEADER,
     DenyAll,
@@ -32,7 +33,6 @@ from shared_clients.identity import (
     require,
     trust,
 )
-from shared_clients.web import create_app
 from shared_models.problems import Problem
 from shared_models.requests import Principal
 

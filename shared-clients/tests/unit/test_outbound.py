@@ -9,7 +9,7 @@ from typing import Final
 import httpx
 import pytest
 
-from shared_clients import telemetry
+from shared_clients import tracing
 from shared_clients.errors import OutsideError, Permanent, Transient, Unknown
 from shared_clients.outbound import Outbound
 
@@ -46,7 +46,7 @@ def busy(status: int = 503) -> httpx.Response:
 async def test_a_call_brings_its_answer_with_our_headers_and_the_trace() -> None:
     server = Server()
     async with server.client() as client:
-        with telemetry.continued({"traceparent": f"00-{TRACE}-b7ad6b7169203331-00"}, "asking"):
+        with tracing.continued({"traceparent": f"00-{TRACE}-b7ad6b7169203331-00"}, "asking"):
             answer = await client.call("POST", "/requests", content=b"{}", headers={"Idempotency-Key": "k1"})
     assert answer.content == b"fine"
     sent = server.asked[0].headers

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared_clients.bus.lanes import FIRST_PAUSE, LONGEST_PAUSE, pause_after
-from shared_clients.process.loops import Backoff
+from shared_clients.loops import Backoff
 
 ATTEMPTS = st.integers(1, 10**6)
 

@@ -7,7 +7,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from shared_clients.errors import Transient
-from shared_clients.process import Backoff, Tasks, every
+from shared_clients.loops import Backoff, Tasks, every
 
 QUICK = Backoff(first=0.001, cap=0.002)
 SECRETLESS = "the reason"

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from service_process.settings import Mode, ProcessSettings
 from shared_clients.errors import Permanent
-from shared_clients.settings import Mode, ProcessSettings
 
 
 def settings(mode: Mode, **changes: str) -> ProcessSettings:

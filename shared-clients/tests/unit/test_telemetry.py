@@ -14,8 +14,8 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from shared_clients import telemetry
-from shared_clients.web import create_app
+from service_process.web import create_app
+from shared_clients import telemetry, tracing
 
 TRACE: Final = "0af7651916cd43dd8448eb211c80319c"
 SAMPLED: Final = f"00-{TRACE}-b7ad6b7169203331-01"
@@ -58,17 +58,17 @@ async def follow(traceparent: str) -> list[str]:
 
     @router.get("/accept")
     async def accept() -> dict[str, str]:
-        seen.append(telemetry.trace_id())
-        return telemetry.inject()
+        seen.append(tracing.trace_id())
+        return tracing.inject()
 
     app = create_app("test", version="1", routers=[router], ready=ready)
     async with AsyncClient(transport=ASGITransport(app), base_url="http://test") as client:
         event = (await client.get("/accept", headers={"traceparent": traceparent} if traceparent else {})).json()
-    with telemetry.continued(event, "process request.created", turn=1):
-        seen.append(telemetry.trace_id())
-        with telemetry.span("chat scripted", model="echo"):
-            seen.append(telemetry.trace_id())
-            seen.append(telemetry.inject()["traceparent"].split("-")[1])
+    with tracing.continued(event, "process request.created", turn=1):
+        seen.append(tracing.trace_id())
+        with tracing.span("chat scripted", model="echo"):
+            seen.append(tracing.trace_id())
+            seen.append(tracing.inject()["traceparent"].split("-")[1])
     return seen
 
 
@@ -105,7 +105,7 @@ async def test_a_sampled_trace_is_recorded_hop_by_hop(spans: InMemorySpanExporte
 
 
 async def test_a_failure_is_recorded_by_its_type_and_not_its_text(spans: InMemorySpanExporter) -> None:
-    with pytest.raises(RuntimeError), telemetry.continued({"traceparent": SAMPLED}, "failing"):
+    with pytest.raises(RuntimeError), tracing.continued({"traceparent": SAMPLED}, "failing"):
         raise RuntimeError("the person's secret")
     failed = by_name(spans)["failing"]
     assert failed.status.status_code is trace.StatusCode.ERROR
@@ -122,20 +122,20 @@ async def test_probes_are_not_traced(spans: InMemorySpanExporter) -> None:
 
 
 def test_an_event_does_not_inherit_whatever_ran_before_it() -> None:
-    with telemetry.continued({"traceparent": UNSAMPLED}, "one"), telemetry.continued({}, "two"):
-        assert telemetry.trace_id() != TRACE
+    with tracing.continued({"traceparent": UNSAMPLED}, "one"), tracing.continued({}, "two"):
+        assert tracing.trace_id() != TRACE
 
 
 def test_outside_of_any_trace_each_id_is_fresh_and_valid() -> None:
-    assert telemetry.inject() == {}
-    first, second = telemetry.trace_id(), telemetry.trace_id()
+    assert tracing.inject() == {}
+    first, second = tracing.trace_id(), tracing.trace_id()
     assert first != second
     assert len(bytes.fromhex(first)) == 16
 
 
 def test_log_lines_are_json_with_the_trace_and_from_all_loggers(capsys: pytest.CaptureFixture[str]) -> None:
     telemetry.configure("test", json=True)
-    with telemetry.continued({"traceparent": UNSAMPLED}, "work"):
+    with tracing.continued({"traceparent": UNSAMPLED}, "work"):
         structlog.get_logger("ours").info("request_accepted", request_id="r-1")
         logging.getLogger("alembic").warning("upgraded %s", "schema")
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]

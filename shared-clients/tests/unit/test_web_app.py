@@ -10,8 +10,8 @@ from fastapi.responses import StreamingResponse
 from httpx import ASGITransport, AsyncClient, Response
 from starlette.types import Message, Scope
 
+from service_process.web import Limits, create_app, draining, parse_body
 from shared_clients.errors import Transient
-from shared_clients.web import Limits, create_app, draining, parse_body
 from shared_models.problems import Problem, Problems
 from shared_models.requests import NewRequest
 

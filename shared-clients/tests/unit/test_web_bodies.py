@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-from shared_clients.web import json_body
-from shared_clients.web.bodies import parse_json
+from service_process.web import json_body
+from service_process.web.bodies import parse_json
 from shared_models.problems import Problem
 from shared_models.requests import NewRequest
 

@@ -1,7 +1,7 @@
 """Problem types: every error that HTTP clients may see, RFC 9457.
 
 The `type` is stable and programs may branch on it; the title is the same for every occurrence; the detail says what was
-wrong, where, and what was expected. `shared_clients.web` turns a raised `Problem` into the response.
+wrong, where, and what was expected. `service_process.web` turns a raised `Problem` into the response.
 """
 
 from collections.abc import Mapping

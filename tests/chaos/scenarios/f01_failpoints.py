@@ -3,9 +3,17 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
-from shared_clients.failpoints import Failpoint
+from tests.chaos.failpoints import (
+    FAILPOINTS,
+    AgentFailpoint,
+    FrameFailpoint,
+    GatewayFailpoint,
+    ManagerFailpoint,
+    WorkFailpoint,
+)
 from tests.chaos.registry import Scenario
 from tests.chaos.trial import Trial
 
@@ -26,40 +34,40 @@ class Kill:
         after: a place where one dies first, because only then this place is reached.
     """
 
-    place: Failpoint
+    place: StrEnum
     service: str
-    after: Failpoint | None = None
+    after: StrEnum | None = None
 
 
 MANAGER, AGENT, GATEWAY = "request-manager", "agent-service", "api-gateway"
 DURABLE: Final = (
-    Failpoint.AFTER_COMMIT_BEFORE_PUBLISH,
-    Failpoint.AFTER_PUBLISH_BEFORE_MARK,
-    Failpoint.AFTER_EFFECT_BEFORE_COMMIT,
-    Failpoint.AFTER_COMMIT_BEFORE_ACK,
+    WorkFailpoint.AFTER_COMMIT_BEFORE_PUBLISH,
+    WorkFailpoint.AFTER_PUBLISH_BEFORE_MARK,
+    WorkFailpoint.AFTER_EFFECT_BEFORE_COMMIT,
+    WorkFailpoint.AFTER_COMMIT_BEFORE_ACK,
 )
 KILLS: Final = (
     *(Kill(place, service) for service in (MANAGER, AGENT) for place in DURABLE),
     *(
-        Kill(Failpoint.AFTER_SWEEP_CLAIM_BEFORE_PUBLISH, service, Failpoint.AFTER_COMMIT_BEFORE_PUBLISH)
+        Kill(WorkFailpoint.AFTER_SWEEP_CLAIM_BEFORE_PUBLISH, service, WorkFailpoint.AFTER_COMMIT_BEFORE_PUBLISH)
         for service in (MANAGER, AGENT)
     ),
-    Kill(Failpoint.AFTER_ACCEPT_BEFORE_HAND_OVER, MANAGER),
-    Kill(Failpoint.AFTER_ACCEPT_BEFORE_ANSWER, MANAGER),
-    Kill(Failpoint.AFTER_CANCEL_BEFORE_ANSWER, MANAGER),
-    Kill(Failpoint.AFTER_SETTLE_BEFORE_COMMIT, MANAGER),
-    Kill(Failpoint.AFTER_CLAIM_BEFORE_START, AGENT),
-    Kill(Failpoint.AFTER_BEGIN_BEFORE_FIRST_STEP, AGENT),
-    Kill(Failpoint.AFTER_FRAME_BEFORE_RENEW, AGENT),
-    Kill(Failpoint.AFTER_STEP_BEFORE_JOURNAL, AGENT),
-    Kill(Failpoint.AFTER_JOURNAL_BEFORE_NEXT_STEP, AGENT),
-    Kill(Failpoint.AFTER_STOP_BEFORE_END, AGENT),
-    Kill(Failpoint.AFTER_END_BEFORE_COMMIT, AGENT),
-    Kill(Failpoint.AFTER_END_BEFORE_TERMINAL_FRAME, AGENT),
-    Kill(Failpoint.AFTER_TERMINAL_FRAME_BEFORE_TOLD, AGENT),
-    Kill(Failpoint.AFTER_SWEPT_FRAME_BEFORE_TOLD, AGENT, Failpoint.AFTER_END_BEFORE_TERMINAL_FRAME),
-    Kill(Failpoint.AFTER_ACCEPT_BEFORE_RELAY, GATEWAY),
-    Kill(Failpoint.AFTER_FRAME_BEFORE_NEXT_FRAME, GATEWAY),
+    Kill(ManagerFailpoint.AFTER_ACCEPT_BEFORE_HAND_OVER, MANAGER),
+    Kill(ManagerFailpoint.AFTER_ACCEPT_BEFORE_ANSWER, MANAGER),
+    Kill(ManagerFailpoint.AFTER_CANCEL_BEFORE_ANSWER, MANAGER),
+    Kill(ManagerFailpoint.AFTER_SETTLE_BEFORE_COMMIT, MANAGER),
+    Kill(AgentFailpoint.AFTER_CLAIM_BEFORE_START, AGENT),
+    Kill(AgentFailpoint.AFTER_BEGIN_BEFORE_FIRST_STEP, AGENT),
+    Kill(FrameFailpoint.AFTER_FRAME_BEFORE_RENEW, AGENT),
+    Kill(AgentFailpoint.AFTER_STEP_BEFORE_JOURNAL, AGENT),
+    Kill(AgentFailpoint.AFTER_JOURNAL_BEFORE_NEXT_STEP, AGENT),
+    Kill(AgentFailpoint.AFTER_STOP_BEFORE_END, AGENT),
+    Kill(AgentFailpoint.AFTER_END_BEFORE_COMMIT, AGENT),
+    Kill(AgentFailpoint.AFTER_END_BEFORE_TERMINAL_FRAME, AGENT),
+    Kill(AgentFailpoint.AFTER_TERMINAL_FRAME_BEFORE_TOLD, AGENT),
+    Kill(AgentFailpoint.AFTER_SWEPT_FRAME_BEFORE_TOLD, AGENT, AgentFailpoint.AFTER_END_BEFORE_TERMINAL_FRAME),
+    Kill(GatewayFailpoint.AFTER_ACCEPT_BEFORE_RELAY, GATEWAY),
+    Kill(GatewayFailpoint.AFTER_FRAME_BEFORE_NEXT_FRAME, GATEWAY),
 )
 
 
@@ -74,7 +82,7 @@ async def kill_everywhere(trial: Trial) -> None:
         while not trial.short and rounds < ROUNDS and (rounds == 0 or trial.clock() - began < FULL_SECONDS):
             await _in_turn(trial, kills)
             rounds += 1
-    trial.notes.append(f"{max(rounds, 1)} x {len(kills)} kinds of kills, at all {len(Failpoint)} failpoints")
+    trial.notes.append(f"{max(rounds, 1)} x {len(kills)} kinds of kills, at all {len(FAILPOINTS)} failpoints")
 
 
 def _each_once(trial: Trial) -> Sequence[Kill]:

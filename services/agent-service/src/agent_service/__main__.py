@@ -2,12 +2,12 @@
 
 from agent_service.app import NAME, open_app
 from agent_service.settings import ProviderKeys, Settings
+from service_process.serving import run, serve
+from service_process.web import draining
 from shared_clients.bus import open_bus
 from shared_clients.failpoints import arm
-from shared_clients.process import run, serve
 from shared_clients.redis import open_redis
 from shared_clients.telemetry import configure
-from shared_clients.web import draining
 
 
 async def main() -> None:

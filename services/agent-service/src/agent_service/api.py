@@ -10,9 +10,9 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from agent_service.domain.sessions import MessagePage, NewSession, SessionChange, SessionPage, SessionView
 from agent_service.queries import sessions as queries
 from agent_service.usecases import keep_sessions
+from service_process.web import json_body, parse_body
 from shared_clients.identity import Identity, Verifier, require
 from shared_clients.postgres import Database
-from shared_clients.web import json_body, parse_body
 from shared_models.problems import Problem, Problems
 from shared_models.requests import Principal
 

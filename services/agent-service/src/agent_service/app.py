@@ -13,17 +13,18 @@ from agent_service.domain.runs import ClaimedRun
 from agent_service.settings import ProviderKeys, Settings
 from agent_service.usecases.end_run import tell_untold
 from agent_service.usecases.perform_run import Means
-from durable_work.dead_letters import DeadLetters, dead_letter_routes
+from durable_work.dead_letters import DeadLetters
 from durable_work.inbox import Inbox
 from durable_work.leases import Slots, WorkerLease
 from durable_work.outbox import Outbox
+from service_process.dead_letters import dead_letter_routes
+from service_process.settings import Mode
+from service_process.web import create_app, event_doors
 from shared_clients.bus.port import Bus
 from shared_clients.identity import TrustedKeys, Verifier
+from shared_clients.loops import Tasks
 from shared_clients.postgres import open_database
-from shared_clients.process import Tasks
 from shared_clients.redis import Redis
-from shared_clients.settings import Mode
-from shared_clients.web import create_app, event_doors
 from shared_models.catalog import topics_of
 
 NAME: Final = "agent-service"

@@ -11,7 +11,7 @@ from durable_work.inbox import Reaction
 from durable_work.leases import Slots
 from durable_work.outbox import Outbox
 from shared_clients.postgres import Tx
-from shared_clients.telemetry import inject
+from shared_clients.tracing import inject
 from shared_models.catalog import REQUEST_CANCELLED, REQUEST_CREATED
 from shared_models.envelope import Envelope
 from shared_models.requests import RequestCancelled, RequestCreated

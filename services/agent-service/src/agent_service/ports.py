@@ -1,7 +1,7 @@
 """What the agent loop needs from outside: models, tools, a journal, and somewhere to show its progress.
 
 `usecases/run_agent` knows only these. `adapters/models` and `adapters/tools` fill the first two; the journal is rows in
-this service's Postgres, and `shared_clients.frames.FrameWriter` is `Frames`.
+this service's Postgres, and `run_frames.FrameWriter` is `Frames`.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence

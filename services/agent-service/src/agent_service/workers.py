@@ -15,7 +15,7 @@ from durable_work.audit.sealing import SEAL_SECONDS, Sealer
 from durable_work.dead_letters import DeadLetters
 from durable_work.inbox import Inbox
 from durable_work.leases import RENEW_SECONDS, Slots, WorkerLease, run_slots
-from shared_clients.process import Tasks, every
+from shared_clients.loops import Tasks, every
 from shared_models.requests import FailureReason
 
 log = structlog.get_logger()

@@ -11,9 +11,9 @@ from agent_service import api
 from agent_service.app import NAME
 from agent_service.domain.runs import failed
 from agent_service.usecases.end_run import end_run
+from service_process.web import create_app
 from shared_clients.identity import Verifier
 from shared_clients.postgres import Database
-from shared_clients.web import create_app
 from shared_models.ids import new_id
 from shared_models.requests import FailureReason
 from tests.problems import problem

@@ -16,9 +16,9 @@ from agent_service.usecases.cancel_run import cancel_run
 from agent_service.usecases.end_run import end_overdue, end_run, tell_ends, tell_untold
 from durable_work.inbox import MAX_ATTEMPTS
 from durable_work.outbox import Outbox
+from run_frames.log import log_key, read_log
 from shared_clients.bus.port import Message
 from shared_clients.errors import Permanent
-from shared_clients.frames.log import log_key, read_log
 from shared_clients.postgres import Database
 from shared_clients.redis import Redis, open_redis
 from shared_models.requests import FailureReason, RequestView, ResponseFailed, ResponseReady

@@ -15,11 +15,11 @@ from pydantic import SecretStr
 
 from agent_service.app import NAME, open_app
 from agent_service.settings import ProviderKeys, Settings
+from service_process.settings import Mode
 from shared_clients.bus.memory import MemoryBus
 from shared_clients.bus.port import Message
 from shared_clients.postgres import Database
 from shared_clients.redis import Redis, open_redis
-from shared_clients.settings import Mode
 from shared_models.requests import FailureReason, ResponseFailed, ResponseReady, Status
 from tests.simulators.calling import trusted
 from tests.simulators.performing import AGENT, HEAD

@@ -7,14 +7,14 @@ from pathlib import Path
 from api_gateway.app import NAME, open_app
 from api_gateway.hop import ROUTES, Forwarder
 from api_gateway.settings import Settings
+from service_process.serving import run, serve
+from service_process.settings import Mode
+from service_process.web import draining
 from shared_clients.errors import Permanent
 from shared_clients.failpoints import arm
 from shared_clients.identity import Credentials, DenyAll, DevKey, Issuer, load_private
-from shared_clients.process import run, serve
 from shared_clients.redis import open_redis
-from shared_clients.settings import Mode
 from shared_clients.telemetry import configure
-from shared_clients.web import draining
 
 
 async def main() -> None:

@@ -9,16 +9,17 @@ from starlette.responses import Response
 
 from api_gateway.admission import Admission, asks_to_wait
 from api_gateway.cookies import Browsers
+from api_gateway.failpoints import Failpoint
 from api_gateway.hop import ROUTES, Answer, Call, Hop
 from api_gateway.refusals import known
 from api_gateway.streams import event_stream, relay
 from api_gateway.usecases.sign_in import make_code, sign_in
+from run_frames import FrameReader
+from service_process.web import json_body, parse_body
 from shared_clients.errors import OutsideError
-from shared_clients.failpoints import Failpoint, reached
-from shared_clients.frames import FrameReader
+from shared_clients.failpoints import reached
 from shared_clients.identity import Credentials, no_identity
 from shared_clients.postgres import Database
-from shared_clients.web import json_body, parse_body
 from shared_models.frames import START, Cursor
 from shared_models.problems import Problem, Problems
 from shared_models.requests import Accepted, Closed, NewRequest, Principal

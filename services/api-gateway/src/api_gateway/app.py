@@ -17,13 +17,13 @@ from api_gateway.guard import CookieGuard, HostAllowList, NoBorrowedIdentity
 from api_gateway.hop import Hop
 from api_gateway.refusals import Refusals, RefusalWatch
 from api_gateway.settings import Settings
-from shared_clients.frames import FrameReader
+from run_frames import FrameReader
+from service_process.settings import Mode
+from service_process.web import create_app
 from shared_clients.identity import Credentials, Issuer
+from shared_clients.loops import Tasks
 from shared_clients.postgres import Database, open_database
-from shared_clients.process import Tasks
 from shared_clients.redis import Redis
-from shared_clients.settings import Mode
-from shared_clients.web import create_app
 
 NAME: Final = "api-gateway"
 SCHEMA: Final = "api_gateway"

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from api_gateway.api import Caller, Given
 from api_gateway.hop import ROUTES, Answer, Call, Hop
-from shared_clients.web import json_body, parse_body
+from service_process.web import json_body, parse_body
 from shared_models.dead_letters import (
     OPERATE,
     Became,

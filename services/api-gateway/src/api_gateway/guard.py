@@ -10,7 +10,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from shared_clients.web import problem_response
+from service_process.web import problem_response
 from shared_models.problems import Problem, Problems
 
 type Headers = Iterable[tuple[bytes, bytes]]

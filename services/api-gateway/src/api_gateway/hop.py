@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared_clients.identity import HEADER, Issuer
-from shared_clients.telemetry import inject
+from shared_clients.tracing import inject
 from shared_models.problems import Problem, Problems
 from shared_models.requests import Principal
 

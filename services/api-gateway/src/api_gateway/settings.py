@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, SecretStr
 
-from shared_clients.settings import ProcessSettings
+from service_process.settings import ProcessSettings
 
 
 class Settings(ProcessSettings):

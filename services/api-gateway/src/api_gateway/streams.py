@@ -12,8 +12,9 @@ from uuid import UUID
 
 from starlette.responses import StreamingResponse
 
-from shared_clients.failpoints import Failpoint, reached
-from shared_clients.frames import FrameReader
+from api_gateway.failpoints import Failpoint
+from run_frames import FrameReader
+from shared_clients.failpoints import reached
 from shared_models.frames import Cursor, sse
 
 BEAT_SECONDS: Final = 10.0

@@ -6,10 +6,10 @@ from api_gateway import queries
 from api_gateway.admission import SHARE_SECONDS, Admission
 from api_gateway.refusals import Refusals
 from durable_work.audit.sealing import SEAL_SECONDS, Sealer
-from shared_clients.frames import FrameReader
+from run_frames import FrameReader
+from service_process.web import draining
+from shared_clients.loops import Tasks, every
 from shared_clients.postgres import Database
-from shared_clients.process import Tasks, every
-from shared_clients.web import draining
 
 
 def start(

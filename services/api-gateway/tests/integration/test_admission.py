@@ -14,9 +14,9 @@ from starlette.types import Receive, Scope, Send
 from api_gateway.admission.places import Stage
 from api_gateway.app import open_app
 from api_gateway.settings import Settings
+from service_process.settings import Mode
 from shared_clients.identity import Issuer
 from shared_clients.redis import Redis, open_redis
-from shared_clients.settings import Mode
 from shared_models.requests import Principal
 from tests.simulators.asking import somebody
 from tests.simulators.calling import KEY

@@ -7,9 +7,9 @@ from pydantic import SecretStr
 from api_gateway.app import open_app
 from api_gateway.pages import POLICY, STATIC
 from api_gateway.settings import Settings
+from service_process.settings import Mode
 from shared_clients.identity import DevKey, Issuer
 from shared_clients.redis import open_redis
-from shared_clients.settings import Mode
 from shared_models.ids import new_id
 from tests.problems import problem
 from tests.simulators.calling import KEY

@@ -12,9 +12,9 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
 from api_gateway.hop import Call, Forwarder, Hop
-from fleet.backends.server import free_port
+from local_backends.server import free_port
+from service_process.web import create_app
 from shared_clients.identity import HEADER, Issuer, Verifier
-from shared_clients.web import create_app
 from tests.simulators.asking import somebody
 from tests.simulators.calling import KEY, trusted
 

@@ -12,10 +12,10 @@ from starlette.types import Message
 from api_gateway.app import open_app
 from api_gateway.settings import Settings
 from api_gateway.streams import BEAT_SECONDS, CHECK_SECONDS, HELLO, event_stream, relay
-from shared_clients.frames import FrameReader
+from run_frames import FrameReader
+from service_process.web import draining
 from shared_clients.identity import DevKey, Issuer
 from shared_clients.redis import Redis, open_redis
-from shared_clients.web import draining
 from shared_models.frames import START, Cursor
 from shared_models.ids import new_id
 from tests.simulators.calling import KEY

@@ -18,8 +18,8 @@ from fleet.migrate import SCHEMAS
 from fleet.settings import FleetSettings
 from shared_clients.errors import OutsideError, Permanent
 from shared_clients.identity import generate_key, load_private, private_pem
+from shared_clients.loops import Tasks, every
 from shared_clients.postgres import Database, open_database
-from shared_clients.process import Tasks, every
 from shared_models.audit_chain import Anchor
 
 log = structlog.get_logger()

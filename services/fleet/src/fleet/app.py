@@ -23,10 +23,10 @@ from fleet.anchoring import Witness, anchoring
 from fleet.embedding import Say, embedded_postgres
 from fleet.migrate import migrate_all
 from request_manager.settings import Settings as RequestSettings
+from service_process.settings import Mode
 from shared_clients.bus import open_bus
 from shared_clients.identity import DevKey, Issuer, generate_key, trust
 from shared_clients.redis import open_redis
-from shared_clients.settings import Mode
 
 SERVICES = frozenset({request_manager.app.NAME, agent_service.app.NAME})
 """The services behind the gateway."""

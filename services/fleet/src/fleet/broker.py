@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from fleet.backends.server import free_port
 from fleet.home import kept_secret
 from fleet.supervisor import Command
+from local_backends.server import free_port
 from shared_clients.errors import Permanent
 from shared_models.triggers import dump_triggers, triggers
 

@@ -4,9 +4,9 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from fleet.embedded import EmbeddedPostgres
 from fleet.home import open_home
 from fleet.settings import FleetSettings
+from local_backends.embedded import EmbeddedPostgres
 from shared_clients.errors import Transient
 from shared_clients.postgres import open_database
 

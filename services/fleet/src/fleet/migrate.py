@@ -7,6 +7,10 @@ import agent_service.app
 import api_gateway.app
 import request_manager.app
 from durable_work.migrating import migrate
+from fleet.embedding import database_of
+from fleet.settings import FleetSettings
+from shared_clients.bus import ensure_topics
+from shared_models.catalog import TOPICS
 
 SCHEMAS: Final[dict[str, Path]] = {
     service.SCHEMA: service.MIGRATIONS for service in (request_manager.app, agent_service.app, api_gateway.app)
@@ -17,3 +21,13 @@ async def migrate_all(url: str) -> None:
     """Migrate every schema; safe to call again, and at once from several processes."""
     for schema, versions in SCHEMAS.items():
         await migrate(url, schema, versions)
+
+
+async def migrate_here() -> list[str]:
+    """Migrate the database that the settings name, or the embedded one; make missing topics; return the schemas."""
+    settings = FleetSettings()
+    async with database_of(settings) as url:
+        await migrate_all(url)
+    if settings.bus_url is not None:
+        await ensure_topics(settings.bus_url, TOPICS)
+    return sorted(SCHEMAS)

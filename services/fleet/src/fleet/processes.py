@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Final
 
 from fleet.app import SERVICES
-from fleet.backends import found
-from fleet.backends.server import free_port
 from fleet.broker import OWN, broker_command, events_secret, own_broker
 from fleet.credentials import write_gateway_key
 from fleet.embedding import Say
 from fleet.migrate import migrate_all
 from fleet.settings import FleetSettings, inherited
 from fleet.supervisor import Command, Supervisor
+from local_backends import found
+from local_backends.server import free_port
 from shared_clients.bus import ensure_topics
 from shared_clients.errors import OutsideError, Permanent
 from shared_clients.outbound import Outbound

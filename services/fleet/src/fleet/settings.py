@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from shared_clients.settings import SECRETS
+from shared_clients.secret_files import SECRET_FOLDERS
 
 
 class FleetSettings(BaseSettings):
@@ -26,7 +26,7 @@ class FleetSettings(BaseSettings):
         audit_anchors: the folder that anchors are appended to; by default one in `home`.
     """
 
-    model_config = SettingsConfigDict(env_prefix="FLOTILLA_", secrets_dir=SECRETS, extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="FLOTILLA_", secrets_dir=SECRET_FOLDERS, extra="ignore", frozen=True)
 
     home: Path = Path(".flotilla")
     port: Annotated[int, Field(ge=1, le=65535)] = 8080

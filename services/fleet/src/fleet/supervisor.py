@@ -15,7 +15,7 @@ from typing import Final, Self
 
 import structlog
 
-from fleet.embedded import dies_with_us
+from local_backends.embedded import dies_with_us
 
 log = structlog.get_logger()
 

@@ -13,11 +13,31 @@ from fleet.app import Place, open_fleet
 from fleet.home import dev_key, open_home
 from fleet.processes import open_processes, open_stores
 from fleet.settings import FleetSettings
+from service_process.serving import bind, run, serve, stop_signals
+from service_process.web import draining
+from shared_clients.errors import Permanent
 from shared_clients.identity import DevKey
 from shared_clients.postgres import Database, open_database
-from shared_clients.process import bind, serve, stop_signals
 from shared_clients.telemetry import configure
-from shared_clients.web import draining
+from shared_models.agents import ConfigError
+
+
+def up(replicas: Mapping[str, int], out: Console, *, processes: bool) -> None:
+    """Run the fleet in this process, or with a process per service, until a signal comes.
+
+    Args:
+        replicas: with `processes`, how many of a service; one where it is not named.
+        out: gets progress and addresses.
+        processes: a process per service.
+
+    Raises:
+        OutsideError: with the remedy: a taken port, a full disk, a wrong agent file, a part that does not start.
+    """
+    settings = FleetSettings()
+    try:
+        run(lambda: run_processes(settings, replicas, out) if processes else run_fleet(settings, out))
+    except ConfigError as error:
+        raise Permanent(str(error)) from error
 
 
 async def run_fleet(settings: FleetSettings, out: Console) -> None:

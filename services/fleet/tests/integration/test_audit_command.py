@@ -21,12 +21,12 @@ import pytest
 
 from api_gateway.app import SCHEMA
 from api_gateway.usecases.sign_in import make_code
+from command_line.commands import main
 from durable_work.audit.sealing import Sealer
 from fleet.anchoring import open_schemas
-from fleet.cli import main
-from fleet.embedded import EmbeddedPostgres
 from fleet.embedding import embedded_postgres
 from fleet.migrate import migrate_all
+from local_backends.embedded import EmbeddedPostgres
 from shared_clients.identity import generate_key, private_pem
 from shared_clients.postgres import open_database
 from tests.fleets import Background, Fleet, one_process

@@ -15,12 +15,12 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError
 
-from fleet.backends import Backend, Missing, found, running_kafka, running_postgres, running_redis
+from local_backends import Backend, Missing, found, running_kafka, running_postgres, running_redis
 from shared_clients.errors import Permanent
 
 OWNER = """
 import asyncio, pathlib
-from fleet.backends import running_{kind}
+from local_backends import running_{kind}
 async def main():
     async with running_{kind}(pathlib.Path({folder!r})) as backend:
         print(backend.pid, flush=True)

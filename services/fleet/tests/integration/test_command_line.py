@@ -17,8 +17,8 @@ import httpx
 import psutil
 import pytest
 
-from fleet.backends.server import free_port
-from fleet.cli import main
+from command_line.commands import main
+from local_backends.server import free_port
 
 ROOT = Path(__file__).parents[4]
 READY_SECONDS = 90.0
@@ -50,7 +50,7 @@ class Laptop:
     @contextmanager
     def up(self) -> Iterator["Up"]:
         environment = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **self.settings}
-        command = [sys.executable, "-m", "fleet", "up"]
+        command = [sys.executable, "-m", "command_line", "up"]
         with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
             started = Up(process, [])
             try:
@@ -268,7 +268,7 @@ def test_agent_that_is_not_there_is_an_answer_with_status_one(
 def test_port_that_is_taken_says_what_to_do(laptop: Laptop, tmp_path: Path) -> None:
     environment = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **laptop.settings}
     environment["FLOTILLA_HOME"] = str(tmp_path / "other")
-    command = [sys.executable, "-m", "fleet", "up"]
+    command = [sys.executable, "-m", "command_line", "up"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
     assert done.returncode == 1
     line = only_line(done.stderr)

@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 import structlog
 
-from fleet.cli import main
+from command_line.commands import main
 from fleet.migrate import migrate_all
 from shared_clients.bus.port import Message
 from shared_models.catalog import REQUEST_CREATED
@@ -165,7 +165,7 @@ async def test_replay_all_takes_every_batch_and_names_what_it_cannot(
 ) -> None:
     for _ in range(3):
         await flotilla.ask_poison()
-    monkeypatch.setattr("fleet.dead_letters.MOST", 2)
+    monkeypatch.setattr("command_line.dead_letters.MOST", 2)
     assert len((await flotilla.json("replay-all", "--since", "2999-01-01T00:00:00Z"))["requests"]) == 0
     status, _, err = await flotilla("replay-all", "--service", "agent-service")
     assert (status, err) == (0, "replayed: 3, of which new requests: 3\n")

@@ -15,13 +15,13 @@ import asyncpg
 import psutil
 import pytest
 
-from fleet import embedded
-from fleet.embedded import EmbeddedPostgres
+from local_backends import embedded
+from local_backends.embedded import EmbeddedPostgres
 from shared_clients.errors import Permanent
 
 OWNER = """
 import asyncio, pathlib, signal
-from fleet.embedded import EmbeddedPostgres
+from local_backends.embedded import EmbeddedPostgres
 async def main():
     server = EmbeddedPostgres(pathlib.Path(%r))
     print(await server.start(), flush=True)

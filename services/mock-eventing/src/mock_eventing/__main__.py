@@ -2,9 +2,9 @@
 
 from mock_eventing.app import NAME, load_triggers, open_app
 from mock_eventing.settings import Settings
-from shared_clients.process import run, serve
+from service_process.serving import run, serve
+from service_process.web import draining
 from shared_clients.telemetry import configure
-from shared_clients.web import draining
 
 
 async def main() -> None:

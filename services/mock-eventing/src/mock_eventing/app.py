@@ -14,8 +14,8 @@ from mock_eventing.domain.triggers import Triggers, parse_triggers
 from mock_eventing.settings import Settings
 from mock_eventing.usecases.accept_events import Bounds, Broker
 from mock_eventing.usecases.deliver_event import Outside
+from service_process.web import Limits, create_app, draining
 from shared_clients.errors import Permanent
-from shared_clients.web import Limits, create_app, draining
 from shared_models.agents import ConfigError
 
 NAME: Final = "mock-eventing"

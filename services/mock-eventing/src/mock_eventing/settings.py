@@ -9,8 +9,9 @@ from typing import Annotated, Final
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service_process.settings import LOOPBACK, Mode
 from shared_clients.errors import Permanent
-from shared_clients.settings import LOOPBACK, SECRETS, Mode
+from shared_clients.secret_files import SECRET_FOLDERS
 
 SECRET_CHARACTERS: Final = 16
 """Of a shared secret, at least."""
@@ -35,7 +36,7 @@ class Settings(BaseSettings):
         trigger_requests: requests to one subscriber at once.
     """
 
-    model_config = SettingsConfigDict(env_prefix="FLOTILLA_", secrets_dir=SECRETS, extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="FLOTILLA_", secrets_dir=SECRET_FOLDERS, extra="ignore", frozen=True)
 
     mode: Mode = Mode.PRODUCTION
     host: str = "127.0.0.1"

@@ -19,7 +19,7 @@ import pytest
 from aiohttp import web
 
 from mock_eventing.domain.structured import read_structured
-from shared_clients.process import bind
+from service_process.serving import bind
 from tests.simulators.eventing import SECRET, Sender, sending, trigger
 from tests.simulators.subscribers import PATIENCE, subscribing
 

@@ -2,12 +2,12 @@
 
 from request_manager.app import NAME, open_app
 from request_manager.settings import Settings
+from service_process.serving import run, serve
+from service_process.web import draining
 from shared_clients.bus import open_bus
 from shared_clients.failpoints import arm
-from shared_clients.process import run, serve
 from shared_clients.redis import open_redis
 from shared_clients.telemetry import configure
-from shared_clients.web import draining
 
 
 async def main() -> None:

@@ -12,15 +12,16 @@ from starlette.responses import Response
 
 from durable_work.outbox import Outbox
 from request_manager import domain, queries
+from request_manager.failpoints import Failpoint
 from request_manager.usecases.accept_request import Asked, accept_request
 from request_manager.usecases.await_result import Waiting, await_result
 from request_manager.usecases.cancel_request import cancel_request
 from request_manager.usecases.keep_room import Room
 from request_manager.usecases.retry_request import retry_request
-from shared_clients.failpoints import Failpoint, reached
+from service_process.web import json_body, parse_body
+from shared_clients.failpoints import reached
 from shared_clients.identity import Identity, Verifier, require
 from shared_clients.postgres import Database
-from shared_clients.web import json_body, parse_body
 from shared_models.dead_letters import OPERATE, Retried, RetryRequest
 from shared_models.envelope import MAX_DATA
 from shared_models.problems import Problem, Problems

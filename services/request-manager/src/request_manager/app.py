@@ -9,7 +9,7 @@ from uuid import UUID
 
 from fastapi import FastAPI
 
-from durable_work.dead_letters import DeadLetters, dead_letter_routes
+from durable_work.dead_letters import DeadLetters
 from durable_work.inbox import Inbox
 from durable_work.outbox import Outbox
 from request_manager import api, queries, workers
@@ -18,14 +18,15 @@ from request_manager.settings import Settings
 from request_manager.usecases.await_result import Waiting
 from request_manager.usecases.keep_room import Room
 from request_manager.usecases.settle_request import give_up
+from run_frames import FrameReader
+from service_process.dead_letters import dead_letter_routes
+from service_process.settings import Mode
+from service_process.web import create_app, event_doors
 from shared_clients.bus.port import Bus
-from shared_clients.frames import FrameReader
 from shared_clients.identity import TrustedKeys, Verifier
+from shared_clients.loops import Tasks
 from shared_clients.postgres import open_database
-from shared_clients.process import Tasks
 from shared_clients.redis import Redis
-from shared_clients.settings import Mode
-from shared_clients.web import create_app, event_doors
 from shared_models.catalog import topics_of
 from shared_models.frames import terminal_frame
 

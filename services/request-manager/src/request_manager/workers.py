@@ -9,8 +9,8 @@ from durable_work.outbox import Outbox
 from request_manager import queries
 from request_manager.usecases.keep_room import COUNT_SECONDS, Room
 from request_manager.usecases.reconcile_requests import balance_requests, reconcile_requests
+from shared_clients.loops import Tasks, every
 from shared_clients.postgres import Database
-from shared_clients.process import Tasks, every
 
 
 def start(

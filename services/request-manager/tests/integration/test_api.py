@@ -14,11 +14,11 @@ from pydantic import SecretStr
 from request_manager.app import NAME, open_app
 from request_manager.domain import Accepted
 from request_manager.settings import Settings
+from service_process.settings import Mode
 from shared_clients.bus.memory import MemoryBus
 from shared_clients.bus.port import Message
 from shared_clients.identity import HEADER, Issuer, generate_key
 from shared_clients.redis import open_redis
-from shared_clients.settings import Mode
 from shared_models.catalog import REQUEST_CREATED
 from shared_models.ids import new_id
 from shared_models.requests import FailureReason

@@ -13,7 +13,7 @@ from request_manager import queries
 from request_manager.domain import Accepted
 from request_manager.events import REACTIONS
 from request_manager.usecases.await_result import Waiting, await_result
-from shared_clients.frames import FrameReader, append_terminal
+from run_frames import FrameReader, append_terminal
 from shared_clients.postgres import Database
 from shared_clients.redis import Redis, open_redis
 from shared_models.frames import terminal_frame

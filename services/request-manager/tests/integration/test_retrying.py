@@ -16,10 +16,10 @@ from request_manager.events import REACTIONS
 from request_manager.queries import load_view
 from request_manager.settings import Settings
 from request_manager.usecases.retry_request import retry_request
+from service_process.settings import Mode
 from shared_clients.bus.memory import MemoryBus
 from shared_clients.postgres import Database
 from shared_clients.redis import open_redis
-from shared_clients.settings import Mode
 from shared_models.dead_letters import OPERATE
 from shared_models.ids import new_id
 from shared_models.requests import RequestCreated, Status

@@ -17,10 +17,10 @@ from request_manager.app import NAME, open_app
 from request_manager.queries import pending_by_tenant
 from request_manager.settings import Settings
 from request_manager.usecases.keep_room import Room
+from service_process.settings import Mode
 from shared_clients.bus.memory import MemoryBus
 from shared_clients.postgres import Database, open_database, sql
 from shared_clients.redis import open_redis
-from shared_clients.settings import Mode
 from tests.problems import problem
 from tests.simulators.calling import Caller, trusted
 

@@ -14,9 +14,9 @@ from typing import Final
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from durable_work import metrics
 from durable_work.audit.anchors import append, last_anchor, sign
 from durable_work.audit.verifying import faults_above
-from shared_clients import metrics
 from shared_clients.errors import Permanent
 from shared_clients.postgres import Database, sql
 from shared_models.audit_chain import Anchor, Checker, moment

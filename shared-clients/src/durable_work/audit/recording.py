@@ -11,7 +11,7 @@ from pydantic_core import to_json
 from sqlalchemy import RowMapping
 
 from shared_clients.postgres import Tx, sql
-from shared_clients.telemetry import trace_id
+from shared_clients.tracing import trace_id
 from shared_models.audit import Action, Outcome
 from shared_models.audit_chain import Row
 from shared_models.ids import new_id

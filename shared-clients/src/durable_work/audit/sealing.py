@@ -11,8 +11,8 @@ from typing import Final
 
 import structlog
 
+from durable_work import metrics
 from durable_work.audit.recording import COLUMNS, row_of
-from shared_clients import metrics
 from shared_clients.postgres import Database, Tx, sql
 from shared_models.audit_chain import first_hash, next_hash
 from shared_models.ids import new_id

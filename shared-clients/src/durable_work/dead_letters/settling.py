@@ -15,9 +15,9 @@ from uuid import UUID
 from pydantic import ValidationError
 from sqlalchemy import RowMapping, TextClause
 
+from durable_work import metrics
 from durable_work.audit import Actor, Entry, record
 from durable_work.dead_letters.queries import BOXES, COUNT, LIST, SETTLE, SETTLED, Box
-from shared_clients import metrics
 from shared_clients.postgres import Database, Tx
 from shared_models.audit import Action
 from shared_models.catalog import EVENTS, REQUEST_CREATED

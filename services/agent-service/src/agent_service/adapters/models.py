@@ -26,11 +26,11 @@ from pydantic_ai.settings import ModelSettings
 from pydantic_ai.tools import ToolDefinition
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+from agent_service import metrics
 from agent_service.adapters.model_failures import FOREIGN, CallFailed, check_whole, translate
 from agent_service.domain.history import MESSAGE_ID, plain
 from agent_service.domain.transcript import transcript
 from agent_service.ports import Frames, Tool
-from shared_clients import metrics
 from shared_models.agents import ModelRef
 from shared_models.ids import new_id
 

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from agent_service.domain.runs import ClaimedRun, failed, view_of
+from agent_service.failpoints import Failpoint
 from agent_service.queries import ends
 from agent_service.queries import runs as queries
 from durable_work.outbox import Outbox
-from shared_clients.failpoints import Failpoint, reached
-from shared_clients.frames import append_terminal
+from run_frames import append_terminal
+from shared_clients.failpoints import reached
 from shared_clients.postgres import Database, Tx
 from shared_clients.redis import Redis
 from shared_models.catalog import RESPONSE_FAILED, RESPONSE_READY

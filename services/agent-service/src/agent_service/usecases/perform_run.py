@@ -15,23 +15,24 @@ import structlog
 from pydantic import ValidationError
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_jitter
 
+from agent_service import metrics
 from agent_service.domain.history import dump, load, usage_of, user_turn
 from agent_service.domain.runs import MAX_TRIES, ClaimedRun, LoadedRun, Served, Step, answered, failed, view_of
 from agent_service.domain.transcript import transcript
 from agent_service.errors import Cancelled, OutOfTime, RunFailed
+from agent_service.failpoints import Failpoint
 from agent_service.ports import Models, Tool
 from agent_service.queries import ends
 from agent_service.queries import runs as queries
 from agent_service.usecases.end_run import end_run
 from agent_service.usecases.run_agent import Answered, run_agent
 from durable_work.outbox import Outbox
-from shared_clients import metrics
+from run_frames import FrameWriter, append_terminal
 from shared_clients.errors import Permanent, Stale, Transient
-from shared_clients.failpoints import Failpoint, reached
-from shared_clients.frames import FrameWriter, append_terminal
+from shared_clients.failpoints import reached
 from shared_clients.postgres import Database
 from shared_clients.redis import Redis
-from shared_clients.telemetry import continued
+from shared_clients.tracing import continued
 from shared_models.agents import Agent
 from shared_models.frames import Cursor, terminal_frame
 from shared_models.requests import FailureReason, ResponseFailed, ResponseReady, Usage

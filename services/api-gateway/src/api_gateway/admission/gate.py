@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api_gateway.admission.admission import Admission
 from api_gateway.admission.places import KEY, Place, Stage
-from shared_clients.web import PROBES, problem_response
+from service_process.web import PROBES, problem_response
 from shared_models.problems import Problem
 
 

@@ -11,7 +11,7 @@ from mock_eventing.domain.retrying import MAX_ERROR_BYTES, Answer
 from mock_eventing.domain.structured import STRUCTURED, write_structured
 from mock_eventing.domain.triggers import Delivery
 from shared_clients.outbound import retry_after
-from shared_clients.telemetry import inject
+from shared_clients.tracing import inject
 
 _PLAIN: Final = {"User-Agent": "flotilla-mock-eventing", "Accept-Encoding": "identity"}
 _IDLE_SECONDS: Final = 20

@@ -13,12 +13,12 @@ from typing import Final
 
 import structlog
 
+from mock_eventing import metrics
 from mock_eventing.domain.events import Event
 from mock_eventing.domain.retrying import MAX_ERROR_BYTES, UNANSWERED, Answer, Verdict, judge, pause_before
 from mock_eventing.domain.triggers import Trigger
 from mock_eventing.errors import NotAccepted
 from mock_eventing.ports import DeadLetters, Subscribers
-from shared_clients import metrics
 from shared_clients.errors import Transient
 
 log = structlog.get_logger()

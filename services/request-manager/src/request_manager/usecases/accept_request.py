@@ -5,12 +5,12 @@ from datetime import timedelta
 from uuid import UUID
 
 from durable_work.outbox import Outbox, message_of
-from request_manager import queries
+from request_manager import metrics, queries
 from request_manager.domain import Accepted, Draft, Outcome, TooLarge, normalise
-from shared_clients import metrics
-from shared_clients.failpoints import Failpoint, reached
+from request_manager.failpoints import Failpoint
+from shared_clients.failpoints import reached
 from shared_clients.postgres import Database
-from shared_clients.telemetry import inject
+from shared_clients.tracing import inject
 from shared_models.catalog import REQUEST_CREATED
 from shared_models.envelope import MAX_DATA, About, new_event
 from shared_models.requests import NewRequest, Principal, RequestCreated

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from request_manager import queries
 from request_manager.domain import owner_of
-from shared_clients.frames import FrameReader
+from run_frames import FrameReader
 from shared_clients.postgres import Database
 from shared_models.frames import START, terminal_view
 from shared_models.requests import TERMINAL, Principal, RequestView

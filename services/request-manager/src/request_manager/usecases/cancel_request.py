@@ -7,7 +7,7 @@ from durable_work.outbox import Outbox
 from request_manager import queries
 from request_manager.domain import owner_of
 from shared_clients.postgres import Database
-from shared_clients.telemetry import inject
+from shared_clients.tracing import inject
 from shared_models.audit import Action
 from shared_models.catalog import REQUEST_CANCELLED
 from shared_models.envelope import About, new_event

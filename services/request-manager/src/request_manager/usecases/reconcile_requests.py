@@ -10,9 +10,8 @@ from typing import Final
 import structlog
 
 from durable_work.outbox import Outbox
-from request_manager import queries
+from request_manager import metrics, queries
 from request_manager.domain import SilentRequest
-from shared_clients import metrics
 from shared_clients.postgres import Database
 from shared_models.catalog import REQUEST_CANCELLED, REQUEST_CREATED
 from shared_models.envelope import About, new_event

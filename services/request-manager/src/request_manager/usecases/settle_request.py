@@ -4,7 +4,8 @@ from uuid import UUID
 
 from durable_work.outbox import Outbox
 from request_manager import queries
-from shared_clients.failpoints import Failpoint, reached
+from request_manager.failpoints import Failpoint
+from shared_clients.failpoints import reached
 from shared_clients.postgres import Tx
 from shared_models.catalog import REQUEST_CANCELLED, REQUEST_CREATED
 from shared_models.envelope import About, Envelope, new_event

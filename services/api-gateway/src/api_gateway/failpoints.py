@@ -1,0 +1,8 @@
+"""The failpoints of api-gateway, each named for the step that was done and the step that was not."""
+
+from enum import StrEnum
+
+
+class Failpoint(StrEnum):
+    AFTER_ACCEPT_BEFORE_RELAY = "after-accept-before-relay"
+    AFTER_FRAME_BEFORE_NEXT_FRAME = "after-frame-before-next-frame"

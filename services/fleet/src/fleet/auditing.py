@@ -1,0 +1,70 @@
+"""The audit log of a fleet on this machine: verified as a whole, and its heads signed once or until a signal."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from durable_work.audit.anchors import PublicKeys, read_anchors, read_keys
+from durable_work.audit.verifying import Report, verify
+from fleet.anchoring import EMBEDDED, SERVER, anchor_heads, anchoring, anchors_of, key_file_of, open_schemas, witness_of
+from fleet.embedding import reachable_database
+from fleet.settings import FleetSettings
+from service_process.serving import stop_signals
+from shared_clients.errors import Permanent
+from shared_clients.telemetry import configure
+from shared_models.audit_chain import Anchor
+
+
+class Verdict(BaseModel):
+    """The reports of all chains; `ok` is false where any chain has a fault."""
+
+    ok: bool
+    chains: tuple[Report, ...]
+
+
+async def verify_chains(folder: Path | None, keys: Sequence[Path]) -> Verdict:
+    """Hold every chain against its entries and anchors.
+
+    Args:
+        folder: of the anchor files; by default the one that the settings name.
+        keys: files with the keys (PEM) that signed anchors; by default the one that the settings name.
+
+    Raises:
+        Permanent: a key cannot be read.
+    """
+    settings = FleetSettings()
+    trusted = _read_keys(keys or [key_file_of(settings)])
+    anchors = folder or anchors_of(settings, _whose(settings))
+    async with reachable_database(settings) as url, open_schemas(url) as schemas:
+        chains = [await verify(database, read_anchors(anchors, name, trusted)) for name, database in schemas.items()]
+    return Verdict(ok=not any(report.faults for report in chains), chains=tuple(chains))
+
+
+async def anchor_once() -> list[Anchor]:
+    """Sign the heads of all chains, and return the new anchors."""
+    settings = FleetSettings()
+    async with reachable_database(settings) as url, open_schemas(url) as schemas:
+        return await anchor_heads(schemas, witness_of(settings, _whose(settings)))
+
+
+async def anchor_until_stopped() -> None:
+    """Sign the heads of all chains each minute, until a signal comes."""
+    settings = FleetSettings()
+    configure("flotilla", level=settings.log_level, json=False)
+    witness = witness_of(settings, _whose(settings))
+    with stop_signals() as stop:
+        async with reachable_database(settings) as url, anchoring(url, witness):
+            await stop.asked.wait()
+
+
+def _whose(settings: FleetSettings) -> str:
+    return EMBEDDED if settings.database_url is None else SERVER
+
+
+def _read_keys(paths: Sequence[Path]) -> PublicKeys:
+    try:
+        return read_keys(path.read_text() for path in paths)
+    except (OSError, ValueError) as error:
+        named = ", ".join(map(str, paths))
+        raise Permanent(f"expected Ed25519 keys in PEM form in {named}: {error}") from error

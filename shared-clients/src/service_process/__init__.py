@@ -1,0 +1,1 @@
+"""A service as a process: its HTTP, its settings, and an orderly start and stop."""

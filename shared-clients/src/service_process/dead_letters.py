@@ -1,0 +1,64 @@
+"""The HTTP door of one service's dead letters: the same routes in each, called by the gateway for an operator."""
+
+from fastapi import APIRouter, Depends, Request, Response
+
+from durable_work.dead_letters.settling import DeadLetters
+from service_process.web import parse_body
+from shared_clients.identity import Identity, Verifier, require
+from shared_models.dead_letters import (
+    OPERATE,
+    READ_CONTENT,
+    Became,
+    DeadLetter,
+    DeadLetterPage,
+    Discard,
+    LetterQuery,
+    Settled,
+)
+from shared_models.problems import Problem, Problems
+
+PREFIX = "/internal/dead-letters"
+
+
+def dead_letter_routes(letters: DeadLetters, verifier: Verifier) -> APIRouter:
+    """Return the routes for these letters.
+
+    Args:
+        letters: the service's.
+        verifier: tells who asks; every route needs the scope `operate`.
+    """
+    operator = Depends(require(verifier, OPERATE))
+    router = APIRouter(prefix=PREFIX, include_in_schema=False)
+
+    @router.post("/list")
+    async def list_letters(request: Request, caller: Identity = operator) -> Response:
+        wanted = await parse_body(request, LetterQuery)
+        return _json(DeadLetterPage(letters=tuple(await letters.list(caller.principal, wanted))))
+
+    @router.get("/{letter}")
+    async def show_letter(letter: str, caller: Identity = operator) -> Response:
+        return _json(await letters.show(caller.principal, letter, content=False))
+
+    @router.get("/{letter}/content")
+    async def read_letter(letter: str, caller: Identity = operator) -> Response:
+        if READ_CONTENT not in caller.principal.scopes:
+            detail = f"This needs the scope {READ_CONTENT}, which the credential does not have."
+            raise Problem(Problems.FORBIDDEN, detail)
+        return _json(await letters.show(caller.principal, letter, content=True))
+
+    @router.post("/{letter}/replay")
+    async def replay_letter(letter: str, request: Request, caller: Identity = operator) -> Response:
+        body = await parse_body(request, Became)
+        return _json(await letters.replay(caller.principal, letter, body.request_id))
+
+    @router.post("/{letter}/discard")
+    async def discard_letter(letter: str, request: Request, caller: Identity = operator) -> Response:
+        body = await parse_body(request, Discard)
+        return _json(await letters.discard(caller.principal, letter, body.reason))
+
+    return router
+
+
+def _json(body: DeadLetter | DeadLetterPage | Settled) -> Response:
+    content = body.model_dump_json(exclude_none=True).encode()
+    return Response(content, headers={"Cache-Control": "no-store"}, media_type="application/json")

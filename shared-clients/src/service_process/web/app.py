@@ -1,0 +1,111 @@
+"""The app factory: what every service's HTTP has in common, so that its `app.py` names only what is its own."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final
+
+import structlog
+from fastapi import APIRouter, FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from service_process.web.edge import Edge, Limits
+from service_process.web.problems import on_http_exception, on_invalid_parameters, on_problem, on_transient
+from shared_clients import metrics
+from shared_clients.errors import OutsideError, Transient
+from shared_models.problems import Problem, Problems
+
+log = structlog.get_logger()
+
+PROBES: Final = frozenset({"/livez", "/readyz", "/metrics"})
+
+type Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+
+def create_app(
+    name: str,
+    *,
+    version: str,
+    routers: Sequence[APIRouter],
+    ready: Callable[[], Awaitable[None]],
+    limits: Limits = Limits(),  # noqa: B008 - frozen
+    docs: bool = False,
+    lifespan: Lifespan | None = None,
+) -> FastAPI:
+    """Return a service's app.
+
+    Args:
+        name: of the service, for people.
+        version: of the service.
+        routers: its routes.
+        ready: returns while the service can do its work, and raises one of `shared_clients.errors` while it cannot.
+        limits: of one request's body.
+        docs: serve `/openapi.json`; never in production. There is no page for it: FastAPI's loads scripts from a CDN.
+        lifespan: opens and closes what the service holds; it keeps it in `app.state` or in its closures.
+
+    The app's `state.draining` is an asyncio.Event: once it is set the service is not ready, and open streams end.
+    """
+    app = FastAPI(
+        title=name,
+        version=version,
+        lifespan=lifespan,
+        openapi_url="/openapi.json" if docs else None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        strict_content_type=True,
+        telemetry={
+            "operation_spans": False,
+            "metrics": False,
+            "logs": False,
+            "auto_configure": False,
+            "exclude": _probe,
+        },
+    )
+    app.state.draining = asyncio.Event()
+    app.add_middleware(Edge, limits)
+    app.add_exception_handler(Problem, on_problem)
+    app.add_exception_handler(Transient, on_transient)
+    app.add_exception_handler(HTTPException, on_http_exception)
+    app.add_exception_handler(RequestValidationError, on_invalid_parameters)
+    for router in routers:
+        app.include_router(router)
+    app.include_router(_probes(app.state.draining, ready, limits.ready_seconds), include_in_schema=False)
+    return app
+
+
+def draining(app: FastAPI) -> asyncio.Event:
+    """Return the event that says that this app is going away: whoever holds a response open watches it."""
+    event: asyncio.Event = app.state.draining
+    return event
+
+
+def _probe(scope: MutableMapping[str, Any]) -> bool:
+    return scope["path"] in PROBES
+
+
+def _probes(going_away: asyncio.Event, ready: Callable[[], Awaitable[None]], seconds: float) -> APIRouter:
+    router = APIRouter()
+
+    async def livez() -> Response:
+        return Response("alive\n", media_type="text/plain")
+
+    async def readyz() -> Response:
+        if going_away.is_set():
+            raise Problem(Problems.UNAVAILABLE, "this process is going away")
+        try:
+            async with asyncio.timeout(seconds):
+                await ready()
+        except (OutsideError, TimeoutError) as error:
+            log.warning("not_ready", error=str(error) or f"the check took longer than {seconds:g} s")
+            raise Problem(Problems.UNAVAILABLE, "something that this service needs does not answer") from error
+        return Response("ready\n", media_type="text/plain")
+
+    async def metricz() -> Response:
+        return Response(metrics.scrape(), headers={"Content-Type": metrics.MEDIA_TYPE})
+
+    for path, endpoint in (("/livez", livez), ("/readyz", readyz), ("/metrics", metricz)):
+        router.add_api_route(path, endpoint, methods=["GET"])
+    return router

@@ -1,0 +1,104 @@
+"""Request bodies: from bytes that a stranger sent to a frozen model, or to a problem that says what is wrong where.
+
+JSON here is RFC 8259 and what Postgres can store: no duplicate members, no NaN, no lone surrogates, no byte order mark,
+no NUL characters, bounded depth. The parser checks the grammar once, cheaply; pydantic reads the bytes a second time
+straight into the model, which costs less than building Python objects in between.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+import jiter
+from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
+
+from service_process.web.problems import MAX_ERRORS, fault_entries, pointer_of
+from shared_models.problems import Problem, Problems
+
+_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+"""The escape of NUL, and not an escaped backslash before the letters u0000."""
+
+type Json = dict[str, Json] | list[Json] | str | int | float | bool | None
+
+
+async def parse_body[T: BaseModel](request: Request, model: type[T]) -> T:
+    """Read the body as `model`.
+
+    Raises:
+        Problem: INVALID_JSON, or INVALID_BODY with one entry for each fault (at most `MAX_ERRORS`).
+    """
+    return parse_json(await request.body(), model)
+
+
+def parse_json[T: BaseModel](body: bytes, model: type[T]) -> T:
+    """Read JSON bytes as `model`; see `parse_body`."""
+    _check_grammar(body)
+    if b"\\u0000" in body and _NUL.search(body):
+        where = next(_paths_with_nul(jiter.from_json(body)))
+        raise _invalid(
+            (pointer_of(where), "nul", "holds the character NUL (\\u0000), which cannot be stored; remove it")
+        )
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        raise _explained(error, body) from None
+
+
+def json_body(model: type[BaseModel]) -> dict[str, object]:
+    """Return the `openapi_extra` of a route that calls `parse_body`; the document has to define the model's schema."""
+    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def _check_grammar(body: bytes) -> None:
+    try:
+        jiter.from_json(body, allow_inf_nan=False, catch_duplicate_keys=True)
+    except ValueError as error:
+        raise Problem(Problems.INVALID_JSON, f"the body is not JSON as RFC 8259 has it: {str(error)[:200]}") from None
+
+
+def _invalid(*faults: tuple[str, str, str], more: int = 0) -> Problem:
+    errors = fault_entries(faults)
+    first = f"{errors[0]['pointer'] or 'the body'}: {errors[0]['detail']}"
+    rest = len(faults) - 1 + more
+    return Problem(Problems.INVALID_BODY, f"{first} (and {rest} more)" if rest else first, errors=errors)
+
+
+def _explained(error: ValidationError, body: bytes) -> Problem:
+    document: Json = jiter.from_json(body)
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    listed = [
+        (
+            pointer_of(_real_path(document, fault["loc"], missing=fault["type"] == "missing")),
+            fault["type"],
+            fault["msg"],
+        )
+        for fault in faults[:MAX_ERRORS]
+    ]
+    return _invalid(*listed, more=len(faults) - len(listed))
+
+
+def _real_path(document: Json, steps: tuple[int | str, ...], *, missing: bool) -> list[int | str]:
+    """Return where in the document a fault is: pydantic's path also names members of unions, which no document has."""
+    real: list[int | str] = []
+    here = document
+    for step in steps:
+        if isinstance(here, dict) and step in here:
+            here = here[str(step)]
+        elif isinstance(here, list) and isinstance(step, int) and step < len(here):
+            here = here[step]
+        else:
+            continue
+        real.append(step)
+    return [*real, steps[-1]] if missing else real
+
+
+def _paths_with_nul(here: Json) -> Iterator[tuple[int | str, ...]]:
+    if isinstance(here, str) and "\0" in here:
+        yield ()
+    members = here.items() if isinstance(here, dict) else enumerate(here) if isinstance(here, list) else ()
+    for step, value in members:
+        if isinstance(step, str) and "\0" in step:
+            yield ()
+        yield from ((step, *rest) for rest in _paths_with_nul(value))

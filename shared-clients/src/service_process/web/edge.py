@@ -1,0 +1,159 @@
+"""The edge of a service's HTTP: what every request passes before any route, and the last resort behind them all.
+
+Plain ASGI, because it is on the hot path: one walk over the headers, and a wrapped `receive` only where there is a
+body. The body is counted as it comes, whatever Content-Length says, and has a deadline; both faults rise out of
+`receive`, so that the route's own error handling tells the client. FastAPI's own `max_body_size` answers in plain text
+from outside of every error handler, which is why the count is here.
+"""
+
+import asyncio
+from dataclasses import dataclass, replace
+from typing import Final
+
+import structlog
+from opentelemetry import trace
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service_process.web.problems import problem_response
+from shared_clients import tracing
+from shared_clients.bus.http_codec import MAX_BODY
+from shared_models.problems import Problem, Problems
+
+log = structlog.get_logger()
+
+_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one request may cost before it is understood.
+
+    Attributes:
+        body_bytes: of its body; an event's 256 KiB and a little for the members around the text.
+        receive_seconds: from its headers to the last byte of its body.
+        ready_seconds: of a readiness check; a dependency that is slower is as good as down.
+        events_at: the one address whose bodies may be of any media type, and as large as the bus has them.
+        json_only: whether elsewhere a body has to be JSON; a broker takes events everywhere.
+    """
+
+    body_bytes: int = 262_144 + 16_384
+    receive_seconds: float = 30.0
+    ready_seconds: float = 2.0
+    events_at: str = "/events"
+    json_only: bool = True
+
+
+class Edge:
+    """ASGI middleware: media type, size and deadline of bodies, addresses nobody can store, and the 500 of a bug."""
+
+    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+        self._app = app
+        self._limits = limits
+        self._event_limits = replace(limits, body_bytes=MAX_BODY)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        limits = self._event_limits if scope["path"] == self._limits.events_at else self._limits
+        try:
+            has_body = _admit(scope, limits)
+        except Problem as problem:
+            await problem_response(scope, problem)(scope, receive, send)
+            return
+        await self._answer(scope, _Intake(receive, limits).receive if has_body else receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except ClientDisconnect:
+            return
+        except Exception as error:  # the outermost edge of a request: a bug becomes a 500 that can be found in the log
+            trace_id = _report(scope, error)
+            if started:
+                raise  # only a cut connection tells the client that the answer is not whole
+            detail = "the service could not finish; name the trace_id when you report it"
+            response = problem_response(scope, Problem(Problems.INTERNAL, detail), trace_id)
+            await response(scope, receive, send)
+
+
+class _Intake:
+    """The `receive` of one request with a body."""
+
+    def __init__(self, receive: Receive, limits: Limits) -> None:
+        self._receive = receive
+        self._limits = limits
+        self._deadline = asyncio.get_running_loop().time() + limits.receive_seconds
+        self._bytes = 0
+        self._complete = False
+
+    async def receive(self) -> Message:
+        if self._complete:
+            return await self._receive()
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                message = await self._receive()
+        except TimeoutError:
+            detail = f"the body has to arrive within {self._limits.receive_seconds:g} s"
+            raise HTTPException(408, detail, {"Connection": "close"}) from None
+        self._bytes += len(message.get("body", b""))
+        if self._bytes > self._limits.body_bytes:
+            raise HTTPException(413, _too_large(self._limits))
+        self._complete = not message.get("more_body", False)
+        return message
+
+
+def _admit(scope: Scope, limits: Limits) -> bool:
+    """Tell whether the request has a body.
+
+    Raises:
+        Problem: its head alone says that it cannot be served.
+    """
+    length, chunked, media_type, encoding = 0, False, b"", b"identity"
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            length = int(value) if value.isdigit() else limits.body_bytes + 1
+        elif name == b"content-type":
+            media_type = value
+        elif name == b"transfer-encoding":
+            chunked = True
+        elif name == b"content-encoding":
+            encoding = value.strip().lower()
+    if "\0" in scope["path"] or b"%00" in scope["query_string"]:
+        raise Problem(
+            Problems.INVALID_PARAMETER, "the address holds the character NUL (%00), which nothing here can have"
+        )
+    if length > limits.body_bytes:
+        raise Problem(Problems.BODY_TOO_LARGE, _too_large(limits))
+    if encoding != b"identity":
+        raise Problem(Problems.UNSUPPORTED_MEDIA_TYPE, "a body has to come as it is, without Content-Encoding")
+    has_body = chunked or length > 0
+    any_media = scope["method"] in _SAFE or scope["path"] == limits.events_at or not limits.json_only
+    if has_body and not any_media and not _is_json(media_type):
+        raise Problem(Problems.UNSUPPORTED_MEDIA_TYPE, "a body needs the header Content-Type: application/json")
+    return has_body
+
+
+def _is_json(media_type: bytes) -> bool:
+    return media_type == b"application/json" or media_type.partition(b";")[0].strip().lower() == b"application/json"
+
+
+def _too_large(limits: Limits) -> str:
+    return f"the body may have {limits.body_bytes} bytes at most"
+
+
+def _report(scope: Scope, error: Exception) -> str:
+    """Log a bug with its stack, mark the span, and return the trace id under which both are found."""
+    trace_id = tracing.trace_id()
+    trace.get_current_span().set_attribute("error.type", type(error).__qualname__)
+    log.error("request_crashed", method=scope["method"], path=scope["path"][:200], trace_id=trace_id, exc_info=error)
+    return trace_id

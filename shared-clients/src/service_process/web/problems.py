@@ -1,0 +1,141 @@
+"""Every way in which a request can end badly, as RFC 9457 problem+json.
+
+A raised `Problem` carries its kind; what FastAPI and Starlette raise themselves is translated here into the same
+catalogue, so that a client sees one shape whoever found the fault. The body never shows internals.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+import structlog
+from fastapi.exceptions import RequestValidationError
+from pydantic_core import to_json
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Match, Mount
+from starlette.types import Scope
+
+from shared_clients import tracing
+from shared_clients.errors import Transient
+from shared_models.problems import Problem, Problems
+
+log = structlog.get_logger()
+
+MEDIA_TYPE: Final = "application/problem+json"
+MAX_ERRORS: Final = 20
+"""Faults listed in one response; a hostile body may have thousands."""
+
+_BY_STATUS: Final = {
+    kind.value.status: kind
+    for kind in (
+        Problems.BAD_REQUEST,
+        Problems.NO_IDENTITY,
+        Problems.FORBIDDEN,
+        Problems.NOT_FOUND,
+        Problems.METHOD_NOT_ALLOWED,
+        Problems.RECEIVE_TIMEOUT,
+        Problems.BODY_TOO_LARGE,
+        Problems.UNSUPPORTED_MEDIA_TYPE,
+        Problems.MISDIRECTED,
+        Problems.UNAVAILABLE,
+    )
+}
+_METHODS: Final = ("DELETE", "GET", "PATCH", "POST", "PUT")
+_PLAIN: Final = {
+    "missing": "is required and missing",
+    "extra_forbidden": "is not a known member; remove it or check its spelling",
+}
+
+
+def problem_response(scope: Scope, problem: Problem, trace_id: str | None = None) -> Response:
+    """Return the response that tells the caller of `scope` about the problem.
+
+    Args:
+        scope: the request's ASGI scope.
+        problem: what to tell.
+        trace_id: where it is known already; otherwise the current trace's.
+    """
+    body = {
+        "type": problem.kind.uri,
+        "title": problem.kind.title,
+        "status": problem.kind.status,
+        "detail": problem.detail,
+        "instance": _instance(scope),
+        "trace_id": trace_id or tracing.trace_id(),
+        "errors": problem.errors,
+    }
+    return Response(to_json(body), problem.kind.status, problem.headers, MEDIA_TYPE)
+
+
+async def on_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)
+    return problem_response(request.scope, error)
+
+
+async def on_http_exception(request: Request, error: Exception) -> Response:
+    """Translate what the framework raises itself, and the limits of a body that rise out of reading it."""
+    assert isinstance(error, HTTPException)
+    kind = _BY_STATUS.get(error.status_code, Problems.INTERNAL if error.status_code >= 500 else Problems.BAD_REQUEST)
+    headers = error.headers
+    if error.status_code in {404, 405} and (allowed := _methods(request)):
+        kind, headers = Problems.METHOD_NOT_ALLOWED, {**(headers or {}), "Allow": ", ".join(sorted(allowed))}
+    details = {
+        404: f"no route of this service matches {_instance(request.scope)}",
+        405: f"{request.method[:20]} is not among the methods of {_instance(request.scope)}",
+        500: "the service could not finish; name the trace_id when you report it",
+    }
+    detail = details.get(kind.value.status, error.detail)
+    return problem_response(request.scope, Problem(kind, detail, headers=headers))
+
+
+def _methods(request: Request) -> set[str]:
+    """Return what all routes of an address allow together; the framework names those of the first.
+
+    Routes of a router are not to be seen from outside it, so each method is tried; a mounted app answers for itself.
+    """
+    routes = [route for route in request.app.routes if not isinstance(route, Mount)]
+    return {
+        method
+        for method in _METHODS
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    }
+
+
+async def on_transient(request: Request, error: Exception) -> Response:
+    """Say that something outside does not answer at the moment; which one is for the log."""
+    assert isinstance(error, Transient)
+    problem = Problem(
+        Problems.UNAVAILABLE,
+        "the request was not carried out; send it again after the time in Retry-After",
+        headers={"Retry-After": str(math.ceil(error.retry_after or 1))},
+    )
+    trace_id = tracing.trace_id()
+    log.warning("request_unavailable", path=_instance(request.scope), error=str(error), trace_id=trace_id)
+    return problem_response(request.scope, problem, trace_id)
+
+
+async def on_invalid_parameters(request: Request, error: Exception) -> Response:
+    """Translate faults that FastAPI found in path, query and headers."""
+    assert isinstance(error, RequestValidationError)
+    errors = fault_entries(
+        (pointer_of(fault["loc"]), fault["type"], fault["msg"]) for fault in error.errors()[:MAX_ERRORS]
+    )
+    detail = f"{len(error.errors())} parameter(s) are not as expected; the first: {errors[0]['pointer']}"
+    return problem_response(request.scope, Problem(Problems.INVALID_PARAMETER, detail, errors=errors))
+
+
+def fault_entries(faults: Iterable[tuple[str, str, str]]) -> tuple[Mapping[str, str], ...]:
+    """Return `errors` entries of (pointer, pydantic's type, pydantic's message); no value that was sent is repeated."""
+    return tuple({"pointer": pointer, "detail": _PLAIN.get(type_, message)} for pointer, type_, message in faults)
+
+
+def pointer_of(steps: Sequence[int | str]) -> str:
+    """Return the JSON Pointer (RFC 6901) of a path."""
+    return "".join(f"/{str(step).replace('~', '~0').replace('/', '~1')[:200]}" for step in steps)
+
+
+def _instance(scope: Scope) -> str:
+    raw: bytes = scope.get("raw_path") or scope["path"].encode()
+    return raw[:200].decode("ascii", "replace")
