@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from shared_models.catalog import EVENTS, REQUEST_CREATED, TOPICS, EventType
-from shared_models.envelope import MAX_DATA, About, Envelope, new_event
+from shared_models.envelope import MAX_DATA, Envelope, EventContext, new_event
 from shared_models.requests import Principal, RequestCreated
 
 type Json = dict[str, object]
@@ -170,8 +170,8 @@ def _sample() -> str:
     at = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
     number = "0198f3c0-0000-7000-8000-00000000000"
     person = Principal(issuer="https://id.example.org", subject="ada", tenant="acme", credential="web", channel="web")
-    about = About(UUID(f"{number}1"), UUID(f"{number}2"), "acme", turn=1, expires=at)
-    event = new_event("request-manager", REQUEST_CREATED, RequestCreated(content="Hello!", principal=person), about)
+    context = EventContext(UUID(f"{number}1"), UUID(f"{number}2"), "acme", turn=1, expires=at)
+    event = new_event("request-manager", REQUEST_CREATED, RequestCreated(content="Hello!", principal=person), context)
     fixed = event.model_copy(update={"id": f"{number}3", "time": at})
     shown = {**fixed.attributes(), "data": json.loads(fixed.data)}
     return f"```json\n{json.dumps(shown, indent=2)}\n```\n"

@@ -9,7 +9,7 @@ import yaml
 
 from service_process.web.problems import problem_response
 from shared_models.catalog import EVENTS, REQUEST_CREATED
-from shared_models.envelope import About, new_event
+from shared_models.envelope import EventContext, new_event
 from shared_models.frames import Cursor, TextEncoder, encode
 from shared_models.ids import new_id
 from shared_models.problems import Problem, Problems
@@ -50,8 +50,8 @@ def test_every_schema_is_a_valid_schema() -> None:
 def test_an_event_is_as_its_schemas_say() -> None:
     principal = Principal(issuer="i", subject="s", tenant="t", credential="c", channel="api")
     data = RequestCreated(content="hello", principal=principal)
-    about = About(new_id(), new_id(), "t", turn=3, expires=datetime.now(UTC))
-    event = new_event("request-manager", REQUEST_CREATED, data, about, cause="e", trace={"traceparent": "00-1-2-01"})
+    context = EventContext(new_id(), new_id(), "t", turn=3, expires=datetime.now(UTC))
+    event = new_event("request-manager", REQUEST_CREATED, data, context, cause="e", trace={"traceparent": "00-1-2-01"})
     check(event.attributes(), "event")
     check(json.loads(event.data), REQUEST_CREATED.name)
 

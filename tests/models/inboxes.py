@@ -19,7 +19,7 @@ from shared_clients.bus.port import Message
 from shared_clients.errors import Permanent, Transient
 from shared_clients.postgres import Tx, sql
 from shared_models.catalog import EVENTS, RUN_CHANGED
-from shared_models.envelope import About, Envelope, new_event
+from shared_models.envelope import Envelope, EventContext, new_event
 from shared_models.ids import new_id
 from shared_models.requests import RunChanged, Status
 from tests.models.database import Server, database_of
@@ -71,8 +71,8 @@ class Sent:
 
 
 def message(kind: Kind, number: int) -> Message:
-    about = About(new_id(), new_id(), "acme", turn=1, expires=datetime(2040, 1, 1, tzinfo=UTC))
-    sent = message_of(new_event("agent-service", RUN_CHANGED, RunChanged(status=Status.RUNNING, epoch=number), about))
+    context = EventContext(new_id(), new_id(), "acme", turn=1, expires=datetime(2040, 1, 1, tzinfo=UTC))
+    sent = message_of(new_event("agent-service", RUN_CHANGED, RunChanged(status=Status.RUNNING, epoch=number), context))
     attributes = dict(sent.attributes)
     if kind is Kind.FOREIGN:
         attributes["source"] = "/flotilla/somebody-else"

@@ -17,7 +17,7 @@ from shared_clients.bus.port import Handler, Message
 from shared_clients.errors import Permanent, Transient
 from shared_clients.postgres import Database, Tx, sql
 from shared_models.catalog import RUN_CHANGED
-from shared_models.envelope import About, Envelope, new_event
+from shared_models.envelope import Envelope, EventContext, new_event
 from shared_models.ids import new_id
 from shared_models.requests import RunChanged, Status
 from tests.models.database import Server, database_of, witnessed
@@ -82,8 +82,8 @@ class NoSubscription:
 
 
 def event(tenant: str) -> Envelope:
-    about = About(new_id(), new_id(), tenant, turn=1, expires=datetime(2040, 1, 1, tzinfo=UTC))
-    return new_event("agent-service", RUN_CHANGED, RunChanged(status=Status.RUNNING, epoch=1), about)
+    context = EventContext(new_id(), new_id(), tenant, turn=1, expires=datetime(2040, 1, 1, tzinfo=UTC))
+    return new_event("agent-service", RUN_CHANGED, RunChanged(status=Status.RUNNING, epoch=1), context)
 
 
 class OutboxModel(Model):

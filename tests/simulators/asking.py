@@ -10,7 +10,7 @@ from request_manager.usecases.accept_request import Asked, accept_request
 from shared_clients.bus.port import Message
 from shared_clients.postgres import Database
 from shared_models.catalog import RESPONSE_FAILED, RESPONSE_READY, RUN_CHANGED
-from shared_models.envelope import About, new_event
+from shared_models.envelope import EventContext, new_event
 from shared_models.ids import new_id
 from shared_models.requests import (
     Failure,
@@ -71,7 +71,9 @@ class Asking:
 
 def running(accepted: Accepted, status: Status = Status.RUNNING, epoch: int = 1) -> Message:
     assert status is Status.RUNNING or status is Status.WAITING
-    return message_of(new_event("agent-service", RUN_CHANGED, RunChanged(status=status, epoch=epoch), _about(accepted)))
+    return message_of(
+        new_event("agent-service", RUN_CHANGED, RunChanged(status=status, epoch=epoch), _context(accepted))
+    )
 
 
 def ready(content: str = "Hello.") -> ResponseReady:
@@ -93,8 +95,8 @@ def failed(
 
 def ended(accepted: Accepted, end: ResponseReady | ResponseFailed, tenant: str = "acme") -> Message:
     event = RESPONSE_READY if isinstance(end, ResponseReady) else RESPONSE_FAILED
-    return message_of(new_event("agent-service", event, end, _about(accepted, tenant)))
+    return message_of(new_event("agent-service", event, end, _context(accepted, tenant)))
 
 
-def _about(accepted: Accepted, tenant: str = "acme") -> About:
-    return About(accepted.request_id, accepted.session_id, tenant, accepted.turn, datetime.now(UTC) + LIFETIME)
+def _context(accepted: Accepted, tenant: str = "acme") -> EventContext:
+    return EventContext(accepted.request_id, accepted.session_id, tenant, accepted.turn, datetime.now(UTC) + LIFETIME)

@@ -8,7 +8,7 @@ from typing import Final
 from fastapi import FastAPI
 
 from service_process.serving import Stop, bind, serve
-from service_process.web import create_app, draining, event_doors
+from service_process.web import create_app, draining, event_routes
 from shared_clients.bus import Handshake
 from shared_clients.bus.http import HttpBus
 from shared_clients.bus.port import Handler, Message
@@ -64,7 +64,7 @@ def door_of(bus: HttpBus) -> FastAPI:
     async def ready() -> None:
         pass
 
-    return create_app("door", version="1", routers=event_doors(bus), ready=ready)
+    return create_app("door", version="1", routers=event_routes(bus), ready=ready)
 
 
 @asynccontextmanager

@@ -18,7 +18,7 @@ from durable_work.outbox import Outbox, message_of
 from shared_clients.bus.port import Message
 from shared_clients.postgres import Database, Tx
 from shared_models.catalog import REQUEST_CANCELLED, REQUEST_CREATED
-from shared_models.envelope import About, new_event
+from shared_models.envelope import EventContext, new_event
 from shared_models.ids import new_id
 from shared_models.requests import Principal, RequestCancelled, RequestCreated, ResponseReady, Usage
 from tests.simulators.bus import ScriptedBus
@@ -91,11 +91,11 @@ class Session:
 
     def created(self, turn: int, content: str = "hi", *, expires: timedelta = LIFETIME) -> Message:
         data = RequestCreated(content=content, principal=self.principal)
-        return message_of(new_event("request-manager", REQUEST_CREATED, data, self._about(turn, expires)))
+        return message_of(new_event("request-manager", REQUEST_CREATED, data, self._context(turn, expires)))
 
     def cancelled(self, turn: int) -> Message:
         data = RequestCancelled(principal=self.principal)
-        return message_of(new_event("request-manager", REQUEST_CANCELLED, data, self._about(turn)))
+        return message_of(new_event("request-manager", REQUEST_CANCELLED, data, self._context(turn)))
 
     def request(self, turn: int) -> UUID:
         return self.requests.setdefault(turn, new_id())
@@ -116,8 +116,10 @@ class Session:
         )
         return [one["type"] for one in await rows(database, statement, id=str(self.request(turn)))]
 
-    def _about(self, turn: int, expires: timedelta = LIFETIME) -> About:
-        return About(self.request(turn), self.session_id, self.principal.tenant, turn, datetime.now(UTC) + expires)
+    def _context(self, turn: int, expires: timedelta = LIFETIME) -> EventContext:
+        return EventContext(
+            self.request(turn), self.session_id, self.principal.tenant, turn, datetime.now(UTC) + expires
+        )
 
 
 @dataclass(frozen=True, slots=True)

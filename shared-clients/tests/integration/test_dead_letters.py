@@ -19,7 +19,7 @@ from shared_clients.errors import Permanent, Transient
 from shared_clients.postgres import Database, Tx, sql
 from shared_models.catalog import REQUEST_CANCELLED, REQUEST_CREATED
 from shared_models.dead_letters import OPERATE, OPERATE_FLEET, DeadLetter, LetterQuery, Settled
-from shared_models.envelope import MAX_DATA, About, Envelope, new_event
+from shared_models.envelope import MAX_DATA, Envelope, EventContext, new_event
 from shared_models.ids import new_id
 from shared_models.problems import Problem, Problems
 from shared_models.requests import Principal, RequestCancelled, RequestCreated
@@ -81,16 +81,16 @@ async def agents(database: Database) -> Agents:
 
 
 def cancelled(tenant: str = "acme", **changes: str | None) -> Message:
-    about = About(new_id(), new_id(), tenant, turn=1, expires=datetime.now(UTC))
-    sent = message_of(new_event("request-manager", REQUEST_CANCELLED, RequestCancelled(principal=ANN), about))
+    context = EventContext(new_id(), new_id(), tenant, turn=1, expires=datetime.now(UTC))
+    sent = message_of(new_event("request-manager", REQUEST_CANCELLED, RequestCancelled(principal=ANN), context))
     attributes = {key: value for key, value in {**sent.attributes, **changes}.items() if value is not None}
     return Message(sent.topic, sent.key, attributes, sent.data, f"kafka:t/0@{new_id()}")
 
 
 def created() -> Message:
-    about = About(new_id(), new_id(), "acme", turn=1, expires=datetime.now(UTC))
+    context = EventContext(new_id(), new_id(), "acme", turn=1, expires=datetime.now(UTC))
     data = RequestCreated(content="What time is it?", principal=ANN)
-    return message_of(new_event("request-manager", REQUEST_CREATED, data, about))
+    return message_of(new_event("request-manager", REQUEST_CREATED, data, context))
 
 
 async def audited(database: Database) -> list[tuple[str, str]]:
@@ -373,8 +373,8 @@ async def test_filters_keep_what_fits(agents: Agents) -> None:
 
 async def test_event_that_could_not_be_published_is_replayed_by_the_sweep(database: Database, bus: ScriptedBus) -> None:
     outbox, letters = Outbox(database, bus), DeadLetters(database, "request-manager")
-    about = About(new_id(), new_id(), "acme", turn=1, expires=datetime.now(UTC))
-    event = new_event("request-manager", REQUEST_CANCELLED, RequestCancelled(principal=ANN), about)
+    context = EventContext(new_id(), new_id(), "acme", turn=1, expires=datetime.now(UTC))
+    event = new_event("request-manager", REQUEST_CANCELLED, RequestCancelled(principal=ANN), context)
     bus.faults = [Permanent]
     async with outbox.running(), database.transaction() as tx:
         await outbox.publish(tx, event)
@@ -395,14 +395,14 @@ async def test_event_that_could_not_be_published_is_replayed_by_the_sweep(databa
 
 async def test_request_that_could_not_be_published_becomes_a_new_one(database: Database, bus: ScriptedBus) -> None:
     outbox, letters = Outbox(database, bus), DeadLetters(database, "request-manager")
-    about = About(new_id(), new_id(), "acme", turn=1, expires=datetime.now(UTC))
+    context = EventContext(new_id(), new_id(), "acme", turn=1, expires=datetime.now(UTC))
     bus.faults = [Permanent]
     async with outbox.running(), database.transaction() as tx:
         data = RequestCreated(content="What time is it?", principal=ANN)
-        await outbox.publish(tx, new_event("request-manager", REQUEST_CREATED, data, about))
+        await outbox.publish(tx, new_event("request-manager", REQUEST_CREATED, data, context))
     [letter] = await letters.list(OLGA, LetterQuery())
     asks = await letters.replay(OLGA, letter.id, None)
-    assert asks == Settled(id=letter.id, outcome="needs_request", request_id=about.request_id)
+    assert asks == Settled(id=letter.id, outcome="needs_request", request_id=context.request_id)
     fresh = new_id()
     for became in (fresh, fresh, None):
         done = await letters.replay(OLGA, letter.id, became)
@@ -413,11 +413,11 @@ async def test_request_that_could_not_be_published_becomes_a_new_one(database: D
 
 async def test_event_that_could_not_be_published_is_discarded(database: Database, bus: ScriptedBus) -> None:
     outbox, letters = Outbox(database, bus), DeadLetters(database, "request-manager")
-    about = About(new_id(), new_id(), "acme", turn=1, expires=datetime.now(UTC))
+    context = EventContext(new_id(), new_id(), "acme", turn=1, expires=datetime.now(UTC))
     bus.faults = [Permanent]
     async with outbox.running(), database.transaction() as tx:
         data = RequestCancelled(principal=ANN)
-        await outbox.publish(tx, new_event("request-manager", REQUEST_CANCELLED, data, about))
+        await outbox.publish(tx, new_event("request-manager", REQUEST_CANCELLED, data, context))
     [letter] = await letters.list(OLGA, LetterQuery())
     await letters.discard(OLGA, letter.id, "nobody needs it")
     assert await rows(database, "SELECT id FROM outbox") == []

@@ -14,7 +14,7 @@ from shared_clients.bus.port import Message
 from shared_clients.errors import Permanent, Transient
 from shared_clients.postgres import Database, Tx, sql
 from shared_models.catalog import RESPONSE_FAILED, RESPONSE_READY, RUN_CHANGED
-from shared_models.envelope import About, Envelope, new_event
+from shared_models.envelope import Envelope, EventContext, new_event
 from shared_models.ids import new_id
 from shared_models.requests import RunChanged, Status
 
@@ -53,8 +53,8 @@ async def counter(database: Database) -> Counter:
 
 
 def message(**changes: str | None) -> Message:
-    about = About(new_id(), new_id(), "acme", turn=1, expires=datetime.now(UTC))
-    sent = message_of(new_event("agent-service", RUN_CHANGED, RunChanged(status=Status.RUNNING, epoch=7), about))
+    context = EventContext(new_id(), new_id(), "acme", turn=1, expires=datetime.now(UTC))
+    sent = message_of(new_event("agent-service", RUN_CHANGED, RunChanged(status=Status.RUNNING, epoch=7), context))
     attributes = {key: value for key, value in {**sent.attributes, **changes}.items() if value is not None}
     return Message(sent.topic, sent.key, attributes, sent.data, "kafka:t/0@1")
 

@@ -9,15 +9,15 @@ from durable_work.outbox import SWEEP_BATCH, Outbox
 from shared_clients.errors import Permanent, Transient
 from shared_clients.postgres import Database, Tx, sql
 from shared_models.catalog import RUN_CHANGED
-from shared_models.envelope import About, Envelope, new_event
+from shared_models.envelope import Envelope, EventContext, new_event
 from shared_models.ids import new_id
 from shared_models.requests import RunChanged, Status
 from tests.simulators.bus import ScriptedBus
 
 
 def event() -> Envelope:
-    about = About(new_id(), new_id(), "acme", turn=3, expires=datetime.now(UTC))
-    return new_event("agent-service", RUN_CHANGED, RunChanged(status=Status.RUNNING, epoch=1), about)
+    context = EventContext(new_id(), new_id(), "acme", turn=3, expires=datetime.now(UTC))
+    return new_event("agent-service", RUN_CHANGED, RunChanged(status=Status.RUNNING, epoch=1), context)
 
 
 async def rows(database: Database) -> dict[str, str]:

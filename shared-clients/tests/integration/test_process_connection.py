@@ -12,7 +12,7 @@ from fastapi import APIRouter, FastAPI, Request
 
 from service_process.connection import BoundedConnection
 from service_process.serving import bind
-from service_process.web import Limits, create_app, parse_body
+from service_process.web import BodyLimits, create_app, parse_body
 from shared_models.requests import NewRequest
 
 WAIT: Final = 0.6
@@ -45,7 +45,7 @@ def app() -> FastAPI:
     async def ready() -> None:
         return
 
-    limits = Limits(body_bytes=10_000, receive_seconds=WAIT)
+    limits = BodyLimits(body_bytes=10_000, receive_seconds=WAIT)
     return create_app("test", version="1", routers=[router], ready=ready, limits=limits)
 
 

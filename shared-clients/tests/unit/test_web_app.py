@@ -10,13 +10,13 @@ from fastapi.responses import StreamingResponse
 from httpx import ASGITransport, AsyncClient, Response
 from starlette.types import Message, Scope
 
-from service_process.web import Limits, create_app, draining, parse_body
+from service_process.web import BodyLimits, create_app, draining, parse_body
 from shared_clients.errors import Transient
 from shared_models.problems import Problem, Problems
 from shared_models.requests import NewRequest
 
 SECRET: Final = "password=hunter2"
-SMALL: Final = Limits(body_bytes=1000, receive_seconds=0.05, ready_seconds=0.05)
+SMALL: Final = BodyLimits(body_bytes=1000, receive_seconds=0.05, ready_seconds=0.05)
 
 
 class Dependency:

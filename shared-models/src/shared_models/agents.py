@@ -51,7 +51,7 @@ class Prompts(ConfigModel):
     system: Annotated[str, StringConstraints(max_length=65_536)] = ""
 
 
-class Limits(ConfigModel):
+class AgentLimits(ConfigModel):
     """Bounds of one run.
 
     Attributes:
@@ -79,7 +79,7 @@ class AgentSpec(ConfigModel):
     fallbacks: tuple[ModelRef, ...] = Field(default=(), max_length=4)
     prompts: Prompts = Prompts()
     tools: tuple[Name, ...] = Field(default=(), max_length=64)
-    limits: Limits = Limits()
+    limits: AgentLimits = AgentLimits()
 
 
 class Agent(ConfigModel):

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, StringConstraints
 
-from shared_models.requests import Closed, Open
+from shared_models.requests import ClosedModel, OpenModel
 
 OPERATE: Final = "operate"
 """The scope that seeing and settling one's own tenant's dead letters needs."""
@@ -65,14 +65,14 @@ Moment = Annotated[AwareDatetime, BeforeValidator(_written)]
 Before = Annotated[str, StringConstraints(max_length=300), AfterValidator(_checked)]
 
 
-class LetterContent(Open):
+class LetterContent(OpenModel):
     """An event as it came: its attributes, and its data in Base64, as CloudEvents' JSON format has it."""
 
     attributes: dict[str, str]
     data_base64: str
 
 
-class DeadLetter(Open):
+class DeadLetter(OpenModel):
     """One event that needs somebody's decision.
 
     Attributes:
@@ -117,14 +117,14 @@ class DeadLetter(Open):
         return f"{moment.astimezone(UTC).isoformat().replace('+00:00', 'Z')}_{letter}"
 
 
-class DeadLetterPage(Open):
+class DeadLetterPage(OpenModel):
     """The body of `GET /api/v1/dead-letters`; `next` is the `before` of the page that follows."""
 
     letters: tuple[DeadLetter, ...]
     next: str | None = None
 
 
-class LetterFilter(Closed):
+class LetterFilter(ClosedModel):
     """Which letters are meant: the body of `POST /api/v1/dead-letters/replay`, which takes one batch at a time.
 
     Attributes:
@@ -150,13 +150,13 @@ class LetterQuery(LetterFilter):
         return cls.model_validate({**wanted.model_dump(), "limit": wanted.limit + 1, "state": state})
 
 
-class Discard(Closed):
+class Discard(ClosedModel):
     """The body of `POST /api/v1/dead-letters/{id}/discard`."""
 
     reason: Reason
 
 
-class Settled(Open):
+class Settled(OpenModel):
     """What became of a letter.
 
     Attributes:
@@ -170,32 +170,32 @@ class Settled(Open):
     request_id: UUID | None = None
 
 
-class Became(Closed):
+class Became(ClosedModel):
     """Between services: the new request that a letter has become, where there is one already."""
 
     request_id: UUID | None = None
 
 
-class RetryRequest(Closed):
+class RetryRequest(ClosedModel):
     """Between services: the failed request that has to be asked anew."""
 
     request_id: UUID
 
 
-class Retried(Open):
+class Retried(OpenModel):
     """Between services: the new request."""
 
     request_id: UUID
 
 
-class NotReplayed(Open):
+class NotReplayed(OpenModel):
     """A letter of a batch that stays as it is, and why."""
 
     id: str
     detail: str
 
 
-class ReplayedBatch(Open):
+class ReplayedBatch(OpenModel):
     """The body that answers `POST /api/v1/dead-letters/replay`; `next` is the `before` of the batch that follows."""
 
     replayed: int

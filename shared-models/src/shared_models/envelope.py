@@ -78,10 +78,15 @@ class Envelope(BaseModel):
         """
         return cls.model_validate({"specversion": "", **attributes, "data": data})  # said by the sender, or missing
 
+    @property
+    def context(self) -> "EventContext":
+        """The context to give to an event that follows from this one."""
+        return EventContext(self.correlationid, UUID(self.partitionkey), self.tenantid, self.turn, self.expirytime)
+
 
 @dataclass(frozen=True, slots=True)
-class About:
-    """What an event is about: the request everything belongs to.
+class EventContext:
+    """The request that an event belongs to.
 
     Attributes:
         request_id: subject and correlation id.
@@ -102,7 +107,7 @@ def new_event(
     source: str,
     event: EventType,
     data: BaseModel,
-    about: About,
+    context: EventContext,
     *,
     cause: str | None = None,
     trace: Mapping[str, str] | None = None,
@@ -113,7 +118,7 @@ def new_event(
         source: the service's name, as in `/flotilla/<service>`.
         event: its entry in the catalogue.
         data: its data model.
-        about: the request it is about.
+        context: the request that the event belongs to.
         cause: the id of the event being handled, if one is.
         trace: `traceparent` and `tracestate` to carry on.
     """
@@ -122,13 +127,13 @@ def new_event(
         id=str(new_id()),
         source=f"/flotilla/{source}",
         type=event.name,
-        subject=str(about.request_id),
+        subject=str(context.request_id),
         time=datetime.now(UTC),
-        partitionkey=str(about.session_id),
-        turn=about.turn,
-        expirytime=about.expires,
-        tenantid=about.tenant,
-        correlationid=about.request_id,
+        partitionkey=str(context.session_id),
+        turn=context.turn,
+        expirytime=context.expires,
+        tenantid=context.tenant,
+        correlationid=context.request_id,
         causationid=cause,
         traceparent=carried.get("traceparent"),
         tracestate=carried.get("tracestate") or None,

@@ -73,19 +73,19 @@ class FailureReason(StrEnum):
     SESSION_BUSY = "session_busy"
 
 
-class Closed(BaseModel):
+class ClosedModel(BaseModel):
     """Base of bodies that strangers send: an unknown field is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Open(BaseModel):
+class OpenModel(BaseModel):
     """Base of what services exchange: a field added later is ignored by those who do not know it."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class TextPart(Closed):
+class TextPart(ClosedModel):
     type: Literal["text"] = "text"
     text: Annotated[str, StringConstraints(min_length=1, max_length=MAX_CONTENT)]
 
@@ -94,7 +94,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0
 """A Kubernetes-style name: lower case letters, digits and hyphens, at most 63 characters."""
 
 
-class NewRequest(Closed):
+class NewRequest(ClosedModel):
     """The body of `POST /api/v1/requests` and of `POST /chat`."""
 
     content: (
@@ -109,7 +109,7 @@ class NewRequest(Closed):
     ] = Field(default_factory=dict, max_length=32)
 
 
-class Principal(Open):
+class Principal(OpenModel):
     """Who asked.
 
     Attributes:
@@ -129,7 +129,7 @@ class Principal(Open):
     scopes: frozenset[str] = frozenset()
 
 
-class Usage(Open):
+class Usage(OpenModel):
     """Tokens as the provider counts them.
 
     Attributes:
@@ -143,7 +143,7 @@ class Usage(Open):
     model_calls: int = 0
 
 
-class Response(Open):
+class Response(OpenModel):
     """What was answered.
 
     Attributes:
@@ -153,7 +153,7 @@ class Response(Open):
     content: str
 
 
-class Failure(Open):
+class Failure(OpenModel):
     """Why there is no answer.
 
     Attributes:
@@ -165,14 +165,14 @@ class Failure(Open):
     message: str
 
 
-class Links(Open):
+class Links(OpenModel):
     self: str
     status: str
     result: str
     stream: str
 
 
-class Accepted(Open):
+class Accepted(OpenModel):
     """The body of a 202."""
 
     request_id: UUID
@@ -181,7 +181,7 @@ class Accepted(Open):
     links: Links
 
 
-class RequestView(Open):
+class RequestView(OpenModel):
     """A request as its owner sees it, at any time; once terminal it is the result.
 
     Attributes:
@@ -202,11 +202,11 @@ class RequestView(Open):
     completed_at: datetime | None = None
 
 
-class RequestList(Open):
+class RequestList(OpenModel):
     requests: tuple[RequestView, ...]
 
 
-class RequestCreated(Open):
+class RequestCreated(OpenModel):
     """`flotilla.request.created.v1`: a request is durable and wants a run.
 
     Attributes:
@@ -222,7 +222,7 @@ class RequestCreated(Open):
     metadata: dict[str, str] = Field(default_factory=dict)
 
 
-class RequestCancelled(Open):
+class RequestCancelled(OpenModel):
     """`flotilla.request.cancelled.v1`: somebody asks to stop; only agent-service decides whether it was in time.
 
     Attributes:
@@ -234,7 +234,7 @@ class RequestCancelled(Open):
     undeliverable: str | None = None
 
 
-class RunChanged(Open):
+class RunChanged(OpenModel):
     """`flotilla.run.changed.v1`: the run's state, for those who show it.
 
     Attributes:
@@ -246,7 +246,7 @@ class RunChanged(Open):
     epoch: int
 
 
-class ResponseReady(Open):
+class ResponseReady(OpenModel):
     """`flotilla.response.ready.v1`: the answer.
 
     Attributes:
@@ -265,7 +265,7 @@ class ResponseReady(Open):
     completed_at: datetime
 
 
-class ResponseFailed(Open):
+class ResponseFailed(OpenModel):
     """`flotilla.response.failed.v1`: no answer will come, and why; delivered to people like an answer.
 
     Attributes:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from shared_models.catalog import RUN_CHANGED
-from shared_models.envelope import About, Envelope, new_event
+from shared_models.envelope import Envelope, EventContext, new_event
 from shared_models.ids import new_id
 from shared_models.requests import RunChanged, Status
 
@@ -19,8 +19,8 @@ VALUES = st.text(max_size=60) | st.sampled_from(
 
 
 def written() -> dict[str, str]:
-    about = About(new_id(), new_id(), "acme", turn=3, expires=datetime(2030, 1, 1, tzinfo=UTC))
-    return new_event("agent-service", RUN_CHANGED, RunChanged(status=Status.RUNNING, epoch=1), about).attributes()
+    context = EventContext(new_id(), new_id(), "acme", turn=3, expires=datetime(2030, 1, 1, tzinfo=UTC))
+    return new_event("agent-service", RUN_CHANGED, RunChanged(status=Status.RUNNING, epoch=1), context).attributes()
 
 
 @given(attributes=st.dictionaries(NAMES, VALUES, max_size=20), data=st.binary(max_size=200))

@@ -19,7 +19,7 @@ from durable_work.leases import Slots, WorkerLease
 from durable_work.outbox import Outbox
 from service_process.dead_letters import dead_letter_routes
 from service_process.settings import Mode
-from service_process.web import create_app, event_doors
+from service_process.web import create_app, event_routes
 from shared_clients.bus.port import Bus
 from shared_clients.identity import TrustedKeys, Verifier
 from shared_clients.loops import Tasks
@@ -56,7 +56,7 @@ async def open_app(
         app = create_app(
             NAME,
             version="0.1.0",
-            routers=[api.router, dead_letter_routes(letters, verifier), *event_doors(bus)],
+            routers=[api.router, dead_letter_routes(letters, verifier), *event_routes(bus)],
             ready=database.ping,
             docs=settings.mode is Mode.DEV,
         )

@@ -10,7 +10,7 @@ from shared_clients.bus.port import Message
 from shared_clients.errors import Transient
 from shared_clients.postgres import Database, Tx
 from shared_models.catalog import REQUEST_CANCELLED
-from shared_models.envelope import About, Envelope, new_event
+from shared_models.envelope import Envelope, EventContext, new_event
 from shared_models.requests import RequestCancelled, RequestCreated, ResponseReady
 from tests.simulators.rows import row, rows, run
 from tests.simulators.working import ADA, Session, Worker
@@ -29,8 +29,8 @@ def session() -> Session:
 
 def undeliverable(session: Session, turn: int) -> Message:
     data = RequestCancelled(principal=ADA, undeliverable="the broker takes no event of 300000 bytes")
-    about = About(session.request(turn), session.session_id, ADA.tenant, turn)
-    return message_of(new_event("request-manager", REQUEST_CANCELLED, data, about))
+    context = EventContext(session.request(turn), session.session_id, ADA.tenant, turn)
+    return message_of(new_event("request-manager", REQUEST_CANCELLED, data, context))
 
 
 async def arrived(database: Database, session: Session) -> tuple[int, int]:

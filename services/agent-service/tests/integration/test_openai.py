@@ -25,7 +25,7 @@ from agent_service.domain.history import text_of, user_turn, window
 from agent_service.domain.transcript import transcript
 from agent_service.errors import ModelCut, ModelRefused, ModelUnavailable, RunFailed
 from agent_service.usecases.run_agent import run_agent
-from shared_models.agents import Agent, AgentSpec, Limits, Metadata, ModelRef, Prompts
+from shared_models.agents import Agent, AgentLimits, AgentSpec, Metadata, ModelRef, Prompts
 from shared_models.ids import new_id
 from tests.simulators.openai import BAD_KEY, Simulator
 from tests.simulators.openai_wire import Behaviour, ToolUse
@@ -99,7 +99,7 @@ async def test_a_tool_call_goes_there_and_its_result_back(simulator: Simulator, 
     answered = await run_agent(
         asked("What is 6 * 7?"),
         Toolbox().pick(["calculator", "current-time"]),
-        Limits(),
+        AgentLimits(),
         models=models(providers, "sim"),
         journal=MemoryJournal(),
         frames=log,

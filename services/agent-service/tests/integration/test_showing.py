@@ -12,7 +12,7 @@ from agent_service.adapters.tools import Toolbox
 from agent_service.domain.history import user_turn
 from agent_service.usecases.run_agent import run_agent
 from shared_clients.redis import Redis, open_redis
-from shared_models.agents import Limits, ModelRef, parse_document
+from shared_models.agents import AgentLimits, ModelRef, parse_document
 from shared_models.frames import Cursor, Frame
 from shared_models.ids import new_id
 from tests.simulators.runs import MemoryJournal
@@ -60,7 +60,7 @@ async def test_a_follower_keeps_the_answer_and_nothing_that_broke_off(redis: Red
         answered = await run_agent(
             [user_turn("What is 6*7?", new_id())],
             Toolbox().pick(["calculator"]),
-            Limits(),
+            AgentLimits(),
             models=ModelChain([Candidate(ModelRef(provider="scripted", name="test"), model)]),
             journal=MemoryJournal(),
             frames=writer,

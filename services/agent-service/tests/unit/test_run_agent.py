@@ -15,7 +15,7 @@ from agent_service.errors import ModelUnavailable, ToolFailed, TooManySteps
 from agent_service.ports import Frames, Models, Tool
 from agent_service.usecases.run_agent import Answered, run_agent
 from shared_clients.errors import Stale
-from shared_models.agents import Limits, ModelRef
+from shared_models.agents import AgentLimits, ModelRef
 from shared_models.ids import new_id
 from tests.simulators.runs import Crash, FrameLog, MemoryJournal
 
@@ -79,7 +79,7 @@ class Bench:
         return await run_agent(
             [user_turn(said, new_id())],
             [Tool("count", "Adds one.", NUMBER, self.count)],
-            Limits(steps=steps),
+            AgentLimits(steps=steps),
             models=self,
             journal=self.journal,
             frames=self.frames,
@@ -176,7 +176,7 @@ async def test_calls_of_one_message_run_side_by_side() -> None:
     answered = await run_agent(
         [user_turn("go", new_id())],
         [Tool("meet", "Waits for the others.", {"type": "object"}, meet)],
-        Limits(),
+        AgentLimits(),
         models=models,
         journal=journal,
         frames=log,
@@ -220,7 +220,7 @@ async def test_a_tool_that_cannot_do_it_says_so_to_the_model() -> None:
     answered = await run_agent(
         [user_turn("go", new_id())],
         [Tool("ask", "Asks.", {"type": "object"}, refuse)],
-        Limits(),
+        AgentLimits(),
         models=models,
         journal=MemoryJournal(),
         frames=FrameLog(),
@@ -248,7 +248,7 @@ async def test_a_mistake_of_ours_in_a_tool_ends_the_run_and_its_other_calls() ->
         await run_agent(
             [user_turn("go", new_id())],
             [Tool("fail", "", {"type": "object"}, fail), Tool("wait", "", {"type": "object"}, wait)],
-            Limits(),
+            AgentLimits(),
             models=models,
             journal=MemoryJournal(),
             frames=FrameLog(),

@@ -22,7 +22,7 @@ from shared_clients.identity import Credentials, no_identity
 from shared_clients.postgres import Database
 from shared_models.frames import START, Cursor
 from shared_models.problems import Problem, Problems
-from shared_models.requests import Accepted, Closed, NewRequest, Principal
+from shared_models.requests import Accepted, ClosedModel, NewRequest, Principal
 
 ACCEPTING: Final = "/api/v1/requests"
 METHODS: Final = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -108,7 +108,7 @@ async def create_request(request: Request, means: Given, caller: Waiter) -> Resp
     return (await _accept(request, means, caller)).response()
 
 
-class Link(Closed):
+class Link(ClosedModel):
     """The body of `POST /auth/link`."""
 
     code: str

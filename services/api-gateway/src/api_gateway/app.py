@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from api_gateway import api, dead_letters, pages, workers
-from api_gateway.admission import Admission, Gate, Limits
+from api_gateway.admission import Admission, AdmissionLimits, Gate
 from api_gateway.cookies import AnyOf, Browsers
 from api_gateway.ends import ended_runs
 from api_gateway.guard import CookieGuard, HostAllowList, NoBorrowedIdentity
@@ -65,7 +65,7 @@ async def open_app(
             docs=settings.mode is Mode.DEV,
         )
         app.mount("/", pages.create_pages())
-        admission = Admission(Limits.of(settings.limits), redis)
+        admission = Admission(AdmissionLimits.of(settings.limits), redis)
         app.state.means = api.Means(database, AnyOf(keys, browsers), browsers, hop, frames, admission)
         origins = frozenset(f"{'https' if secure else 'http'}://{host}" for host in settings.hosts)
         app.add_middleware(CookieGuard, cookie=browsers.cookie, origins=origins)

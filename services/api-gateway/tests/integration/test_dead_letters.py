@@ -20,7 +20,7 @@ from api_gateway.usecases.sign_in import hashed
 from shared_clients.bus.port import Message
 from shared_models.catalog import REQUEST_CANCELLED, REQUEST_CREATED, RUN_CHANGED
 from shared_models.dead_letters import MOST, OPERATE, OPERATE_FLEET, READ_CONTENT, LetterFilter, ReplayedBatch
-from shared_models.envelope import About, new_event
+from shared_models.envelope import EventContext, new_event
 from shared_models.ids import new_id
 from shared_models.requests import Principal, RequestCancelled, RunChanged, Status
 from tests.problems import problem
@@ -103,8 +103,8 @@ def malformed() -> Message:
 async def stray(house: House, tenant: str = "default") -> UUID:
     """Have an event die in request-manager: its data is cut. Return the request that it names."""
     request_id = new_id()
-    about = About(request_id, new_id(), tenant, 1, datetime.now(UTC))
-    sent = new_event("agent-service", RUN_CHANGED, RunChanged(status=Status.RUNNING, epoch=1), about)
+    context = EventContext(request_id, new_id(), tenant, 1, datetime.now(UTC))
+    sent = new_event("agent-service", RUN_CHANGED, RunChanged(status=Status.RUNNING, epoch=1), context)
     await house.bus.publish(Message(RUN_CHANGED.topic, sent.partitionkey, sent.attributes(), b"{", "test"))
     return request_id
 
@@ -303,9 +303,9 @@ async def test_request_that_has_not_failed_is_not_asked_again(house: House, clie
 async def test_cancel_that_died_is_tried_again_in_its_consumer(house: House, client: httpx.AsyncClient) -> None:
     await sql(house, "ALTER TABLE agent_service.cancellations ADD CONSTRAINT none CHECK (false) NOT VALID")
     request_id = new_id()
-    about = About(request_id, new_id(), "default", 1, datetime.now(UTC))
+    context = EventContext(request_id, new_id(), "default", 1, datetime.now(UTC))
     wish = RequestCancelled(principal=person("default"))
-    event = new_event("request-manager", REQUEST_CANCELLED, wish, about)
+    event = new_event("request-manager", REQUEST_CANCELLED, wish, context)
     await house.bus.publish(Message(REQUEST_CANCELLED.topic, "k", event.attributes(), event.data, "test"))
     await sql(house, "ALTER TABLE agent_service.cancellations DROP CONSTRAINT none")
     [letter] = await letters(client)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api_gateway.admission import Limits
+from api_gateway.admission import AdmissionLimits
 from api_gateway.admission.buckets import MOST_KEYS, Buckets, Policy
 from api_gateway.admission.limits import WINDOW_SECONDS
 from api_gateway.admission.places import Place, Places, Stage
@@ -93,7 +93,7 @@ def test_a_table_of_buckets_does_not_grow_for_ever() -> None:
 
 
 def test_nobody_on_a_laptop_meets_the_defaults() -> None:
-    limits = Limits()
+    limits = AdmissionLimits()
     assert limits.caller / WINDOW_SECONDS >= 100
     assert limits.open >= 1000
     assert limits.caller <= limits.tenant <= limits.platform
@@ -102,15 +102,15 @@ def test_nobody_on_a_laptop_meets_the_defaults() -> None:
 @pytest.mark.parametrize(("given", "said"), [({"callers": 1}, "'callers'"), ({"caller": 0}, "caller=0")])
 def test_a_limit_that_makes_no_sense_is_refused(given: dict[str, int], said: str) -> None:
     with pytest.raises(Permanent, match=said):
-        Limits.of(given)
+        AdmissionLimits.of(given)
 
 
 def test_a_given_limit_replaces_the_default_alone() -> None:
-    assert Limits.of({"caller": 7}) == Limits(caller=7)
+    assert AdmissionLimits.of({"caller": 7}) == AdmissionLimits(caller=7)
 
 
 def test_a_place_is_counted_once_whatever_becomes_of_it() -> None:
-    places = Places(Limits(open=1, tenant_open=1))
+    places = Places(AdmissionLimits(open=1, tenant_open=1))
     one = Place(places, Stage.RECEIVING)
     places.move(one, Stage.OPEN, "acme")
     places.move(one, Stage.OPEN, "acme")
@@ -126,7 +126,7 @@ def test_a_place_is_counted_once_whatever_becomes_of_it() -> None:
 
 
 def test_a_tenants_part_is_divided_by_the_gateways() -> None:
-    places = Places(Limits(tenant_open=4, replicas=2))
+    places = Places(AdmissionLimits(tenant_open=4, replicas=2))
     for _ in range(2):
         places.move(Place(places, Stage.IN_FLIGHT), Stage.OPEN, "acme")
     assert places.tenant_full("acme")

@@ -14,7 +14,7 @@ from mock_eventing.domain.triggers import Triggers, parse_triggers
 from mock_eventing.settings import Settings
 from mock_eventing.usecases.accept_events import Bounds, Broker
 from mock_eventing.usecases.deliver_event import Outside
-from service_process.web import Limits, create_app, draining
+from service_process.web import BodyLimits, create_app, draining
 from shared_clients.errors import Permanent
 from shared_models.agents import ConfigError
 
@@ -42,7 +42,7 @@ async def open_app(settings: Settings, triggers: Triggers) -> AsyncGenerator[Fas
             version="0.1.0",
             routers=[api.router],
             ready=_ready,
-            limits=Limits(body_bytes=settings.body_bytes, json_only=False),
+            limits=BodyLimits(body_bytes=settings.body_bytes, json_only=False),
         )
         path = settings.dead_letters
         outside = Outside(

@@ -25,7 +25,7 @@ from shared_clients.postgres import Database
 from shared_models.dead_letters import OPERATE, Retried, RetryRequest
 from shared_models.envelope import MAX_DATA
 from shared_models.problems import Problem, Problems
-from shared_models.requests import TERMINAL, Accepted, Closed, NewRequest, Principal, RequestList, RequestView
+from shared_models.requests import TERMINAL, Accepted, ClosedModel, NewRequest, Principal, RequestList, RequestView
 
 SCOPE = "requests"
 """What a caller's credential needs for every route here."""
@@ -155,7 +155,7 @@ async def delete_request(request_id: UUID, means: Given, caller: Caller) -> Resp
     return _json(view, 202, {"Location": domain.links_of(request_id).status})
 
 
-class EndedQuery(Closed):
+class EndedQuery(ClosedModel):
     """The body of `POST /internal/ended`."""
 
     request_ids: Annotated[tuple[UUID, ...], Field(min_length=1, max_length=1000)]

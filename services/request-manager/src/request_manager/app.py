@@ -21,7 +21,7 @@ from request_manager.usecases.settle_request import give_up
 from run_frames import FrameReader
 from service_process.dead_letters import dead_letter_routes
 from service_process.settings import Mode
-from service_process.web import create_app, event_doors
+from service_process.web import create_app, event_routes
 from shared_clients.bus.port import Bus
 from shared_clients.identity import TrustedKeys, Verifier
 from shared_clients.loops import Tasks
@@ -57,7 +57,7 @@ async def open_app(settings: Settings, bus: Bus, redis: Redis, trusted: TrustedK
         app = create_app(
             NAME,
             version="0.1.0",
-            routers=[api.router, api.internal, dead_letter_routes(letters, verifier), *event_doors(bus)],
+            routers=[api.router, api.internal, dead_letter_routes(letters, verifier), *event_routes(bus)],
             ready=database.ping,
             docs=settings.mode is Mode.DEV,
         )

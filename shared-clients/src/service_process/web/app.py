@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from service_process.web.edge import Edge, Limits
+from service_process.web.edge import BodyLimits, Edge
 from service_process.web.problems import on_http_exception, on_invalid_parameters, on_problem, on_transient
 from shared_clients import metrics
 from shared_clients.errors import OutsideError, Transient
@@ -30,7 +30,7 @@ def create_app(
     version: str,
     routers: Sequence[APIRouter],
     ready: Callable[[], Awaitable[None]],
-    limits: Limits = Limits(),  # noqa: B008 - frozen
+    limits: BodyLimits = BodyLimits(),  # noqa: B008 - frozen
     docs: bool = False,
     lifespan: Lifespan | None = None,
 ) -> FastAPI:

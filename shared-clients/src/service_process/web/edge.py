@@ -27,7 +27,7 @@ _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class BodyLimits:
     """What one request may cost before it is understood.
 
     Attributes:
@@ -48,7 +48,7 @@ class Limits:
 class Edge:
     """ASGI middleware: media type, size and deadline of bodies, addresses nobody can store, and the 500 of a bug."""
 
-    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+    def __init__(self, app: ASGIApp, limits: BodyLimits) -> None:
         self._app = app
         self._limits = limits
         self._event_limits = replace(limits, body_bytes=MAX_BODY)
@@ -89,7 +89,7 @@ class Edge:
 class _Intake:
     """The `receive` of one request with a body."""
 
-    def __init__(self, receive: Receive, limits: Limits) -> None:
+    def __init__(self, receive: Receive, limits: BodyLimits) -> None:
         self._receive = receive
         self._limits = limits
         self._deadline = asyncio.get_running_loop().time() + limits.receive_seconds
@@ -112,7 +112,7 @@ class _Intake:
         return message
 
 
-def _admit(scope: Scope, limits: Limits) -> bool:
+def _admit(scope: Scope, limits: BodyLimits) -> bool:
     """Tell whether the request has a body.
 
     Raises:
@@ -147,7 +147,7 @@ def _is_json(media_type: bytes) -> bool:
     return media_type == b"application/json" or media_type.partition(b";")[0].strip().lower() == b"application/json"
 
 
-def _too_large(limits: Limits) -> str:
+def _too_large(limits: BodyLimits) -> str:
     return f"the body may have {limits.body_bytes} bytes at most"
 
 

@@ -7,12 +7,12 @@ as a dead letter with the reason, and a 4xx would have the broker make a second 
 
 from fastapi import APIRouter, Request, Response
 
-from service_process.web.edge import Limits
+from service_process.web.edge import BodyLimits
 from shared_clients.bus.http import HttpBus
 from shared_clients.bus.port import Bus
 
 
-def event_doors(bus: Bus) -> list[APIRouter]:
+def event_routes(bus: Bus) -> list[APIRouter]:
     """Return the routes by which a service gets events: none, unless its bus is a broker over HTTP."""
     if not isinstance(bus, HttpBus):
         return []
@@ -23,5 +23,5 @@ def event_doors(bus: Bus) -> list[APIRouter]:
         await bus.take(request.scope["headers"], given[0] if len(given) == 1 else "", request.body)
         return Response(status_code=204)
 
-    router.add_api_route(Limits().events_at, take_events, methods=["POST"], include_in_schema=False)
+    router.add_api_route(BodyLimits().events_at, take_events, methods=["POST"], include_in_schema=False)
     return [router]

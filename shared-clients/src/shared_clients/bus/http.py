@@ -1,7 +1,7 @@
 """The bus over HTTP: a Knative broker, or mock-eventing, between services that only know its address.
 
 Publishing is a POST to the broker's ingress; its 202 says that the event is safe there. Receiving is the broker's POST
-to this process, at the door that `web.event_doors` opens: it is answered when the event has been handled, and not
+to this process, at the door that `web.event_routes` opens: it is answered when the event has been handled, and not
 before. Which events come is decided by Triggers, made from the catalogue; a process is one subscriber.
 """
 

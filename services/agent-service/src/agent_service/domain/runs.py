@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
-from shared_models.envelope import About
+from shared_models.envelope import EventContext
 from shared_models.frames import Cursor
 from shared_models.requests import (
     Failure,
@@ -58,8 +58,8 @@ class ClaimedRun:
     expires_at: datetime
 
     @property
-    def about(self) -> About:
-        return About(self.execution_id, self.session_id, self.tenant, self.turn, self.expires_at)
+    def context(self) -> EventContext:
+        return EventContext(self.execution_id, self.session_id, self.tenant, self.turn, self.expires_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +81,12 @@ class KnownRun:
     """What can be told of a run to somebody who asks again.
 
     Attributes:
-        about: the request it works on.
+        context: the request it works on.
         end: how it ended, if it has.
         epoch: under which it is being worked on, if it is.
     """
 
-    about: About
+    context: EventContext
     end: ResponseReady | ResponseFailed | None
     epoch: int | None
     traceparent: str | None

@@ -6,25 +6,25 @@ from uuid import UUID
 
 from pydantic import Field, StringConstraints
 
-from shared_models.requests import Closed, Name, Open, Status
+from shared_models.requests import ClosedModel, Name, OpenModel, Status
 
 Title = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
 
 
-class NewSession(Closed):
+class NewSession(ClosedModel):
     """The body of `POST /api/v1/sessions`."""
 
     title: Title | None = None
     agent: Name | None = None
 
 
-class SessionChange(Closed):
+class SessionChange(ClosedModel):
     """The body of `PATCH /api/v1/sessions/{id}`."""
 
     title: Title
 
 
-class SessionView(Open):
+class SessionView(OpenModel):
     session_id: UUID
     title: str
     agent: str | None
@@ -33,12 +33,12 @@ class SessionView(Open):
     active_request_id: UUID | None = None
 
 
-class SessionPage(Open):
+class SessionPage(OpenModel):
     sessions: tuple[SessionView, ...]
     next: str | None = Field(default=None, description="Give it as `before` to get the page after this one.")
 
 
-class MessageView(Open):
+class MessageView(OpenModel):
     """One bubble: what a person asked, or what came back."""
 
     id: str
@@ -50,6 +50,6 @@ class MessageView(Open):
     created_at: datetime
 
 
-class MessagePage(Open):
+class MessagePage(OpenModel):
     messages: tuple[MessageView, ...]
     next: str | None = Field(default=None, description="Give it as `before` to get the older page.")

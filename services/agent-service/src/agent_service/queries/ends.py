@@ -9,7 +9,7 @@ from pydantic_core import to_json
 from agent_service.domain.runs import ClaimedRun, KnownRun
 from agent_service.queries.runs import CLAIMED, claimed
 from shared_clients.postgres import Database, Tx, sql
-from shared_models.envelope import About
+from shared_models.envelope import EventContext
 from shared_models.requests import TERMINAL, Failure, Response, ResponseFailed, ResponseReady, Status, Usage
 
 REMEMBER_CANCEL = sql("""
@@ -73,7 +73,7 @@ async def known_run(tx: Tx, tenant: str, execution_id: UUID) -> KnownRun | None:
     row = await tx.row(KNOWN, tenant=tenant, execution_id=execution_id)
     if row is None:
         return None
-    about = About(execution_id, row["session_id"], tenant, row["turn"], row["expires_at"])
+    context = EventContext(execution_id, row["session_id"], tenant, row["turn"], row["expires_at"])
     status, usage = row["status"], Usage.model_validate(row["usage"] or {})
     end: ResponseReady | ResponseFailed | None = None
     if status == Status.COMPLETED:
@@ -93,7 +93,7 @@ async def known_run(tx: Tx, tenant: str, execution_id: UUID) -> KnownRun | None:
             usage=usage,
             completed_at=row["finished_at"],
         )
-    return KnownRun(about, end, row["epoch"] if status == Status.RUNNING else None, row["traceparent"])
+    return KnownRun(context, end, row["epoch"] if status == Status.RUNNING else None, row["traceparent"])
 
 
 def frame_json(type_: str, fields: dict[str, object]) -> bytes:

@@ -10,7 +10,7 @@ from agent_service.domain.runs import Arrival, ClaimedRun, HeldRun, Known, Loade
 from durable_work.leases import EXPIRED
 from shared_clients.errors import Stale, Transient
 from shared_clients.postgres import Database, Tx, sql
-from shared_models.envelope import About
+from shared_models.envelope import EventContext
 from shared_models.frames import Cursor
 from shared_models.requests import Principal, ResponseFailed, ResponseReady
 
@@ -263,7 +263,7 @@ async def finish_run(
         raise _stale(run)
 
 
-async def bury_run(tx: Tx, about: About, end: ResponseFailed, cause: str) -> bool:
+async def bury_run(tx: Tx, context: EventContext, end: ResponseFailed, cause: str) -> bool:
     """Put a failed run in the place of one that can never be made; False where it has been made.
 
     Raises:
@@ -271,15 +271,15 @@ async def bury_run(tx: Tx, about: About, end: ResponseFailed, cause: str) -> boo
     """
     row = await tx.row(
         BURY_RUN,
-        tenant=about.tenant,
-        execution_id=about.request_id,
-        session_id=about.session_id,
-        turn=about.turn,
+        tenant=context.tenant,
+        execution_id=context.request_id,
+        session_id=context.session_id,
+        turn=context.turn,
         cause=cause,
         failure=end.error.model_dump_json(),
     )
     assert row is not None
-    return _is_new(row, about.request_id)
+    return _is_new(row, context.request_id)
 
 
 async def hand_back(database: Database, run: ClaimedRun | HeldRun, *, unused: bool = True) -> None:

@@ -13,7 +13,7 @@ from shared_clients.failpoints import reached
 from shared_clients.postgres import Database, Tx
 from shared_clients.redis import Redis
 from shared_models.catalog import RESPONSE_FAILED, RESPONSE_READY
-from shared_models.envelope import About, Envelope, new_event
+from shared_models.envelope import Envelope, EventContext, new_event
 from shared_models.frames import terminal_frame
 from shared_models.requests import FailureReason, ResponseFailed, ResponseReady
 
@@ -36,15 +36,17 @@ async def end_run(
     await queries.finish_run(tx, run, end, terminal_frame=frame, messages=messages, queued=queued)
     event = RESPONSE_READY if isinstance(end, ResponseReady) else RESPONSE_FAILED
     trace = {"traceparent": run.traceparent} if run.traceparent else {}
-    await outbox.publish(tx, new_event("agent-service", event, end, run.about, cause=run.cause, trace=trace))
+    await outbox.publish(tx, new_event("agent-service", event, end, run.context, cause=run.cause, trace=trace))
 
 
 async def tell_untold(tx: Tx, outbox: Outbox, event: Envelope, error: str) -> None:
     """Tell a failure in place of an answer that can never be published; the answer stays in its session."""
     if event.type == RESPONSE_READY.name:
         end = failed(FailureReason.INTERNAL, f"There is an answer, and it could not be passed on: {error[:200]}")
-        about = About(event.correlationid, UUID(event.partitionkey), event.tenantid, event.turn, event.expirytime)
-        await outbox.publish(tx, new_event("agent-service", RESPONSE_FAILED, end, about, cause=event.id))
+        context = EventContext(
+            event.correlationid, UUID(event.partitionkey), event.tenantid, event.turn, event.expirytime
+        )
+        await outbox.publish(tx, new_event("agent-service", RESPONSE_FAILED, end, context, cause=event.id))
 
 
 async def end_overdue(database: Database, outbox: Outbox) -> int:

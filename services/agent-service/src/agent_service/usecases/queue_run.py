@@ -35,4 +35,4 @@ async def announce_running(tx: Tx, outbox: Outbox, run: ClaimedRun) -> None:
     """Tell who shows it that a run is being worked on, in the transaction that claims it."""
     change = RunChanged(status=Status.RUNNING, epoch=run.epoch)
     trace = {"traceparent": run.traceparent} if run.traceparent else {}
-    await outbox.publish(tx, new_event("agent-service", RUN_CHANGED, change, run.about, cause=run.cause, trace=trace))
+    await outbox.publish(tx, new_event("agent-service", RUN_CHANGED, change, run.context, cause=run.cause, trace=trace))

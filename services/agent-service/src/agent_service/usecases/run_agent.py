@@ -16,7 +16,7 @@ from agent_service.domain.transcript import result_id
 from agent_service.errors import RunFailed, TooManySteps
 from agent_service.ports import Frames, Journal, Models, Tool
 from agent_service.usecases.call_tool import call_tool
-from shared_models.agents import Limits
+from shared_models.agents import AgentLimits
 from shared_models.requests import Usage
 
 
@@ -38,7 +38,7 @@ class Answered:
 async def run_agent(
     history: Sequence[ModelMessage],
     tools: Sequence[Tool],
-    limits: Limits,
+    limits: AgentLimits,
     *,
     models: Models,
     journal: Journal,

@@ -18,8 +18,8 @@ async def tell_again(tx: Tx, outbox: Outbox, tenant: str, execution_id: UUID) ->
     trace = {"traceparent": known.traceparent} if known.traceparent else {}
     if known.end is not None:
         event = RESPONSE_READY if isinstance(known.end, ResponseReady) else RESPONSE_FAILED
-        await outbox.publish(tx, new_event("agent-service", event, known.end, known.about, trace=trace))
+        await outbox.publish(tx, new_event("agent-service", event, known.end, known.context, trace=trace))
     elif known.epoch is not None:
         change = RunChanged(status=Status.RUNNING, epoch=known.epoch)
-        await outbox.publish(tx, new_event("agent-service", RUN_CHANGED, change, known.about, trace=trace))
+        await outbox.publish(tx, new_event("agent-service", RUN_CHANGED, change, known.context, trace=trace))
     return True

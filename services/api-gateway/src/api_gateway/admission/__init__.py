@@ -6,7 +6,7 @@ is over a caller's own limit is refused with 429, what is over the platform's wi
 
 from api_gateway.admission.admission import Admission, asks_to_wait
 from api_gateway.admission.gate import Gate
-from api_gateway.admission.limits import Limits
+from api_gateway.admission.limits import AdmissionLimits
 from api_gateway.admission.rates import SHARE_SECONDS
 
-__all__ = ["SHARE_SECONDS", "Admission", "Gate", "Limits", "asks_to_wait"]
+__all__ = ["SHARE_SECONDS", "Admission", "AdmissionLimits", "Gate", "asks_to_wait"]

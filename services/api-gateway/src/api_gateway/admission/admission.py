@@ -12,7 +12,7 @@ from pydantic_core import to_json
 from starlette.types import Scope
 
 from api_gateway.admission.buckets import Policy, Room
-from api_gateway.admission.limits import WINDOW_SECONDS, Limits
+from api_gateway.admission.limits import WINDOW_SECONDS, AdmissionLimits
 from api_gateway.admission.places import Fields, Place, Places, Stage, place_of
 from api_gateway.admission.rates import Over, Rates
 from shared_clients import metrics
@@ -29,7 +29,7 @@ class Admission:
         redis: where gateways tell each other what they let in.
     """
 
-    def __init__(self, limits: Limits, redis: Redis) -> None:
+    def __init__(self, limits: AdmissionLimits, redis: Redis) -> None:
         self._policies = [
             Policy("caller", limits.caller, WINDOW_SECONDS),
             Policy("tenant", limits.tenant, WINDOW_SECONDS),

@@ -11,7 +11,7 @@ WINDOW_SECONDS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class AdmissionLimits:
     """What is let in.
 
     Attributes:

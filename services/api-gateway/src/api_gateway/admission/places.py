@@ -11,7 +11,7 @@ from typing import Final
 
 from starlette.types import Message, Receive, Scope, Send
 
-from api_gateway.admission.limits import Limits
+from api_gateway.admission.limits import AdmissionLimits
 
 KEY: Final = "flotilla.place"
 """Where a request's scope has its place."""
@@ -31,7 +31,7 @@ class Stage(StrEnum):
 class Places:
     """All places of this process."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: AdmissionLimits) -> None:
         self._most = {
             Stage.RECEIVING: limits.receiving,
             Stage.IN_FLIGHT: limits.in_flight,

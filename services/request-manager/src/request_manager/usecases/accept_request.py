@@ -12,7 +12,7 @@ from shared_clients.failpoints import reached
 from shared_clients.postgres import Database
 from shared_clients.tracing import inject
 from shared_models.catalog import REQUEST_CREATED
-from shared_models.envelope import MAX_DATA, About, new_event
+from shared_models.envelope import MAX_DATA, EventContext, new_event
 from shared_models.requests import NewRequest, Principal, RequestCreated
 
 
@@ -41,8 +41,8 @@ async def accept_request(database: Database, outbox: Outbox, asked: Asked, lifet
     data = _created(draft)
     if _may_be_too_large(draft) and (size := len(data.model_dump_json().encode())) > MAX_DATA:
         return TooLarge(size)
-    about = About(draft.request_id, draft.session_id, draft.principal.tenant, expires=draft.expires_at)
-    event = message_of(new_event("request-manager", REQUEST_CREATED, data, about, trace=inject()))
+    context = EventContext(draft.request_id, draft.session_id, draft.principal.tenant, expires=draft.expires_at)
+    event = message_of(new_event("request-manager", REQUEST_CREATED, data, context, trace=inject()))
     outcome = await queries.insert_request(database, draft, event)
     if isinstance(outcome, Accepted):
         reached(Failpoint.AFTER_ACCEPT_BEFORE_HAND_OVER)

@@ -10,7 +10,7 @@ from shared_clients.postgres import Database
 from shared_clients.tracing import inject
 from shared_models.audit import Action
 from shared_models.catalog import REQUEST_CANCELLED
-from shared_models.envelope import About, new_event
+from shared_models.envelope import EventContext, new_event
 from shared_models.requests import Principal, RequestCancelled
 
 
@@ -20,7 +20,7 @@ async def cancel_request(database: Database, outbox: Outbox, principal: Principa
         found = await queries.ask_to_cancel(tx, principal.tenant, owner_of(principal), request_id)
         if found is None:
             return
-        about = About(request_id, found["session_id"], principal.tenant, found["turn"], found["expires_at"])
+        context = EventContext(request_id, found["session_id"], principal.tenant, found["turn"], found["expires_at"])
         data = RequestCancelled(principal=principal)
-        await outbox.publish(tx, new_event("request-manager", REQUEST_CANCELLED, data, about, trace=inject()))
+        await outbox.publish(tx, new_event("request-manager", REQUEST_CANCELLED, data, context, trace=inject()))
         await record(tx, Entry(principal.tenant, Actor.of(principal), Action.REQUEST_CANCEL_ASKED, str(request_id)))

@@ -14,7 +14,7 @@ from request_manager import metrics, queries
 from request_manager.domain import SilentRequest
 from shared_clients.postgres import Database
 from shared_models.catalog import REQUEST_CANCELLED, REQUEST_CREATED
-from shared_models.envelope import About, new_event
+from shared_models.envelope import EventContext, new_event
 from shared_models.requests import Principal, RequestCancelled, RequestCreated
 
 log = structlog.get_logger()
@@ -30,15 +30,17 @@ async def reconcile_requests(database: Database, outbox: Outbox, silence: timede
     async with database.transaction() as tx:
         silent = await queries.silent_requests(tx, silence, BATCH)
         for request in silent:
-            about = About(request.request_id, request.session_id, request.tenant, request.turn, request.expires_at)
+            context = EventContext(
+                request.request_id, request.session_id, request.tenant, request.turn, request.expires_at
+            )
             principal = Principal.model_validate(request.principal)
             created = RequestCreated(
                 content=request.content, agent=request.agent, principal=principal, metadata=request.metadata
             )
-            await outbox.publish(tx, new_event("request-manager", REQUEST_CREATED, created, about))
+            await outbox.publish(tx, new_event("request-manager", REQUEST_CREATED, created, context))
             if request.cancel_asked:
                 wish = RequestCancelled(principal=principal)
-                await outbox.publish(tx, new_event("request-manager", REQUEST_CANCELLED, wish, about))
+                await outbox.publish(tx, new_event("request-manager", REQUEST_CANCELLED, wish, context))
     metrics.REQUESTS_ASKED_AGAIN.inc(len(silent))
     _report(silent)
     return len(silent)

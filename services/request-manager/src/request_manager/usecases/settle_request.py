@@ -8,7 +8,7 @@ from request_manager.failpoints import Failpoint
 from shared_clients.failpoints import reached
 from shared_clients.postgres import Tx
 from shared_models.catalog import REQUEST_CANCELLED, REQUEST_CREATED
-from shared_models.envelope import About, Envelope, new_event
+from shared_models.envelope import Envelope, EventContext, new_event
 from shared_models.requests import RequestCancelled, RequestCreated, ResponseFailed, ResponseReady, RunChanged
 
 
@@ -25,6 +25,8 @@ async def give_up(tx: Tx, outbox: Outbox, event: Envelope, error: str) -> None:
     """Have agent-service fail the request of an event of ours that can never be published, in its turn."""
     if event.type == REQUEST_CREATED.name:
         principal = RequestCreated.model_validate_json(event.data).principal
-        about = About(event.correlationid, UUID(event.partitionkey), event.tenantid, event.turn, event.expirytime)
+        context = EventContext(
+            event.correlationid, UUID(event.partitionkey), event.tenantid, event.turn, event.expirytime
+        )
         wish = RequestCancelled(principal=principal, undeliverable=error[:200])
-        await outbox.publish(tx, new_event("request-manager", REQUEST_CANCELLED, wish, about, cause=event.id))
+        await outbox.publish(tx, new_event("request-manager", REQUEST_CANCELLED, wish, context, cause=event.id))
