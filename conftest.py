@@ -17,7 +17,7 @@ import asyncpg
 import pytest
 from sqlalchemy import make_url
 
-from local_backends import Kind, found
+from local_backends import Kind, find_backend
 from shared_clients.errors import Permanent
 
 ADDRESSES: dict[Kind, str] = {
@@ -72,7 +72,9 @@ def backend_url(background: Background, tmp_path_factory: pytest.TempPathFactory
         if kind not in urls:
             folder = tmp_path_factory.mktemp(kind)
             try:
-                start = stack.enter_async_context(found(kind, os.environ.get(ADDRESSES[kind]), folder, docker=docker))
+                start = stack.enter_async_context(
+                    find_backend(kind, os.environ.get(ADDRESSES[kind]), folder, docker=docker)
+                )
                 urls[kind] = background.run(start)
             except Permanent as error:
                 pytest.fail(f"{error}\n(or name a running one in {ADDRESSES[kind]})", pytrace=False)

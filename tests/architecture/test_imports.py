@@ -28,6 +28,7 @@ PLANTS = [
     ("clients-rooms", "shared_clients.postgres", "import shared_clients.bus"),
     ("workspace", "durable_work.inbox", "import service_process.web"),
     ("workspace", "fleet.app", "import command_line.commands"),
+    ("local", "command_line.ask", "import fleet.settings"),
     ("command-line-rooms", "command_line.remote", "import command_line.asking"),
     ("backends-rooms", "local_backends.server", "import local_backends.kafka"),
     ("process-rooms", "service_process.settings", "import service_process.dead_letters"),

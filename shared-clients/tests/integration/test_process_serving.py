@@ -202,7 +202,7 @@ async def test_signals_stop_it_and_go_back_to_who_had_them(number: signal.Signal
 async def test_a_taken_port_is_named_with_what_to_do() -> None:
     taken = bind("127.0.0.1", 0)
     port = taken.getsockname()[1]
-    with pytest.raises(PortTaken, match=rf"port {port} on 127\.0\.0\.1 is in use by another program; stop"):
+    with pytest.raises(PortTaken, match=rf"port {port} on 127\.0\.0\.1 is in use by another program; stop it"):
         bind("127.0.0.1", port)
     taken.close()
     bind("127.0.0.1", port).close()

@@ -2,13 +2,14 @@
 
 import json
 import os
+import pty
 import re
 import signal
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -17,7 +18,8 @@ import httpx
 import psutil
 import pytest
 
-from command_line.commands import main
+from command_line.commands import COMMANDS, main
+from command_line.local import load_command
 from local_backends.server import free_port
 
 ROOT = Path(__file__).parents[4]
@@ -205,6 +207,7 @@ def test_ask_prints_the_answer_and_as_json_the_whole_result(
     assert flotilla(monkeypatch, laptop.settings, "ask", "--session", session, "What is 6*7?") == 0
     printed = capsys.readouterr()
     assert printed.out.strip().endswith(view["response"]["content"].strip())
+    assert printed.err == "· calculator\n", "talk goes to stderr"
     with laptop.client() as client:
         assert len(client.get(f"/api/v1/sessions/{session}/messages").json()["messages"]) == 4
 
@@ -248,13 +251,44 @@ def test_what_cannot_be_done_is_said_in_one_line(
     assert re.search(told, only_line(capsys.readouterr().err))
 
 
+HOSTILE = "one\u2028two\u0085three \x1b]0;owned\x07\x1b[2J"
+"""The default rule of the scripted model repeats the question."""
+
+
+def test_answer_is_printed_exactly_where_stdout_is_a_pipe(
+    laptop: Laptop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert flotilla(monkeypatch, laptop.settings, "ask", HOSTILE) == 0
+    assert f"> {HOSTILE}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_answer_on_a_terminal_does_not_command_it(laptop: Laptop, options: tuple[str, ...]) -> None:
+    environment = {"PATH": os.environ["PATH"], **laptop.settings}
+    command = [sys.executable, "-m", "command_line", "ask", *options, HOSTILE]
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(command, env=environment, stdout=theirs, cwd=ROOT) as process:
+        os.close(theirs)
+        shown = b"".join(until_closed(ours)).decode()
+        os.close(ours)
+    assert process.returncode == 0
+    assert "two" in shown
+    assert not set(shown) & {"\x1b", "\x07", "\x9b", "\x85"}
+
+
+def until_closed(terminal: int) -> Iterator[bytes]:
+    with suppress(OSError):  # Linux says EIO once nobody has the other end any more
+        while data := os.read(terminal, 4096):
+            yield data
+
+
 def test_wrong_key_is_said_in_one_line(
     laptop: Laptop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wrong = {**laptop.settings, "FLOTILLA_AUTH_DEV_KEY": "not-the-key-of-this-one"}
     assert flotilla(monkeypatch, wrong, "ask", "hi") == 1
     line = only_line(capsys.readouterr().err)
-    assert "identity" in line.lower()
+    assert "set FLOTILLA_AUTH_DEV_KEY" in line
     assert "not-the-key" not in line
 
 
@@ -273,7 +307,7 @@ def test_port_that_is_taken_says_what_to_do(laptop: Laptop, tmp_path: Path) -> N
     assert done.returncode == 1
     line = only_line(done.stderr)
     assert f"port {laptop.port}" in line
-    assert "choose another port" in line
+    assert "set FLOTILLA_PORT to another port" in line
     assert not (tmp_path / "other").exists(), "nothing was begun"
 
 
@@ -282,7 +316,6 @@ def test_port_that_is_taken_says_what_to_do(laptop: Laptop, tmp_path: Path) -> N
     [
         ({"FLOTILLA_PORT": "80800"}, 2, r"FLOTILLA_PORT: .*65535"),
         ({"FLOTILLA_PORT": "x"}, 2, "FLOTILLA_PORT: .*integer"),
-        ({"FLOTILLA_LOG_LEVEL": "loud"}, 2, r"FLOTILLA_LOG_LEVEL: .*debug\|info"),
         ({"FLOTILLA_AUTH_DEV_KEY": "short"}, 1, "FLOTILLA_AUTH_DEV_KEY has 5 characters"),
         ({"FLOTILLA_HOME": "/dev/null/x"}, 1, "Set FLOTILLA_HOME to a folder that you may write"),
     ],
@@ -301,6 +334,13 @@ def test_setting_that_is_wrong_is_named_in_one_line(
     given = {"FLOTILLA_HOME": str(tmp_path / "home"), "FLOTILLA_PORT": str(free_port()), **settings}
     assert flotilla(monkeypatch, given, *words) == status
     assert re.search(told, only_line(capsys.readouterr().err))
+
+
+def test_log_level_that_is_wrong_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert flotilla(monkeypatch, {"FLOTILLA_HOME": str(tmp_path), "FLOTILLA_LOG_LEVEL": "loud"}, "up") == 2
+    assert re.search(r"FLOTILLA_LOG_LEVEL: .*debug\|info", only_line(capsys.readouterr().err))
 
 
 def test_two_wrong_settings_are_two_lines(
@@ -338,3 +378,59 @@ def test_migrate_brings_a_database_up_to_date(
     for _ in range(2):
         assert flotilla(monkeypatch, settings, "migrate", "--json") == 0
         assert json.loads(capsys.readouterr().out) == {"schemas": ["agent_service", "api_gateway", "request_manager"]}
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("ask", ""), "the question is empty; expected some text"),
+        (("ask", " \n"), "the question is empty; expected some text"),
+        (("ask", "--session", "x", "hi"), "'x' is not a valid UUID"),
+        (("up", "--replicas", "agent-service=2"), "add --processes, or leave --replicas out"),
+        (("up", "--processes", "--replicas", "agent-service=17"), "with N from 1 to 16, and got 'agent-service=17'"),
+        (("credentials", "x"), "Missing option '--database'"),
+        (("asK",), "No such command 'asK'"),
+    ],
+)
+def test_wrong_use_is_told_in_plain_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, words: Sequence[str], told: str
+) -> None:
+    assert flotilla(monkeypatch, {}, *words) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert told in printed.err
+
+
+@pytest.mark.parametrize("server", ["localhost:8080", "ftp://localhost", "http://", "http://localhost:x"])
+def test_server_that_is_no_url_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, server: str
+) -> None:
+    assert flotilla(monkeypatch, {"FLOTILLA_HOME": str(tmp_path)}, "link", "--server", server) == 1
+    assert only_line(capsys.readouterr().err).startswith("--server: expected a base URL such as http://localhost:8080")
+
+
+def test_list_of_commands_is_what_the_commands_say(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert flotilla(monkeypatch, {"COLUMNS": "120"}, "--help") == 0
+    listed = capsys.readouterr().out
+    for name, sentence in COMMANDS.items():
+        assert re.search(rf"^  {name} +{re.escape(sentence)}$", listed, re.MULTILINE)
+        assert (load_command(name).help or "").partition("\n")[0] == sentence
+        assert flotilla(monkeypatch, {}, name, "--help") == 0
+        assert sentence in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("imported", "unwanted"),
+    [
+        ("command_line.commands", {"http.client", "json"}),
+        ("command_line.ask", {"fleet.app"}),
+        ("command_line.link", {"fleet.app"}),
+    ],
+)
+def test_short_commands_import_little(imported: str, unwanted: set[str]) -> None:
+    heavy = unwanted | {"asyncio", "httpx", "opentelemetry", "pydantic", "rich"}
+    code = f"import sys, {imported}; print(*sorted(set(sys.modules) & {heavy!r}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
