@@ -20,6 +20,8 @@ from sqlalchemy import make_url
 from fleet.backends import Kind, found
 from shared_clients.errors import Permanent
 
+pytest_plugins = ("tests.sampling",)
+
 ADDRESSES: dict[Kind, str] = {
     "postgres": "FLOTILLA_TEST_DATABASE_URL",
     "redis": "FLOTILLA_TEST_REDIS_URL",
