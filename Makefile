@@ -3,16 +3,16 @@
 SAMPLE ?=
 PYTEST := .venv/bin/python -m pytest -q --durations=10 $(SAMPLE)
 WEB    := services/api-gateway/web
-LANES  := check,unit,integration web-check,scenarios,chaos-short,browser
+LANES  := check,unit,models,integration web-check,scenarios,chaos-short,browser
 
 # A test's folder says what it costs: unit is pure; integration uses real databases, brokers and sockets.
 UNIT        := $(wildcard */tests/unit services/*/tests/unit) tests/architecture tests/tools
 FLEETS      := tests/scenarios tests/processes
-ELSEWHERE   := $(FLEETS) tests/architecture tests/tools tests/chaos tests/browser
+ELSEWHERE   := $(FLEETS) tests/models tests/architecture tests/tools tests/chaos tests/browser
 INTEGRATION := $(wildcard */tests/integration services/*/tests/integration) \
                $(filter-out $(ELSEWHERE),$(patsubst %/,%,$(sort $(dir $(wildcard tests/*/test_*.py)))))
 
-.PHONY: help up test test-all quick check unit integration scenarios browser web web-check chaos-short chaos bench lock \
+.PHONY: help up test test-all quick check unit models integration scenarios browser web web-check chaos-short chaos bench lock \
         compose-test clean .ready .ready-for-tests
 
 help: ## this menu
@@ -42,7 +42,11 @@ unit: .ready ## tests of pure code, layers, budgets, the walk, schemas
 	@echo '== unit tests'
 	@$(PYTEST) $(UNIT)
 
-integration: .ready-for-tests ## tests on real PostgreSQL, Redis and Kafka, and the models
+models: .ready-for-tests ## what has to hold in every order of steps, and planted faults that are found
+	@echo '== models'
+	@$(PYTEST) tests/models
+
+integration: .ready-for-tests ## tests on real PostgreSQL, Redis and Kafka, two files at a time
 	@echo '== integration tests'
 	@$(PYTEST) -n 2 --dist loadfile $(or $(INTEGRATION),$(error there are no integration tests))
 
