@@ -51,6 +51,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_planted_fault_is_found(model: type[WorkersModel], server: Server, fault: str) -> None:
     said, heard, why = FAULTS[fault]
