@@ -95,7 +95,7 @@ async def test_who_lost_a_run_is_told_so_and_writes_nothing(database: Database, 
     with pytest.raises(Stale, match="no longer held under epoch 1"):
         await write(database, old)
     assert await everything(database) == before
-    assert not await queries.still_mine(database, old)
+    assert not await queries.still_owned(database, old)
 
 
 async def test_handing_back_what_is_lost_changes_nothing(database: Database, session: Session) -> None:
@@ -154,7 +154,7 @@ async def test_step_is_saved_once_and_survives_its_worker(database: Database, se
     new = await successor.claim_one()
     loaded = await queries.load_run(database, new, 10)
     assert [(step.key, step.keep) for step in loaded.steps] == [("model:1", Cursor(1, 3))]
-    assert await queries.still_mine(database, new)
+    assert await queries.still_owned(database, new)
 
 
 async def test_step_that_was_stored_without_its_worker_hearing_of_it_may_be_saved_again(

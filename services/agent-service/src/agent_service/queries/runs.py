@@ -226,7 +226,7 @@ async def save_step(database: Database, run: ClaimedRun, step: Step) -> None:
         raise _stale(run)
 
 
-async def still_mine(database: Database, run: ClaimedRun) -> bool:
+async def still_owned(database: Database, run: ClaimedRun) -> bool:
     async with database.reading() as tx:
         return await tx.row(STILL_MINE, **_owned(run)) is not None
 

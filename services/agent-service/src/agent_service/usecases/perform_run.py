@@ -196,7 +196,7 @@ async def _think(
         execution_id=run.execution_id,
         thread_id=run.session_id,
         epoch=run.epoch,
-        still_mine=partial(queries.still_mine, means.database, run),
+        still_owned=partial(queries.still_owned, means.database, run),
     ) as frames:
         kept = transcript([asked, *(load(step.result) for step in loaded.steps)])
         await frames.begin(loaded.steps[-1].keep if loaded.steps else None, kept)
