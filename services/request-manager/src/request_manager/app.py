@@ -1,21 +1,21 @@
 """The composition root of request-manager: the only file that knows all of it."""
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final
-from uuid import UUID
 
 from fastapi import FastAPI
 
 from durable_work.dead_letters import DeadLetters
 from durable_work.inbox import Inbox
 from durable_work.outbox import Outbox
-from request_manager import api, queries, workers
+from request_manager import api, workers
 from request_manager.events import REACTIONS
 from request_manager.settings import Settings
-from request_manager.usecases.await_result import Waiting
+from request_manager.usecases.await_result import Waiting, ended_runs
 from request_manager.usecases.keep_room import Room
 from request_manager.usecases.settle_request import give_up
 from run_frames import FrameReader
@@ -28,7 +28,6 @@ from shared_clients.loops import Tasks
 from shared_clients.postgres import open_database
 from shared_clients.redis import Redis
 from shared_models.catalog import topics_of
-from shared_models.frames import terminal_frame
 
 NAME: Final = "request-manager"
 SCHEMA: Final = "request_manager"
@@ -41,18 +40,9 @@ async def open_app(settings: Settings, bus: Bus, redis: Redis, trusted: TrustedK
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(settings.database_url.get_secret_value(), SCHEMA))
 
-        async def finished(silent: Sequence[tuple[str, UUID]]) -> Mapping[UUID, tuple[str, Mapping[str, object]]]:
-            tenants = {tenant for tenant, _ in silent}
-            views = [
-                view
-                for tenant in tenants
-                for view in await queries.ended_views(database, tenant, [id_ for of, id_ in silent if of == tenant])
-            ]
-            return {view.request_id: terminal_frame(view) for view in views}
-
         outbox = Outbox(database, bus, on_dead=lambda tx, event, error: give_up(tx, outbox, event, error))
         inbox = Inbox(database, NAME, REACTIONS)
-        frames = await stack.enter_async_context(FrameReader(redis, finished))
+        frames = await stack.enter_async_context(FrameReader(redis, partial(ended_runs, database)))
         verifier, letters = Verifier(NAME, trusted), DeadLetters(database, NAME)
         app = create_app(
             NAME,

@@ -1,9 +1,9 @@
 """Waiting for an end: the terminal frame, the durable row or the time that is up, whichever comes first."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator
+from functools import partial
 from time import monotonic
-from uuid import UUID
 
 import pytest
 import pytest_asyncio
@@ -12,7 +12,7 @@ from durable_work.inbox import Inbox
 from request_manager import queries
 from request_manager.domain import Accepted
 from request_manager.events import REACTIONS
-from request_manager.usecases.await_result import Waiting, await_result
+from request_manager.usecases.await_result import Waiting, await_result, ended_runs
 from run_frames import FrameReader, append_terminal
 from shared_clients.postgres import Database
 from shared_clients.redis import Redis, open_redis
@@ -32,11 +32,7 @@ async def redis() -> AsyncGenerator[Redis]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def waiting(database: Database, redis: Redis) -> AsyncGenerator[Waiting]:
-    async def finished(silent: Sequence[tuple[str, UUID]]) -> Mapping[UUID, tuple[str, Mapping[str, object]]]:
-        views = await queries.ended_views(database, "acme", [id_ for _, id_ in silent])
-        return {view.request_id: terminal_frame(view) for view in views}
-
-    async with FrameReader(redis, finished) as frames:
+    async with FrameReader(redis, partial(ended_runs, database)) as frames:
         yield Waiting(database, frames)
 
 

@@ -1,6 +1,7 @@
 """Wait for a request's end: for the run's terminal frame or the durable row, whichever comes first, on any replica."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
@@ -9,7 +10,7 @@ from request_manager import queries
 from request_manager.domain import owner_of
 from run_frames import FrameReader
 from shared_clients.postgres import Database
-from shared_models.frames import START, terminal_view
+from shared_models.frames import START, terminal_frame, terminal_view
 from shared_models.requests import TERMINAL, Principal, RequestView
 
 SETTLING: Final = (0.0, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16)
@@ -23,6 +24,14 @@ class Waiting:
 
     database: Database
     frames: FrameReader
+
+
+async def ended_runs(
+    database: Database, tenant: str, execution_ids: Sequence[UUID]
+) -> Mapping[UUID, tuple[str, Mapping[str, object]]]:
+    """Return the terminal frames of those runs that have ended, from their requests' rows."""
+    views = await queries.ended_views(database, tenant, execution_ids)
+    return {view.request_id: terminal_frame(view) for view in views}
 
 
 async def await_result(waiting: Waiting, principal: Principal, request_id: UUID, seconds: float) -> RequestView | None:
