@@ -1,4 +1,4 @@
-"""The composition root of request-manager: the only file that knows all of it."""
+"""The composition root of request-manager: it makes every part and joins them."""
 
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,9 +15,9 @@ from durable_work.outbox import Outbox
 from request_manager import api, workers
 from request_manager.events import REACTIONS
 from request_manager.settings import Settings
-from request_manager.usecases.await_result import Waiting, ended_runs
-from request_manager.usecases.keep_room import Room
-from request_manager.usecases.settle_request import give_up
+from request_manager.usecases.await_result import ended_runs
+from request_manager.usecases.cancel_request import cancel_unpublishable_request
+from request_manager.usecases.limit_pending import PendingLimit
 from run_frames import FrameReader
 from service_process.dead_letters import dead_letter_routes
 from service_process.settings import Mode
@@ -36,11 +36,12 @@ MIGRATIONS: Final = Path(__file__).parent / "migrations" / "versions"
 
 @asynccontextmanager
 async def open_app(settings: Settings, bus: Bus, redis: Redis, trusted: TrustedKeys) -> AsyncGenerator[FastAPI]:
-    """Open the service: its database, its loops and its app; all of it is closed in reverse at the end."""
+    """Open the service's database, loops and app, and close them in reverse order at the end."""
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(settings.database_url.get_secret_value(), SCHEMA))
-
-        outbox = Outbox(database, bus, on_dead=lambda tx, event, error: give_up(tx, outbox, event, error))
+        outbox = Outbox(
+            database, bus, on_dead=lambda tx, event, error: cancel_unpublishable_request(tx, outbox, event, error)
+        )
         inbox = Inbox(database, NAME, REACTIONS)
         frames = await stack.enter_async_context(FrameReader(redis, partial(ended_runs, database)))
         verifier, letters = Verifier(NAME, trusted), DeadLetters(database, NAME)
@@ -51,11 +52,20 @@ async def open_app(settings: Settings, bus: Bus, redis: Redis, trusted: TrustedK
             ready=database.ping,
             docs=settings.mode is Mode.DEV,
         )
-        room = Room(database, outbox, pending=settings.max_pending, tenant_pending=settings.tenant_pending)
-        app.state.means = api.Means(database, outbox, room, Waiting(database, frames), verifier, settings.lifetime)
+        pending_limit = PendingLimit(database, outbox, total=settings.max_pending, per_tenant=settings.tenant_pending)
+        app.state.dependencies = api.RouteDependencies(
+            database, outbox, frames, pending_limit, verifier, settings.lifetime
+        )
         await stack.enter_async_context(outbox.running())
         await stack.enter_async_context(bus.subscribe(NAME, topics_of(NAME), inbox.consume))
         tasks = await stack.enter_async_context(Tasks())
-        keys_live = timedelta(hours=settings.idempotency_hours)
-        workers.start(tasks, database, outbox, inbox, letters=letters, room=room, keys_live=keys_live)
+        workers.start(
+            tasks,
+            database,
+            outbox,
+            inbox,
+            letters=letters,
+            pending_limit=pending_limit,
+            key_lifetime=timedelta(hours=settings.idempotency_hours),
+        )
         yield app
