@@ -118,11 +118,11 @@ class Gateway:
         async with self.reader:
             await asyncio.get_running_loop().create_future()
 
-    async def _finished(self, runs: Sequence[tuple[str, UUID]]) -> Mapping[UUID, Outcome]:
+    async def _finished(self, _tenant: str, execution_ids: Sequence[UUID]) -> Mapping[UUID, Outcome]:
         if await self._model.scheduler.gate("rows?") is Fate.LOST:
             raise Transient("the database is away")
         outcome = self._model.outcome()
-        return {run: outcome for _, run in runs} if outcome else {}
+        return dict.fromkeys(execution_ids, outcome) if outcome else {}
 
 
 @dataclass

@@ -30,12 +30,14 @@ class Rows:
     down: int = 0
     asked: list[Sequence[tuple[str, UUID]]] = field(default_factory=list)
 
-    async def __call__(self, runs: Sequence[tuple[str, UUID]]) -> Mapping[UUID, tuple[str, Mapping[str, object]]]:
-        self.asked.append(runs)
+    async def __call__(
+        self, tenant: str, execution_ids: Sequence[UUID]
+    ) -> Mapping[UUID, tuple[str, Mapping[str, object]]]:
+        self.asked.append([(tenant, execution_id) for execution_id in execution_ids])
         if self.down:
             self.down -= 1
             raise Transient("the database is away")
-        return {run: self.ended[run] for _, run in runs if run in self.ended}
+        return {run: self.ended[run] for run in execution_ids if run in self.ended}
 
 
 @dataclass
