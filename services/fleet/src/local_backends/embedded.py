@@ -90,8 +90,19 @@ class EmbeddedPostgres:
             raise
         return self.url()
 
+    async def restart(self) -> str:
+        """Stop the server, and start it again at the same address."""
+        await self._end_server()
+        return await self.start()
+
     async def stop(self) -> None:
         """End the server with all its data on disk; without a running server, do nothing."""
+        await self._end_server()
+        if self._address != self._data:
+            shutil.rmtree(self._address.parent, ignore_errors=True)
+            self._address = self._data
+
+    async def _end_server(self) -> None:
         if self._server:
             self._server.send_signal(signal.SIGINT)
             try:
@@ -102,9 +113,6 @@ class EmbeddedPostgres:
             self._server = None
         while self._open_descriptors:
             os.close(self._open_descriptors.pop())
-        if self._address != self._data:
-            shutil.rmtree(self._address.parent, ignore_errors=True)
-            self._address = self._data
 
     async def exited(self) -> int:
         """Wait until the server has ended, and return its exit status."""
@@ -165,7 +173,7 @@ class EmbeddedPostgres:
         return descriptor
 
     def _launch(self, binaries: Path, descriptor: int) -> None:
-        if len(os.fsencode(self._data)) > _LONGEST_ADDRESS:
+        if self._address == self._data and len(os.fsencode(self._data)) > _LONGEST_ADDRESS:
             self._address = Path(tempfile.mkdtemp(prefix="flotilla-")) / "postgres"
             self._address.symlink_to(self._data)
         inside = _inside(self._data, descriptor)
