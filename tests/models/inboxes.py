@@ -105,11 +105,11 @@ class Effects:
         if sent.kind is Kind.REFUSED:
             raise Permanent("never")
 
-    async def bury(self, tx: Tx, event: Envelope, _: str) -> None:
+    async def on_dead(self, tx: Tx, event: Envelope, _: str) -> None:
         await tx.run(DIE, id=event.id)
 
     def reactions(self) -> Sequence[Reaction]:
-        return [Reaction(one, self.react, self.bury) for one in EVENTS.values() if CONSUMER in one.consumers]
+        return [Reaction(one, self.react, self.on_dead) for one in EVENTS.values() if CONSUMER in one.consumers]
 
 
 class InboxModel(Model):

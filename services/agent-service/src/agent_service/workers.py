@@ -74,7 +74,7 @@ def start(
         "renew lease": every(RENEW_SECONDS, lease.renew),
         "look for cancels": every(LOOK_SECONDS, lambda: performing.look(lease.worker)),
         "retry parked events": every(1.0, inbox.retry),
-        "forget events": every(600.0, inbox.forget),
+        "forget events": every(600.0, inbox.delete_expired_events),
         "count dead letters": every(15.0, letters.count),
         "forget cancellations": every(600.0, lambda: ends.forget_cancellations(database)),
         "sweep outbox": every(1.0, outbox.sweep),
