@@ -1,4 +1,4 @@
-"""The inbox makes every event count once, or die once, however it comes; each planted fault is found."""
+"""The inbox gives every event one effect or one death, however it is delivered; each planted fault is found."""
 
 from dataclasses import replace
 
@@ -26,12 +26,12 @@ def model(loop: FrozenLoop, server: Server) -> type[InboxModel]:
     return type("Bound", (InboxModel,), {"loop": loop, "outside": server})
 
 
-def test_every_event_counts_once_or_dies_once(model: type[InboxModel]) -> None:
+def test_every_event_has_one_effect_or_is_dead_once(model: type[InboxModel]) -> None:
     play(model, budget(EXAMPLES, RULES))
 
 
 class AcknowledgesFirst(Inbox):
-    """Says that an event is safe while it is not."""
+    """Acknowledges an event that is not safe."""
 
     async def consume(self, message: Message) -> None:
         try:
@@ -40,8 +40,8 @@ class AcknowledgesFirst(Inbox):
             return
 
 
-class LooksBeforeItWrites(Inbox):
-    """Asks whether an event was seen, and writes that it was when it is done."""
+class SelectsBeforeItInserts(Inbox):
+    """Selects the row first and inserts it afterwards, so that two deliveries find none."""
 
     async def _mark_done(self, tx: Tx, event: Envelope, row: ParkedRow | None) -> bool:
         if row is not None:
@@ -53,20 +53,20 @@ class LooksBeforeItWrites(Inbox):
         return True
 
 
-class RemembersApart(Inbox):
-    """Writes the row in a transaction of its own, before the effect's."""
+class MarksDoneInAnotherTransaction(Inbox):
+    """Writes the row in a transaction of its own, before the effect's transaction ends."""
 
     def __init__(self, database: Database, *others: object) -> None:
         super().__init__(database, *others)  # type: ignore[arg-type]  # handed on as they came
-        self._apart = database
+        self._own_database = database
 
     async def _mark_done(self, _: Tx, event: Envelope, row: ParkedRow | None) -> bool:
-        async with self._apart.transaction() as own:
+        async with self._own_database.transaction() as own:
             return await super()._mark_done(own, event, row)
 
 
-class TakesDoubtForSeen(Inbox):
-    """Takes a failure to ask for an answer."""
+class TakesAFailureForADuplicate(Inbox):
+    """Takes a failed statement for the answer that the event has its row."""
 
     async def _mark_done(self, tx: Tx, event: Envelope, row: ParkedRow | None) -> bool:
         try:
@@ -75,8 +75,8 @@ class TakesDoubtForSeen(Inbox):
             return False
 
 
-class RetriesWithoutLooking(Inbox):
-    """Applies a parked event again without seeing whether it is parked still."""
+class RetriesWhatIsNotParked(Inbox):
+    """Reacts to a parked event again although its row is not parked any more."""
 
     async def _mark_done(self, tx: Tx, event: Envelope, row: ParkedRow | None) -> bool:
         await super()._mark_done(tx, event, row)
@@ -84,7 +84,7 @@ class RetriesWithoutLooking(Inbox):
 
 
 class LosesTheBytes(Inbox):
-    """Parks an event without what came."""
+    """Parks an event without its data."""
 
     async def _park(self, delivery: Delivery, parked: Parked) -> None:
         await super()._park(replace(delivery, message=replace(delivery.message, data=b"")), parked)
@@ -92,10 +92,10 @@ class LosesTheBytes(Inbox):
 
 FAULTS = [
     (AcknowledgesFirst, "was acknowledged and there is no row"),
-    (LooksBeforeItWrites, "effects"),
-    (RemembersApart, "effects"),
-    (TakesDoubtForSeen, "was acknowledged and there is no row"),
-    (RetriesWithoutLooking, "effects"),
+    (SelectsBeforeItInserts, "effects"),
+    (MarksDoneInAnotherTransaction, "effects"),
+    (TakesAFailureForADuplicate, "was acknowledged and there is no row"),
+    (RetriesWhatIsNotParked, "effects"),
     (LosesTheBytes, "has lost its bytes"),
 ]
 

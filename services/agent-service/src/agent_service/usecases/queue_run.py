@@ -18,7 +18,7 @@ async def queue_run(tx: Tx, outbox: Outbox, slots: Slots[ClaimedRun], run: NewRu
     """Store the run in the event's own transaction; when it is claimed there, it starts right after the commit."""
     reserved = slots.reserve()
     if reserved:
-        tx.after_rollback(slots.give_back)
+        tx.after_rollback(slots.release)
     owner = f"{run.principal.issuer}|{run.principal.subject}"
     arrival = await queries.insert_run(tx, run, owner, slots.worker if reserved else None)
     if isinstance(arrival, ClaimedRun):
@@ -26,7 +26,7 @@ async def queue_run(tx: Tx, outbox: Outbox, slots: Slots[ClaimedRun], run: NewRu
         tx.after_commit(lambda: slots.start(arrival))
         return
     if reserved:
-        tx.after_commit(slots.give_back)
+        tx.after_commit(slots.release)
     if isinstance(arrival, Known):
         await tell_again(tx, outbox, run.tenant, run.execution_id)
 
