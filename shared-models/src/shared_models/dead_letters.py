@@ -5,6 +5,7 @@ cannot even be read belongs to nobody (tenant ""), and is seen by those who oper
 """
 
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Final, Literal, Self
 from uuid import UUID
@@ -170,8 +171,8 @@ class Settled(OpenModel):
     request_id: UUID | None = None
 
 
-class Became(ClosedModel):
-    """Between services: the new request that a letter has become, where there is one already."""
+class Replay(ClosedModel):
+    """The body of a replay between services; `request_id` is the new request, once one is accepted for the letter."""
 
     request_id: UUID | None = None
 
@@ -204,7 +205,22 @@ class ReplayedBatch(OpenModel):
     next: str | None = None
 
 
-def parse_letter_id(letter: str) -> tuple[str, str, str] | None:
-    """Return the service, the box (`in` or `out`) and the key that a letter's id names; None where it is none."""
+@dataclass(frozen=True, slots=True)
+class LetterId:
+    """The parts of a letter's id.
+
+    Attributes:
+        service: the service that keeps the letter.
+        table: the table of the letter's row: `in` for the inbox, `out` for the outbox.
+        key: the hash of the row's key.
+    """
+
+    service: str
+    table: str
+    key: str
+
+
+def parse_letter_id(letter: str) -> LetterId | None:
+    """Return the parts of a letter's id; None where the text is no such id."""
     match = _ID.fullmatch(letter)
-    return None if match is None else (match[1], match[2], match[3])
+    return None if match is None else LetterId(match[1], match[2], match[3])

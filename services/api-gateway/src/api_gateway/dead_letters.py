@@ -17,7 +17,6 @@ from api_gateway.hop import ROUTES, Answer, Call, Hop
 from service_process.web import json_body, parse_body
 from shared_models.dead_letters import (
     OPERATE,
-    Became,
     DeadLetter,
     DeadLetterPage,
     Discard,
@@ -25,6 +24,7 @@ from shared_models.dead_letters import (
     LetterQuery,
     Letters,
     NotReplayed,
+    Replay,
     ReplayedBatch,
     Retried,
     RetryRequest,
@@ -120,20 +120,20 @@ def _merged(letters: Sequence[DeadLetter], most: int) -> DeadLetterPage:
 
 async def _replay(hop: Hop, caller: Principal, letter: str) -> Settled:
     keeper, path = _keeper(letter), f"{INSIDE}/{letter}/replay"
-    settled = await _ask(hop, keeper, caller, expected=Settled, call=_post(path, Became()))
+    settled = await _ask(hop, keeper, caller, expected=Settled, call=_post(path, Replay()))
     if settled.outcome != "needs_request" or settled.request_id is None:
         return settled
     retry = _post("/internal/retries", RetryRequest(request_id=settled.request_id))
     retried = await _ask(hop, "request-manager", caller, expected=Retried, call=retry)
-    return await _ask(hop, keeper, caller, expected=Settled, call=_post(path, Became(request_id=retried.request_id)))
+    return await _ask(hop, keeper, caller, expected=Settled, call=_post(path, Replay(request_id=retried.request_id)))
 
 
 def _keeper(letter: str) -> str:
     """Return the service that keeps a letter, as its id names it."""
     named = parse_letter_id(letter)
-    if named is None or named[0] not in KEEPERS:
+    if named is None or named.service not in KEEPERS:
         raise Problem(Problems.UNKNOWN_DEAD_LETTER, f"There is no dead letter {letter[:200]} that you may see.")
-    return named[0]
+    return named.service
 
 
 def _post(path: str, body: BaseModel) -> Call:
