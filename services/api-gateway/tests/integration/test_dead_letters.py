@@ -167,7 +167,7 @@ async def test_batch_replays_what_can_be_and_says_why_the_rest_cannot(house: Hou
     assert sum(batch.replayed for batch in batches) == 4
     [refused] = [one for batch in batches for one in batch.refused]
     assert refused.id == hopeless["id"]
-    assert "It is no event" in refused.detail
+    assert "missing or malformed attributes" in refused.detail
     new = [one for batch in batches for one in batch.requests]
     views = [(await client.get(f"/api/v1/requests/{one}?wait=10")).json() for one in new]
     assert {view["status"] for view in views} == {"completed"}
