@@ -24,7 +24,7 @@ def test_a_required_attribute_is_required(name: str) -> None:
 def test_every_fault_is_told() -> None:
     with pytest.raises(Malformed, match=r"ce-id: is required and missing \(and 2 more\)$") as raised:
         checked({"specversion": "0.3", "source": "a b", "type": "t"}, None, "ce-")
-    assert [where for where, _ in raised.value.faults] == ["ce-id", "ce-specversion", "ce-source"]
+    assert [fault.pointer for fault in raised.value.faults] == ["ce-id", "ce-specversion", "ce-source"]
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_a_valid_value_is_kept_as_it_is(name: str, value: str) -> None:
         ("dataschema", "/relative", "absolute URI"),
         ("datacontenttype", "json", "media type"),
         ("datacontenttype", "application/json;\u20ac", "media type"),
-        ("data", "x", "no name that an attribute may have"),
+        ("data", "x", "is not allowed as an attribute's name"),
         ("my-extension", "x", "lower-case letters a to z and digits"),
         ("MyExtension", "x", "lower-case letters a to z and digits"),
         ("ext", "line\nbreak", "control character"),
