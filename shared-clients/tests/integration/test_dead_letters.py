@@ -40,7 +40,7 @@ ANN = Principal(issuer="idp", subject="ann", tenant="acme", credential="key-1", 
 
 
 class Agents:
-    """A consumer whose effect is a row for each event; it fails as it is told."""
+    """A consumer whose effect is a row for each event; it raises the errors in `faults`."""
 
     def __init__(self, database: Database) -> None:
         self.faults: list[Exception] = []

@@ -20,7 +20,7 @@ from shared_models.requests import RunChanged, Status
 
 
 class Counter:
-    """A consumer whose effect is a row for each event; it fails as it is told."""
+    """A consumer whose effect is a row for each event; it raises the errors in `faults`."""
 
     def __init__(self, database: Database) -> None:
         self.faults: list[Exception] = []

@@ -52,7 +52,7 @@ def test_a_valid_value_is_kept_as_it_is(name: str, value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "expected"),
     [
         ("specversion", "1.1", "is '1.1'; expected '1.0'"),
         ("time", "2018-04-05", "RFC 3339"),
@@ -75,7 +75,7 @@ def test_a_valid_value_is_kept_as_it_is(name: str, value: str) -> None:
         ("ext", "x" * MAX_ATTRIBUTES, "bytes together"),
     ],
 )
-def test_an_invalid_value_is_refused_by_its_name(name: str, value: str, told: str) -> None:
+def test_an_invalid_value_is_refused_by_its_name(name: str, value: str, expected: str) -> None:
     message = refusal(**{name: value})
-    assert told in message
-    assert message.startswith(f"ce-{name}" if "together" not in told else "ce-attributes")
+    assert expected in message
+    assert message.startswith(f"ce-{name}" if "together" not in expected else "ce-attributes")

@@ -1,4 +1,4 @@
-"""Trigger files: what counts for each trigger, and mistakes told by their place."""
+"""Trigger files: the settings of each trigger, and mistakes with their place in the file."""
 
 from datetime import timedelta
 
@@ -95,7 +95,7 @@ def test_what_a_cluster_writes_beside_the_spec_is_ignored() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ("", "t.yaml:1:1: the file is empty"),
         ("a: [", "t.yaml:1:5: not YAML: expected the node content"),
@@ -124,8 +124,8 @@ def test_what_a_cluster_writes_beside_the_spec_is_ignored() -> None:
         ),
     ],
 )
-def test_a_mistake_is_told_by_file_line_and_column(text: str, told: str) -> None:
-    assert told in mistakes(text)
+def test_mistake_is_named_with_file_line_and_column(text: str, expected: str) -> None:
+    assert expected in mistakes(text)
 
 
 def test_a_broker_that_is_there_twice_is_a_mistake() -> None:
