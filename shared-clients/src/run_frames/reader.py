@@ -25,8 +25,8 @@ SILENCE_SECONDS: Final = 1.0
 BEAT_SECONDS: Final = 15.0
 _PAUSES: Final = Backoff(first=0.05, cap=1.0)
 
-type Finished = Callable[[Sequence[tuple[str, UUID]]], Awaitable[Mapping[UUID, tuple[str, Mapping[str, object]]]]]
-"""Asks durable rows of runs (tenant, execution id): type and fields of the terminal frame of each that has ended."""
+type Finished = Callable[[str, Sequence[UUID]], Awaitable[Mapping[UUID, tuple[str, Mapping[str, object]]]]]
+"""Loads, for a tenant and ids of its runs, type and fields of the terminal frame of each run that has ended."""
 
 
 class FrameReader:
@@ -190,7 +190,7 @@ class FrameReader:
         if not silent:
             return
         try:
-            rows = await self._finished(list({follower.run: None for follower in silent}))
+            rows = await self._load_ends(silent)
         except Exception as error:  # noqa: BLE001 - whatever the row's owner raises, it is asked again in a second
             self._rows.failed(error)
             return
@@ -208,6 +208,17 @@ class FrameReader:
                         execution_id, seen, outcome, epoch=seen.epoch, still_open=OpenParts()
                     )
                 follower.end(ends[execution_id, seen])
+
+    async def _load_ends(self, silent: Sequence[Follower]) -> Mapping[UUID, tuple[str, Mapping[str, object]]]:
+        """Load the ends of all silent runs: one call for each tenant among them."""
+        runs: dict[str, dict[UUID, None]] = {}
+        for follower in silent:
+            tenant, execution_id = follower.run
+            runs.setdefault(tenant, {})[execution_id] = None
+        ends: dict[UUID, tuple[str, Mapping[str, object]]] = {}
+        for tenant, execution_ids in runs.items():
+            ends.update(await self._finished(tenant, list(execution_ids)))
+        return ends
 
     async def _goes_on(self, follower: Follower) -> bool:
         """Tell whether the log has more for a follower: then a process that was held up must not cut it short."""
