@@ -123,7 +123,7 @@ async def test_nobody_vouches_for_a_session_of_somebody_else_or_a_deleted_one(
 async def test_client_that_leaves_leaves_no_follower_and_its_run_goes_on(
     house: House, client: httpx.AsyncClient
 ) -> None:
-    reader = house.gateway.app.state.means.frames
+    reader = house.gateway.app.state.dependencies.frames
     async with client.stream("POST", "/chat", json={"content": "slowly"}) as answer:
         async for piece in answer.aiter_text():
             if "TEXT_MESSAGE_CONTENT" in piece:

@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 
 from api_gateway import queries
-from api_gateway.usecases.sign_in import hashed
+from api_gateway.usecases.sign_in import hash_secret
 from shared_clients.bus.port import Message
 from shared_models.catalog import REQUEST_CANCELLED, REQUEST_CREATED, RUN_CHANGED
 from shared_models.dead_letters import MOST, OPERATE, OPERATE_FLEET, READ_CONTENT, LetterFilter, ReplayedBatch
@@ -91,7 +91,7 @@ def person(tenant: str, *scopes: str) -> Principal:
 async def signed_in(house: House, who: Principal) -> AsyncGenerator[httpx.AsyncClient]:
     token = new_id().hex
     async with house.gateway.database.transaction() as tx:
-        await queries.insert_browser(tx, hashed(token), who, timedelta(hours=1))
+        await queries.insert_session(tx, hash_secret(token), who, timedelta(hours=1))
     async with house.client(Cookie=f"flotilla={token}", Origin=house.url) as client:
         yield client
 

@@ -150,7 +150,7 @@ async def test_replica_that_refuses_is_passed_over_and_the_others_share_the_call
         away = f"http://127.0.0.1:{free_port()}"
         async with Forwarder(NAME, [away, one.url, two.url]) as forwarder:
             answers = [await call(forwarder) for _ in range(6)]
-            assert forwarder._in_turn()[-1] == away
+            assert forwarder._next_urls()[-1] == away
     assert {answer.status_code for answer in answers} == {200}
     assert len(one.heads) + len(two.heads) == 6
     assert min(len(one.heads), len(two.heads)) >= 2

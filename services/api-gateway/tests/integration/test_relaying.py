@@ -11,7 +11,7 @@ from starlette.types import Message
 
 from api_gateway.app import open_app
 from api_gateway.settings import Settings
-from api_gateway.streams import BEAT_SECONDS, CHECK_SECONDS, HELLO, event_stream, relay
+from api_gateway.streams import HEARTBEAT_SECONDS, RECHECK_SECONDS, RETRY_HINT, event_stream, relay
 from run_frames import FrameReader
 from service_process.web import draining
 from shared_clients.identity import DevKey, Issuer
@@ -52,8 +52,8 @@ class Rights:
 async def test_stream_is_the_frames_and_ends_with_the_run(redis: Redis, reader: FrameReader) -> None:
     run = Run(redis)
     await run.tell(["Hello ", "there."])
-    pieces = [piece async for piece in relay(reader, "acme", run.execution_id, START, allowed=Rights())]
-    assert pieces[0] == HELLO
+    pieces = [piece async for piece in relay(reader, "acme", run.execution_id, START, still_permitted=Rights())]
+    assert pieces[0] == RETRY_HINT
     assert events(b"".join(pieces).decode()) == await run.log()
 
 
@@ -62,7 +62,7 @@ async def test_stream_goes_on_behind_the_cursor(redis: Redis, reader: FrameReade
     await run.tell(["a", "b", "c"])
     log = await run.log()
     for place, frame in enumerate(log[:-1], start=1):
-        stream = relay(reader, "acme", run.execution_id, frame.cursor, allowed=Rights())
+        stream = relay(reader, "acme", run.execution_id, frame.cursor, still_permitted=Rights())
         pieces = [piece async for piece in stream]
         assert events(b"".join(pieces).decode()) == log[place:]
 
@@ -73,23 +73,25 @@ async def test_silence_is_broken_by_comments(redis: Redis, reader: FrameReader) 
         await writer.begin(None, [])
         await flushed(writer)
         began = monotonic()
-        async with aclosing(relay(reader, "acme", run.execution_id, START, allowed=Rights(), beat=0.1)) as stream:
+        async with aclosing(
+            relay(reader, "acme", run.execution_id, START, still_permitted=Rights(), heartbeat=0.1)
+        ) as stream:
             pieces = [await anext(stream) for _ in range(5)]
-    assert pieces[0] == HELLO
+    assert pieces[0] == RETRY_HINT
     assert pieces[1].startswith(b"id: 1-1\n")
     assert pieces[2:] == [b":\n\n"] * 3
     assert monotonic() - began >= 0.25
-    assert BEAT_SECONDS <= 15
+    assert HEARTBEAT_SECONDS <= 15
 
 
 async def test_reader_who_may_not_read_any_more_is_cut_off(redis: Redis, reader: FrameReader) -> None:
     run, rights = Run(redis), Rights(True, True, False)
-    stream = relay(reader, "acme", run.execution_id, START, allowed=rights, beat=0.02, check=0.05)
+    stream = relay(reader, "acme", run.execution_id, START, still_permitted=rights, heartbeat=0.02, recheck=0.05)
     async with asyncio.timeout(10):
         pieces = [piece async for piece in stream]
     assert set(pieces[1:]) == {b":\n\n"}
     assert rights.asked == 3
-    assert CHECK_SECONDS <= 60
+    assert RECHECK_SECONDS <= 60
 
 
 async def test_rights_are_asked_for_in_a_busy_stream_too(redis: Redis, reader: FrameReader) -> None:
@@ -99,7 +101,9 @@ async def test_rights_are_asked_for_in_a_busy_stream_too(redis: Redis, reader: F
         await writer.begin(None, [])
         writer.append("TEXT_MESSAGE_START", messageId=message, role="assistant")
         async with asyncio.timeout(10):
-            async for _ in relay(reader, "acme", run.execution_id, START, allowed=rights, beat=10, check=0.05):
+            async for _ in relay(
+                reader, "acme", run.execution_id, START, still_permitted=rights, heartbeat=10, recheck=0.05
+            ):
                 writer.text(message, "more ")
                 await flushed(writer)
     assert rights.asked == 1
@@ -110,19 +114,21 @@ async def test_drained_reader_ends_its_streams_and_begins_none(redis: Redis, rea
     async with run.writer() as writer:
         await writer.begin(None, [])
         await flushed(writer)
-        stream = relay(reader, "acme", run.execution_id, START, allowed=Rights(), beat=10)
+        stream = relay(reader, "acme", run.execution_id, START, still_permitted=Rights(), heartbeat=10)
         async with asyncio.timeout(5), aclosing(stream):
-            assert await anext(stream) == HELLO
+            assert await anext(stream) == RETRY_HINT
             assert (await anext(stream)).startswith(b"id: 1-1\n")
             reader.drain()
             assert [piece async for piece in stream] == []
-        again = relay(reader, "acme", run.execution_id, Cursor(1, 1), allowed=Rights())
-        assert [piece async for piece in again] == [HELLO]
+        again = relay(reader, "acme", run.execution_id, Cursor(1, 1), still_permitted=Rights())
+        assert [piece async for piece in again] == [RETRY_HINT]
 
 
 async def test_stream_that_nobody_reads_on_leaves_nothing_behind(redis: Redis, reader: FrameReader) -> None:
     run = Run(redis)
-    async with aclosing(relay(reader, "acme", run.execution_id, START, allowed=Rights(), beat=0.01)) as stream:
+    async with aclosing(
+        relay(reader, "acme", run.execution_id, START, still_permitted=Rights(), heartbeat=0.01)
+    ) as stream:
         await anext(stream)
         await anext(stream)
         assert len(reader._followed) == 1
