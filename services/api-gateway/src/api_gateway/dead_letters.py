@@ -154,7 +154,7 @@ def _service_of(letter: str) -> str:
     parsed = parse_letter_id(letter)
     if parsed is None or parsed[0] not in SERVICES:
         detail = (
-            f"No dead letter that you may see has the id {letter[:200]!r}. "
+            f"There is no dead letter {letter[:200]} that you may see. "
             "Expected an id from the list at /api/v1/dead-letters."
         )
         raise Problem(Problems.UNKNOWN_DEAD_LETTER, detail)

@@ -1,4 +1,4 @@
-"""Which refusals wait for the audit log: a few of each kind, and a count of the rest."""
+"""Refusals kept for the audit log: a few of each kind, and a count of the rest."""
 
 from api_gateway.refusals import MAX_WRITTEN, RefusalLog
 from shared_models.audit import Action
@@ -7,7 +7,7 @@ from shared_models.requests import Principal
 SOMEBODY = Principal(issuer="us", subject="somebody", tenant="acme", credential="key-1", channel="api")
 
 
-def test_of_each_kind_only_a_minutes_first_few_wait_to_be_written() -> None:
+def test_only_the_first_few_refusals_of_a_kind_in_a_minute_are_kept() -> None:
     refusals = RefusalLog(lambda: 0.0)
     for _ in range(1000):
         refusals.add(401, "GET /auth/me", None)
