@@ -1,4 +1,4 @@
-"""The hop to a service in the same process: a fresh identity, the client's body, and no header that ends at the gateway."""
+"""The hop to a service in the same process: a fresh identity, the client's body, and no credentials of the client."""
 
 from collections.abc import Sequence
 from uuid import UUID
