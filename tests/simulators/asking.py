@@ -13,6 +13,7 @@ from shared_models.catalog import RESPONSE_FAILED, RESPONSE_READY, RUN_CHANGED
 from shared_models.envelope import EventContext, new_event
 from shared_models.ids import new_id
 from shared_models.requests import (
+    FAILURES,
     Failure,
     FailureReason,
     NewRequest,
@@ -86,11 +87,10 @@ def ready(content: str = "Hello.") -> ResponseReady:
     )
 
 
-def failed(
-    reason: FailureReason = FailureReason.MODEL_UNAVAILABLE, message: str = "The model did not answer."
-) -> ResponseFailed:
-    status = Status.CANCELLED if reason is FailureReason.CANCELLED_BY_CALLER else Status.FAILED
-    return ResponseFailed(status=status, error=Failure(reason=reason, message=message), completed_at=datetime.now(UTC))
+def failed(reason: FailureReason = FailureReason.MODEL_UNAVAILABLE, message: str | None = None) -> ResponseFailed:
+    kind = FAILURES[reason]
+    error = Failure(reason=reason, message=message or kind.notice)
+    return ResponseFailed(status=kind.status, error=error, completed_at=datetime.now(UTC))
 
 
 def ended(accepted: Accepted, end: ResponseReady | ResponseFailed, tenant: str = "acme") -> Message:

@@ -53,7 +53,7 @@ class Run:
     def key(self) -> str:
         return log_key(self.tenant, self.execution_id)
 
-    async def still_mine(self) -> bool:
+    async def still_owned(self) -> bool:
         self.asked += 1
         return self.owned
 
@@ -64,7 +64,7 @@ class Run:
             execution_id=self.execution_id,
             thread_id=self.session_id,
             epoch=epoch,
-            still_mine=self.still_mine,
+            still_owned=self.still_owned,
         )
 
     def outcome(self, answer: str | None) -> tuple[str, dict[str, object]]:

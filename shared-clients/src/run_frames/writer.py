@@ -36,7 +36,7 @@ class FrameWriter:
     Args:
         redis, tenant, execution_id, thread_id: of which run; its thread is the session.
         epoch: of the claim under which it works.
-        still_mine: asks Postgres whether that claim still holds; called only when the log has gone, may raise.
+        still_owned: asks Postgres whether that claim still holds; called only when the log has gone, may raise.
     """
 
     def __init__(
@@ -47,14 +47,14 @@ class FrameWriter:
         execution_id: UUID,
         thread_id: UUID,
         epoch: int,
-        still_mine: Callable[[], Awaitable[bool]],
+        still_owned: Callable[[], Awaitable[bool]],
     ) -> None:
         self._redis = redis
         self._key = log_key(tenant, execution_id)
         self._epoch = epoch
         self._open = OpenParts()
         self._backlog = Backlog(execution_id, thread_id, epoch)
-        self._sender = _Sender(redis, self._key, self._backlog, still_mine)
+        self._sender = _Sender(redis, self._key, self._backlog, still_owned)
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._sender.run(), name=self._key)
@@ -129,12 +129,12 @@ class FrameWriter:
 class _Sender:
     """Brings a backlog into the log, whatever happens to Redis, until somebody else owns the run."""
 
-    def __init__(self, redis: Redis, key: str, backlog: Backlog, still_mine: Callable[[], Awaitable[bool]]) -> None:
+    def __init__(self, redis: Redis, key: str, backlog: Backlog, still_owned: Callable[[], Awaitable[bool]]) -> None:
         self.fenced = False
         self._redis = redis
         self._key = key
         self._backlog = backlog
-        self._still_mine = still_mine
+        self._still_owned = still_owned
         self._length: int | None = None
 
     async def run(self) -> None:
@@ -186,7 +186,7 @@ class _Sender:
         return False
 
     async def _reopen(self, batch: deque[Entry]) -> None:
-        if not await self._still_mine():
+        if not await self._still_owned():
             self._fence()
         elif self._backlog.batch is batch:
             self._backlog.reopen()

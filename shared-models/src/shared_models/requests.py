@@ -1,7 +1,8 @@
-"""Requests, their results, and the one table of states.
+"""Requests, their results, and the catalogues of states and failures.
 
 A request is accepted by request-manager, becomes a run in agent-service and comes back as a result. Both services
-(and later the evaluation and delivery ones) speak of it in these types. What a state means is said once, in `STATES`.
+(and later the evaluation and delivery ones) use these types. `STATES` holds the meaning of each status, `FAILURES` the
+status and the sentence of each failure reason.
 """
 
 from dataclasses import dataclass
@@ -27,39 +28,8 @@ class Status(StrEnum):
     REFUSED = "refused"
 
 
-@dataclass(frozen=True, slots=True)
-class State:
-    """What one status means to every service.
-
-    Attributes:
-        terminal: nothing changes after it.
-        run: the state of the run in agent-service that shows as this status.
-        rank: within one epoch a status is only replaced by one of higher rank: see `settles`.
-        notice: what a person is told when no answer comes; None where there is an answer or the work goes on.
-    """
-
-    terminal: bool
-    run: str
-    rank: int
-    notice: str | None
-
-
-STATES: dict[Status, State] = {
-    Status.ACCEPTED: State(terminal=False, run="queued", rank=0, notice=None),
-    Status.RUNNING: State(terminal=False, run="running", rank=1, notice=None),
-    Status.WAITING: State(terminal=False, run="waiting", rank=2, notice=None),
-    Status.COMPLETED: State(terminal=True, run="completed", rank=3, notice=None),
-    Status.FAILED: State(terminal=True, run="failed", rank=3, notice="Something went wrong and no answer was made."),
-    Status.CANCELLED: State(terminal=True, run="cancelled", rank=3, notice="This request was cancelled."),
-    Status.EXPIRED: State(terminal=True, run="expired", rank=3, notice="This request ran out of time."),
-    Status.REFUSED: State(terminal=True, run="refused", rank=3, notice="This request was not taken on."),
-}
-
-TERMINAL = frozenset(status for status, state in STATES.items() if state.terminal)
-
-
 class FailureReason(StrEnum):
-    """Why a request ended without an answer; stable, for programs."""
+    """The reason why a request ended without an answer; stable, for programs."""
 
     MODEL_UNAVAILABLE = "model_unavailable"
     MODEL_REFUSED = "model_refused"
@@ -71,6 +41,70 @@ class FailureReason(StrEnum):
     DEADLINE = "deadline"
     SESSION_DELETED = "session_deleted"
     SESSION_BUSY = "session_busy"
+
+
+FailureStatus = Literal[Status.FAILED, Status.CANCELLED, Status.EXPIRED, Status.REFUSED]
+
+
+@dataclass(frozen=True, slots=True)
+class FailureKind:
+    """The end that one failure reason leads to.
+
+    Attributes:
+        status: the request's final status.
+        notice: the sentence that a person is told.
+    """
+
+    status: FailureStatus
+    notice: str
+
+
+FAILURES: dict[FailureReason, FailureKind] = {
+    FailureReason.MODEL_UNAVAILABLE: FailureKind(Status.FAILED, "The model did not answer."),
+    FailureReason.MODEL_REFUSED: FailureKind(Status.FAILED, "The model would not answer this."),
+    FailureReason.MODEL_CUT: FailureKind(Status.FAILED, "The model's answer broke off."),
+    FailureReason.UNKNOWN_AGENT: FailureKind(Status.FAILED, "There is no such agent."),
+    FailureReason.TOO_MANY_STEPS: FailureKind(Status.FAILED, "The agent took more steps than it may."),
+    FailureReason.INTERNAL: FailureKind(Status.FAILED, "Something went wrong on our side."),
+    FailureReason.CANCELLED_BY_CALLER: FailureKind(Status.CANCELLED, "This request was cancelled."),
+    FailureReason.DEADLINE: FailureKind(Status.EXPIRED, "This request ran out of time."),
+    FailureReason.SESSION_DELETED: FailureKind(Status.REFUSED, "This conversation was deleted."),
+    FailureReason.SESSION_BUSY: FailureKind(Status.REFUSED, "This conversation is busy with another request."),
+}
+"""The one catalogue of failures: every service takes the status and the sentence of a failure from here."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The meaning of one status for every service.
+
+    Attributes:
+        terminal: nothing changes after it.
+        run: the state of the run in agent-service that shows as this status.
+        rank: within one epoch a status is only replaced by one of higher rank: see `settles`.
+        notice: the sentence that a person is told when a failure of this status names no reason; else None.
+    """
+
+    terminal: bool
+    run: str
+    rank: int
+    notice: str | None = None
+
+
+STATES: dict[Status, State] = {
+    Status.ACCEPTED: State(terminal=False, run="queued", rank=0),
+    Status.RUNNING: State(terminal=False, run="running", rank=1),
+    Status.WAITING: State(terminal=False, run="waiting", rank=2),
+    Status.COMPLETED: State(terminal=True, run="completed", rank=3),
+    Status.FAILED: State(terminal=True, run="failed", rank=3, notice="Something went wrong and no answer was made."),
+    Status.CANCELLED: State(
+        terminal=True, run="cancelled", rank=3, notice=FAILURES[FailureReason.CANCELLED_BY_CALLER].notice
+    ),
+    Status.EXPIRED: State(terminal=True, run="expired", rank=3, notice=FAILURES[FailureReason.DEADLINE].notice),
+    Status.REFUSED: State(terminal=True, run="refused", rank=3, notice="This request was not taken on."),
+}
+
+TERMINAL = frozenset(status for status, state in STATES.items() if state.terminal)
 
 
 class ClosedModel(BaseModel):
@@ -276,7 +310,7 @@ class ResponseFailed(OpenModel):
         completed_at: when the run ended.
     """
 
-    status: Literal[Status.FAILED, Status.CANCELLED, Status.EXPIRED, Status.REFUSED]
+    status: FailureStatus
     error: Failure
     agent: str | None = None
     revision: str | None = None
