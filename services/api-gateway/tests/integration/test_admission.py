@@ -189,6 +189,7 @@ async def test_process_at_its_limit_refuses_at_once_and_answers_probes(redis: Re
         answer = await one.post()
         check_refusal(answer, 503, "overloaded")
         assert "ratelimit" not in answer.headers
+        assert "its limit 'in_flight'" in answer.json()["detail"]
         assert (await one.client.get("/api/v1/nothing")).status_code == 503
         for probe in ("/livez", "/metrics"):
             assert (await one.client.get(probe)).status_code == 200

@@ -106,7 +106,7 @@ class ConcurrencyLimiter:
 
     def _refuse_if_full(self, stage: Stage) -> None:
         if self._counts[stage] >= self._limits[stage]:
-            raise overloaded(stage, RETRY_SECONDS)
+            raise overloaded(stage.value, RETRY_SECONDS)
 
     def _move(self, slot: ConcurrencySlot, stage: Stage | None, tenant: str = "") -> None:
         if slot.stage is stage:
