@@ -90,19 +90,8 @@ class EmbeddedPostgres:
             raise
         return self.url()
 
-    async def restart(self) -> str:
-        """Stop and start, at the same address."""
-        await self._end_server()
-        return await self.start()
-
-    async def stop(self) -> None:
-        """End it with everything on disk; harmless when it does not run."""
-        await self._end_server()
-        if self._address != self._data:
-            shutil.rmtree(self._address.parent, ignore_errors=True)
-            self._address = self._data
-
-    async def _end_server(self) -> None:
+    async def stop(self, *, keep_address: bool = False) -> None:
+        """End it with everything on disk, to be started at the same address if that is kept."""
         if self._server:
             self._server.send_signal(signal.SIGINT)
             try:
@@ -113,6 +102,9 @@ class EmbeddedPostgres:
             self._server = None
         while self._held:
             os.close(self._held.pop())
+        if self._address != self._data and not keep_address:
+            shutil.rmtree(self._address.parent, ignore_errors=True)
+            self._address = self._data
 
     async def exited(self) -> int:
         """Wait until the server has ended, for whatever reason, and return its exit status."""

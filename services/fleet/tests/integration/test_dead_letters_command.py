@@ -198,7 +198,7 @@ async def test_discard_asks_for_a_reason(flotilla: Terminal) -> None:
     [
         (("show", "nonsense"), 1, "There is no dead letter nonsense"),
         (("replay", "../requests"), 1, "404|There is no"),
-        (("list", "--service", "helpdesk"), 1, "keeps no dead letters; expected one of agent-service"),
+        (("list", "--service", "helpdesk"), 1, "has no dead letters. Expected one of agent-service"),
         (("list", "--service", "No Service"), 2, "service"),
         (("list", "--since", "yesterday"), 2, "expected a time with its zone"),
         (("list", "--before", "nonsense"), 2, "before: .*expected the `next`"),
