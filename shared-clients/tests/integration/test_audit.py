@@ -10,7 +10,7 @@ import pytest
 from durable_work import metrics
 from durable_work.audit import Actor, Entry, record
 from durable_work.audit.anchors import Anchored
-from durable_work.audit.sealing import CLAIM, Sealer
+from durable_work.audit.sealing import CLAIM_LEASE, Sealer
 from durable_work.audit.verifying import verify
 from shared_clients.errors import Permanent, Transient
 from shared_clients.postgres import Database, UniqueViolation, sql
@@ -145,12 +145,12 @@ async def test_a_sealer_that_stops_in_the_middle_leaves_no_gap_and_cannot_finish
 
     async def stop_and_go_on() -> None:
         async with database.transaction() as tx:
-            await tx.run(CLAIM, me=zombie._me)
-            assert await zombie._extend(tx) == 2
-            assert await successor.seal() is None, "the row is held by who seals"
+            await tx.run(CLAIM_LEASE, sealer=zombie._sealer)
+            assert await zombie._extend_chain(tx) == 2
+            assert await successor.seal() is None, "the sealing replica has locked the lease's row"
             async with database.reading() as other:
                 await other.run(END_IDLE)
-            await zombie._extend(tx)
+            await zombie._extend_chain(tx)
 
     with pytest.raises(Transient):
         await stop_and_go_on()

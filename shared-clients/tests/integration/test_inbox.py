@@ -20,16 +20,16 @@ from shared_models.requests import RunChanged, Status
 
 
 class Counter:
-    """A consumer whose effect is a row for each event; it fails as it is told."""
+    """A consumer whose effect is a row for each event; it raises the errors in `faults`."""
 
     def __init__(self, database: Database) -> None:
         self.faults: list[Exception] = []
-        self.buried: list[str] = []
+        self.marked_dead: list[str] = []
         self.inbox = Inbox(
             database,
             "request-manager",
             [
-                Reaction(RUN_CHANGED, self.react, bury=self.bury),
+                Reaction(RUN_CHANGED, self.react, on_dead=self.on_dead),
                 Reaction(RESPONSE_READY, self.react),
                 Reaction(RESPONSE_FAILED, self.react),
             ],
@@ -40,9 +40,9 @@ class Counter:
         if self.faults:
             raise self.faults.pop(0)
 
-    async def bury(self, tx: Tx, event: Envelope, error: str) -> None:
+    async def on_dead(self, tx: Tx, event: Envelope, error: str) -> None:
         assert await tx.rows(sql("SELECT 1 FROM inbox WHERE state = 'dead'"))
-        self.buried.append(f"{event.id} {error}")
+        self.marked_dead.append(f"{event.id} {error}")
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ async def test_failure_that_does_not_end_is_dead_after_counted_tries_and_frees_w
         await due(database)
         await counter.inbox.retry()
     assert await states(database) == [("dead", "ValueError: a bug")]
-    assert counter.buried == [f"{sent.attributes['id']} ValueError: a bug"]
+    assert counter.marked_dead == [f"{sent.attributes['id']} ValueError: a bug"]
     assert await effects(database) == 0
     async with database.reading() as tx:
         kept = await tx.row(sql("SELECT data, attributes, attempts FROM inbox"))
@@ -129,18 +129,20 @@ async def test_permanent_failure_is_dead_at_once(database: Database, counter: Co
     counter.faults = [Permanent("never")]
     await counter.inbox.consume(message())
     assert await states(database) == [("dead", "never")]
-    assert len(counter.buried) == 1
+    assert len(counter.marked_dead) == 1
 
 
-async def test_event_that_is_refused_each_time_it_comes_is_buried_once(database: Database, counter: Counter) -> None:
+async def test_event_that_is_refused_each_time_it_comes_is_marked_dead_once(
+    database: Database, counter: Counter
+) -> None:
     foreign = message(source="/flotilla/api-gateway")
     for _ in range(3):
         await counter.inbox.consume(foreign)
     assert [state for state, _ in await states(database)] == ["dead"]
-    assert len(counter.buried) == 1
+    assert len(counter.marked_dead) == 1
 
 
-async def test_event_that_two_processes_give_up_is_buried_once(
+async def test_event_that_two_processes_give_up_is_marked_dead_once(
     database: Database, counter: Counter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counter.faults = [ValueError("a bug")] * 3
@@ -152,7 +154,7 @@ async def test_event_that_two_processes_give_up_is_buried_once(
 
     @asynccontextmanager
     async def overtaken() -> AsyncIterator[Tx]:
-        if next(begun) == 2:  # the try has failed, and burying begins: another process does all of it meanwhile
+        if next(begun) == 2:  # the try has failed; before its event is dead, another process does all of it
             await due(database)
             assert await counter.inbox.retry() == 1
         async with transaction() as tx:
@@ -162,7 +164,7 @@ async def test_event_that_two_processes_give_up_is_buried_once(
     assert await counter.inbox.retry() == 1
     assert next(begun) == 5, "two tries, and two that gave up"
     assert await states(database) == [("dead", "ValueError: a bug")]
-    assert len(counter.buried) == 1
+    assert len(counter.marked_dead) == 1
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ letter whose event cannot be read has the tenant "", and only operators of the w
 """
 
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Final, Literal, Self
 from uuid import UUID
@@ -171,8 +172,8 @@ class Settled(OpenModel):
     request_id: UUID | None = None
 
 
-class Became(ClosedModel):
-    """Between services: the new request that replaces a letter's request, where there is one already."""
+class Replay(ClosedModel):
+    """The body of a replay between services; `request_id` is the new request, once one is accepted for the letter."""
 
     request_id: UUID | None = None
 
@@ -205,7 +206,22 @@ class ReplayedBatch(OpenModel):
     next: str | None = None
 
 
-def parse_letter_id(letter: str) -> tuple[str, str, str] | None:
-    """Return service, box (`in` or `out`) and key of a letter's id; None where the text is no such id."""
+@dataclass(frozen=True, slots=True)
+class LetterId:
+    """The parts of a letter's id.
+
+    Attributes:
+        service: the service that keeps the letter.
+        table: the table of the letter's row: `in` for the inbox, `out` for the outbox.
+        key: the hash of the row's key.
+    """
+
+    service: str
+    table: str
+    key: str
+
+
+def parse_letter_id(letter: str) -> LetterId | None:
+    """Return the parts of a letter's id; None where the text is no such id."""
     match = _ID.fullmatch(letter)
-    return None if match is None else (match[1], match[2], match[3])
+    return None if match is None else LetterId(match[1], match[2], match[3])

@@ -22,7 +22,7 @@ def reactions(outbox: Outbox, slots: Slots[ClaimedRun]) -> tuple[Reaction, ...]:
         Reaction(
             REQUEST_CREATED,
             partial(on_request_created, outbox=outbox, slots=slots),
-            bury=partial(on_dead_request, outbox),
+            on_dead=partial(on_dead_request, outbox),
         ),
         Reaction(REQUEST_CANCELLED, partial(on_request_cancelled, outbox)),
     )

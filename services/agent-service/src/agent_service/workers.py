@@ -75,7 +75,7 @@ def start(
         "renew lease": every(RENEW_SECONDS, lease.renew),
         "stop unwanted runs": every(CANCELLATION_POLL_SECONDS, lambda: active_runs.stop_unwanted(lease.worker)),
         "retry parked events": every(1.0, inbox.retry),
-        "forget events": every(600.0, inbox.forget),
+        "forget events": every(600.0, inbox.delete_expired_events),
         "count dead letters": every(15.0, letters.count),
         "delete expired cancellations": every(600.0, lambda: ends.delete_expired_cancellations(database)),
         "sweep outbox": every(1.0, outbox.sweep),

@@ -85,19 +85,12 @@ class EmbeddedPostgres:
             raise
         return self.url()
 
-    async def restart(self) -> str:
-        """Stop the server, and start it again at the same address."""
-        await self._end_server()
-        return await self.start()
+    async def stop(self, *, keep_address: bool = False) -> None:
+        """End the server with all its data on disk; without a running server, do nothing.
 
-    async def stop(self) -> None:
-        """End the server with all its data on disk; without a running server, do nothing."""
-        await self._end_server()
-        if self._address != self._data:
-            shutil.rmtree(self._address.parent, ignore_errors=True)
-            self._address = self._data
-
-    async def _end_server(self) -> None:
+        Args:
+            keep_address: let the next start serve at the same address.
+        """
         if self._server:
             self._server.send_signal(signal.SIGINT)
             try:
@@ -108,6 +101,9 @@ class EmbeddedPostgres:
             self._server = None
         while self._open_descriptors:
             os.close(self._open_descriptors.pop())
+        if self._address != self._data and not keep_address:
+            shutil.rmtree(self._address.parent, ignore_errors=True)
+            self._address = self._data
 
     async def exited(self) -> int:
         """Wait until the server has ended, and return its exit status."""

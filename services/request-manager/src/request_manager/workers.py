@@ -25,7 +25,7 @@ def start(
 ) -> None:
     """Start every loop of the service."""
     tasks.start("retry parked events", every(1.0, inbox.retry))
-    tasks.start("forget events", every(600.0, inbox.forget))
+    tasks.start("forget events", every(600.0, inbox.delete_expired_events))
     tasks.start("count pending requests", every(COUNT_SECONDS, pending_limit.count))
     tasks.start("sweep outbox", every(1.0, outbox.sweep))
     tasks.start("seal audit entries", every(SEAL_SECONDS, Sealer(database).seal))

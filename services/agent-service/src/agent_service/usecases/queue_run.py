@@ -20,14 +20,14 @@ async def queue_run(tx: Tx, outbox: Outbox, slots: Slots[ClaimedRun], run: NewRu
     """Store the run in the transaction of its event; a run that is claimed there starts right after the commit."""
     reserved = slots.reserve()
     if reserved:
-        tx.after_rollback(slots.give_back)
+        tx.after_rollback(slots.release)
     outcome = await queries.insert_run(tx, run, owner_of(run.principal), slots.worker if reserved else None)
     if isinstance(outcome, ClaimedRun):
         await announce_running(tx, outbox, outcome)
         tx.after_commit(lambda: slots.start(outcome))
         return
     if reserved:
-        tx.after_commit(slots.give_back)
+        tx.after_commit(slots.release)
     if isinstance(outcome, AlreadyStored):
         await republish_state(tx, outbox, run.context.tenant, run.context.request_id)
 

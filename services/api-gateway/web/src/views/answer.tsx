@@ -16,11 +16,11 @@ const FAILURES: Readonly<Record<string, string>> = {
   model_cut: 'The answer was cut off',
   unknown_agent: 'There is no such agent',
   too_many_steps: 'The agent took too many steps',
-  deadline: 'This took too long',
-  expired: 'This took too long',
+  deadline: 'The answer took longer than allowed',
+  expired: 'The answer took longer than allowed',
   session_deleted: 'This conversation was deleted',
   session_busy: 'This conversation is busy',
-  refused: 'This was not taken on',
+  refused: 'The server did not accept this request',
   stream_refused: 'The answer could not be read',
 };
 
