@@ -44,7 +44,7 @@ def flotilla() -> None:
 
 
 def main() -> None:
-    """Run the command line; an error that a person can mend is told on stderr, without a traceback."""
+    """Run the command line; an expected error is one message on stderr, without a traceback."""
     prepare_stdout()
     try:
         flotilla(prog_name="flotilla")

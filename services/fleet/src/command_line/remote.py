@@ -1,4 +1,4 @@
-"""Calls to a running fleet over HTTP, with the standard library alone: a command is over sooner than httpx is imported.
+"""Calls to a running fleet over HTTP, with the standard library alone: importing httpx takes longer than a command.
 
 A call is tried again only when it is known not to have happened, or when happening twice is the same as once. Errors
 are those of `shared_clients.errors`.
@@ -97,9 +97,9 @@ def call(fleet: RemoteFleet, request: RemoteCall, *, deadline: float = 10.0) -> 
     """Make a call, with its retries, and return the body of the 2xx answer.
 
     Args:
-        fleet: who is called.
+        fleet: the server.
         request: the call.
-        deadline: seconds in which a retry may begin, and which one answer may take.
+        deadline: the seconds within which a retry may begin; also the limit for one answer.
 
     Raises:
         Transient: it did not happen and may succeed later.
@@ -187,8 +187,8 @@ def _read(fleet: RemoteFleet, request: RemoteCall, response: HTTPResponse) -> by
 def _refusal(fleet: RemoteFleet, request: RemoteCall, response: HTTPResponse) -> OutsideError:
     reason = f"{response.status} {_explanation(_read(fleet, request, response)) or response.reason}"
     if response.status in _NOT_DONE:
-        asked = response.headers.get("Retry-After", "")
-        wait = float(asked[:9]) if asked.isascii() and asked.isdigit() else None
+        seconds = response.headers.get("Retry-After", "")
+        wait = float(seconds[:9]) if seconds.isascii() and seconds.isdigit() else None
         return Transient(f"{_name(fleet, request)}: {reason}", wait)
     if response.status >= 500:
         return _undecided(fleet, request, reason)

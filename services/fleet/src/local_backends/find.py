@@ -44,5 +44,5 @@ async def find_backend(kind: Kind, address: str | None, folder: Path, *, docker:
 
 def _local(kind: Kind, folder: Path, *, docker: bool) -> AbstractAsyncContextManager[Backend]:
     if docker:
-        raise MissingProgram(f"{kind} was asked for in a container: install testcontainers")
+        raise MissingProgram(f"{kind} in a container: install testcontainers")
     return _LOCAL[kind](folder)

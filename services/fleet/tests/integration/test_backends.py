@@ -147,7 +147,7 @@ async def test_docker_where_it_is_asked_for_goes_before_a_program(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
-    with pytest.raises(MissingProgram, match=r"redis was asked for in a container.* or start Docker"):
+    with pytest.raises(MissingProgram, match=r"redis in a container.* or start Docker"):
         await find_backend("redis", None, tmp_path, docker=True).__aenter__()
 
 

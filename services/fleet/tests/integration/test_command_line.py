@@ -234,7 +234,7 @@ def only_line(printed: str) -> str:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("ask", "--session", "01a1fe6e-e144-7457-9c2f-1d1ddcaa269d", "hi"), "There is no session"),
+        (("ask", "--session", "01a1fe6e-e144-7457-9c2f-1d1ddcaa269d", "hi"), "404 .*session 01a1fe6e"),
         (("ask", "--server", "http://127.0.0.1:1", "hi"), "127.0.0.1:1|not|cannot"),
         (("migrate",), "in use by process"),
     ],
