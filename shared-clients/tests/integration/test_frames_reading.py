@@ -8,7 +8,7 @@ from contextlib import aclosing
 import pytest
 
 from run_frames import FrameReader
-from run_frames.follower import MAX_LIVE
+from run_frames.follower import MAX_LIVE, FollowerState
 from shared_clients.redis import Redis, open_redis
 from shared_models.frames import START, Cursor, Frame
 from shared_models.ids import new_id
@@ -195,7 +195,7 @@ async def test_a_slow_follower_gets_everything_and_little_waits_for_it(run: Run,
 async def test_silence_is_broken_by_beats(run: Run, reader: FrameReader) -> None:
     async with run.writer() as writer, asyncio.timeout(PATIENCE):
         await writer.begin(None, [])
-        async with aclosing(reader.follow(run.tenant, run.execution_id, START, beat=0.05)) as stream:
+        async with aclosing(reader.follow(run.tenant, run.execution_id, START, heartbeat=0.05)) as stream:
             while await anext(stream) is None:
                 pass
             assert [await anext(stream) for _ in range(3)] == [None, None, None]
@@ -270,8 +270,8 @@ async def test_a_log_that_was_lost_and_begun_anew_is_followed_without_a_gap(
         await level.until(Cursor(1, 3))
         (lagging,) = (follower for follower in reader._followed[run.key].followers if follower.cursor == Cursor(1, 1))
         for _ in range(MAX_LIVE):
-            lagging.push(Frame(Cursor(1, 2), "CUSTOM", b"{}"))
-        assert lagging.behind
+            lagging.add_live(Frame(Cursor(1, 2), "CUSTOM", b"{}"))
+        assert lagging.state is FollowerState.BEHIND
 
         await redis.commands.delete(run.key)
         resuming = asyncio.create_task(behind.until(Cursor(1, 3)))
@@ -291,7 +291,7 @@ async def test_whoever_leaves_leaves_nothing_behind(run: Run, reader: FrameReade
         await writer.begin(None, [])
         async with watching(reader, run) as watcher:
             await watcher.until(Cursor(1, 1))
-        waiting = reader.follow(run.tenant, run.execution_id, Cursor(1, 1), beat=0.01)
+        waiting = reader.follow(run.tenant, run.execution_id, Cursor(1, 1), heartbeat=0.01)
         dropped = reader.follow(run.tenant, run.execution_id, START)
         await anext(dropped)
         await anext(waiting)

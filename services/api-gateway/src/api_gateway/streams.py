@@ -50,7 +50,7 @@ async def relay(
     clock = asyncio.get_running_loop().time
     check_at = clock() + check
     yield HELLO
-    async with aclosing(frames.follow(tenant, execution_id, after, beat=beat)) as following:
+    async with aclosing(frames.follow(tenant, execution_id, after, heartbeat=beat)) as following:
         async for frame in following:
             yield sse(frame)
             reached(Failpoint.AFTER_FRAME_BEFORE_NEXT_FRAME)
