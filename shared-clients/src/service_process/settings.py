@@ -12,7 +12,7 @@ from typing import Annotated, Final
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from shared_clients.bus import Handshake
+from shared_clients.bus import BrokerAuthentication
 from shared_clients.errors import Permanent
 from shared_clients.identity import Oidc, OidcSenders, SharedSecret, TrustedKeys, load_trusted
 from shared_clients.secret_files import SECRET_FOLDERS
@@ -91,7 +91,7 @@ class ProcessSettings(BaseSettings):
             if value.startswith("memory:"):
                 raise Permanent(f"FLOTILLA_{name}_URL is {value}, which production refuses: a restart loses it")
 
-    def handshake(self, audience: str) -> Handshake | None:
+    def broker_authentication(self, audience: str) -> BrokerAuthentication | None:
         """Return how this process and the broker of its bus know each other; None where the bus is no broker.
 
         Args:
@@ -105,7 +105,7 @@ class ProcessSettings(BaseSettings):
         events = EventSettings()
         if events.events_oidc is not None:
             senders = OidcSenders(events.events_oidc, audience)
-            return Handshake(senders.token, senders.admit)
+            return BrokerAuthentication(senders.token, senders.verify_sender)
         if self.mode is Mode.PRODUCTION:
             raise Permanent("FLOTILLA_EVENTS_OIDC has to say who may send events: FLOTILLA_BUS_URL is a broker's")
         secret = events.events_secret.get_secret_value()
@@ -113,7 +113,7 @@ class ProcessSettings(BaseSettings):
             shared_by = f"at least {MIN_SECRET} characters that this process and its broker share"
             raise Permanent(f"FLOTILLA_EVENTS_SECRET has {len(secret)}; it has to have {shared_by}")
         shared = SharedSecret(secret)
-        return Handshake(shared.token, shared.admit)
+        return BrokerAuthentication(shared.token, shared.verify_sender)
 
 
 class EventSettings(BaseSettings):

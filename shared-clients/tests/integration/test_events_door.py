@@ -14,7 +14,7 @@ from shared_models.catalog import RESPONSE_FAILED, RESPONSE_READY, RUN_CHANGED
 from shared_models.envelope import Envelope
 from shared_models.requests import RunChanged
 from tests.cloudevents_cases import BASE, HTTP_CASES
-from tests.simulators.doors import HANDSHAKE, door_of
+from tests.simulators.doors import BROKER_AUTHENTICATION, door_of
 from tests.simulators.eventing import SECRET
 
 CONSUMER = "request-manager"
@@ -58,7 +58,7 @@ async def door(database: Database) -> AsyncIterator[Door]:
     inbox = Inbox(
         database, CONSUMER, [Reaction(event, react) for event in (RUN_CHANGED, RESPONSE_READY, RESPONSE_FAILED)]
     )
-    bus = HttpBus("http://127.0.0.1:9", HANDSHAKE)
+    bus = HttpBus("http://127.0.0.1:9", BROKER_AUTHENTICATION)
     transport = ASGITransport(door_of(bus))
     headers = {"Authorization": f"Bearer {SECRET}"}
     async with (

@@ -99,8 +99,8 @@ def senders(issuer: Issuer) -> OidcSenders:
     ids=["RS256", "ES256", "one audience", "several audiences", "without nbf", "within the leeway"],
 )
 async def test_the_broker_is_let_in(senders: OidcSenders, good: Callable[[], str]) -> None:
-    await senders.admit(f"Bearer {good()}")
-    await senders.admit(f"bearer {good()}")
+    await senders.verify_sender(f"Bearer {good()}")
+    await senders.verify_sender(f"bearer {good()}")
 
 
 def unsigned() -> str:
@@ -150,7 +150,7 @@ FORGED: Mapping[str, Callable[[], str]] = {
 @pytest.mark.parametrize("name", FORGED)
 async def test_everybody_else_gets_the_same_answer(senders: OidcSenders, name: str) -> None:
     with pytest.raises(Problem) as refused:
-        await senders.admit(FORGED[name]())
+        await senders.verify_sender(FORGED[name]())
     assert refused.value.kind is Problems.NO_IDENTITY.value
 
 
@@ -158,10 +158,10 @@ async def test_everybody_else_gets_the_same_answer(senders: OidcSenders, name: s
 async def test_senders_may_share_a_beginning(issuer: Issuer, sender: str, subject: str, *, good: bool) -> None:
     senders = OidcSenders(oidc(senders=[sender]), AUDIENCE, issuer.fetch)
     if good:
-        await senders.admit(f"Bearer {token(sub=subject)}")
+        await senders.verify_sender(f"Bearer {token(sub=subject)}")
     else:
         with pytest.raises(Problem):
-            await senders.admit(f"Bearer {token(sub=subject)}")
+            await senders.verify_sender(f"Bearer {token(sub=subject)}")
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_settings_that_would_let_others_in_are_refused(wrong: dict[str, Any]) ->
 
 async def test_many_who_ask_at_once_cause_one_fetch(issuer: Issuer, senders: OidcSenders) -> None:
     issuer.gate.clear()
-    asking = [asyncio.create_task(senders.admit(f"Bearer {token()}")) for _ in range(20)]
+    asking = [asyncio.create_task(senders.verify_sender(f"Bearer {token()}")) for _ in range(20)]
     while not issuer.asked:  # noqa: ASYNC110 - until the first of them has got there
         await asyncio.sleep(0)
     issuer.gate.set()
@@ -224,7 +224,7 @@ async def test_nobody_is_turned_away_for_good_while_the_keys_cannot_be_had(issue
     senders = OidcSenders(oidc(), AUDIENCE, issuer.fetch)
     for _ in range(2):
         with pytest.raises(Transient, match="does not give its keys"):
-            await senders.admit(f"Bearer {token()}")
+            await senders.verify_sender(f"Bearer {token()}")
     assert issuer.asked == 1
 
 
@@ -264,7 +264,7 @@ def test_our_token_is_read_again_when_its_file_has_changed(tmp_path: Path) -> No
 
 async def test_a_shared_secret_is_compared_whole() -> None:
     shared = SharedSecret("0123456789abcdef")
-    await shared.admit(f"Bearer {shared.token()}")
+    await shared.verify_sender(f"Bearer {shared.token()}")
     for wrong in ("", "Bearer 0123456789abcde", "Bearer 0123456789abcdef0", "Bearer é"):
         with pytest.raises(Problem):
-            await shared.admit(wrong)
+            await shared.verify_sender(wrong)

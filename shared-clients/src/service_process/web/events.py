@@ -20,7 +20,7 @@ def event_routes(bus: Bus) -> list[APIRouter]:
 
     async def take_events(request: Request) -> Response:
         given = request.headers.getlist("Authorization")
-        await bus.take(request.scope["headers"], given[0] if len(given) == 1 else "", request.body)
+        await bus.receive(request.scope["headers"], given[0] if len(given) == 1 else "", request.body)
         return Response(status_code=204)
 
     router.add_api_route(BodyLimits().events_at, take_events, methods=["POST"], include_in_schema=False)

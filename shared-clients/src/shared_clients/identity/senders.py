@@ -57,7 +57,7 @@ class SharedSecret:
     def token(self) -> str:
         return self._secret
 
-    async def admit(self, authorization: str) -> None:
+    async def verify_sender(self, authorization: str) -> None:
         """Return for whoever knows the secret.
 
         Raises:
@@ -84,7 +84,7 @@ class OidcSenders:
         self._keys = FetchedKeys(fetch or fetching(oidc.jwks_url, ca_file=oidc.ca_file, token=shown))
         self.token = mounted(oidc.token_file)
 
-    async def admit(self, authorization: str) -> None:
+    async def verify_sender(self, authorization: str) -> None:
         """Return for the broker.
 
         Raises:

@@ -1,11 +1,18 @@
-"""Lanes decide who handles what when; the contract suite shows the same through each transport."""
+"""The dispatcher on its own; the contract suite shows the same promises through each transport."""
 
 import asyncio
 from contextvars import ContextVar
 
 import pytest
 
-from shared_clients.bus.lanes import FIRST_PAUSE, LONGEST_PAUSE, WIDTH, Lanes, finish, pause_after
+from shared_clients.bus.dispatching import (
+    FIRST_PAUSE_SECONDS,
+    MAX_HANDLERS,
+    MAX_PAUSE_SECONDS,
+    Dispatcher,
+    finish,
+    pause_after,
+)
 from shared_clients.bus.port import Message
 
 
@@ -31,56 +38,58 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-@pytest.mark.parametrize(("attempts", "longest"), [(1, FIRST_PAUSE), (3, 4 * FIRST_PAUSE), (50, LONGEST_PAUSE)])
+@pytest.mark.parametrize(
+    ("attempts", "longest"), [(1, FIRST_PAUSE_SECONDS), (3, 4 * FIRST_PAUSE_SECONDS), (50, MAX_PAUSE_SECONDS)]
+)
 def test_pauses_double_up_to_a_cap_with_jitter(attempts: int, longest: float) -> None:
     pauses = {pause_after(attempts) for _ in range(100)}
     assert longest / 2 <= min(pauses) < max(pauses) <= longest
 
 
 async def test_member_begins_no_more_than_its_width() -> None:
-    lanes, worker = Lanes(), Worker()
-    lanes.join(worker.handle)
-    deliveries = [lanes.offer(message(f"k{n}")) for n in range(WIDTH + 5)]
+    dispatcher, worker = Dispatcher(), Worker()
+    dispatcher.join(worker.handle)
+    deliveries = [dispatcher.enqueue(message(f"k{n}")) for n in range(MAX_HANDLERS + 5)]
     await settle()
-    assert len(worker.begun) == WIDTH
+    assert len(worker.begun) == MAX_HANDLERS
     worker.go.set()
     await asyncio.gather(*(delivery.handled for delivery in deliveries))
-    assert len(worker.begun) == WIDTH + 5
+    assert len(worker.begun) == MAX_HANDLERS + 5
 
 
 async def test_members_share_the_work_evenly() -> None:
-    lanes, workers = Lanes(), [Worker(), Worker()]
+    dispatcher, workers = Dispatcher(), [Worker(), Worker()]
     for worker in workers:
         worker.go.set()
-        lanes.join(worker.handle)
+        dispatcher.join(worker.handle)
     for n in range(10):
-        await lanes.offer(message(f"k{n}")).handled
+        await dispatcher.enqueue(message(f"k{n}")).handled
     assert [len(worker.begun) for worker in workers] == [5, 5]
 
 
 async def test_messages_without_a_key_wait_only_for_those_of_the_same_origin() -> None:
-    lanes, worker = Lanes(), Worker()
-    lanes.join(worker.handle)
+    dispatcher, worker = Dispatcher(), Worker()
+    dispatcher.join(worker.handle)
     for origin in ("kafka:t/0@1", "kafka:t/0@2"):
-        lanes.offer(message("", origin.encode(), origin))
+        dispatcher.enqueue(message("", origin.encode(), origin))
     await settle()
     assert worker.begun == [b"kafka:t/0@1", b"kafka:t/0@2"]
     worker.go.set()
 
 
 async def test_withdrawn_message_is_never_begun_and_its_successor_is() -> None:
-    lanes, worker = Lanes(), Worker()
+    dispatcher, worker = Dispatcher(), Worker()
     worker.go.set()
-    first, second, third = (lanes.offer(message("k", data)) for data in (b"1", b"2", b"3"))
-    lanes.withdraw(second)
-    lanes.withdraw(first)
-    lanes.join(worker.handle)
+    first, second, third = (dispatcher.enqueue(message("k", data)) for data in (b"1", b"2", b"3"))
+    dispatcher.remove(second)
+    dispatcher.remove(first)
+    dispatcher.join(worker.handle)
     await third.handled
     assert worker.begun == [b"3"]
 
 
 async def test_withdrawing_a_message_that_waits_for_its_next_try_lets_the_next_run_at_once() -> None:
-    lanes, worker, failed = Lanes(), Worker(), asyncio.Event()
+    dispatcher, worker, failed = Dispatcher(), Worker(), asyncio.Event()
     worker.go.set()
 
     async def handle(message: Message) -> None:
@@ -89,17 +98,17 @@ async def test_withdrawing_a_message_that_waits_for_its_next_try_lets_the_next_r
             raise ValueError
         await worker.handle(message)
 
-    lanes.join(handle)
-    poison, sound = lanes.offer(message("k", b"poison")), lanes.offer(message("k", b"sound"))
+    dispatcher.join(handle)
+    poison, sound = dispatcher.enqueue(message("k", b"poison")), dispatcher.enqueue(message("k", b"sound"))
     await failed.wait()
     await settle()
-    lanes.withdraw(poison)
+    dispatcher.remove(poison)
     await settle()
     assert sound.handled.done()
 
 
 async def test_begun_message_that_is_withdrawn_finishes_and_is_not_tried_again() -> None:
-    lanes, tries = Lanes(), 0
+    dispatcher, tries = Dispatcher(), 0
 
     async def handle(_: Message) -> None:
         nonlocal tries
@@ -107,22 +116,22 @@ async def test_begun_message_that_is_withdrawn_finishes_and_is_not_tried_again()
         await asyncio.sleep(0)
         raise ValueError
 
-    lanes.join(handle)
-    delivery = lanes.offer(message("k"))
+    dispatcher.join(handle)
+    delivery = dispatcher.enqueue(message("k"))
     await asyncio.sleep(0)
-    lanes.withdraw(delivery)
+    dispatcher.remove(delivery)
     await settle()
-    await asyncio.sleep(2 * FIRST_PAUSE)
+    await asyncio.sleep(2 * FIRST_PAUSE_SECONDS)
     assert tries == 1
-    assert not lanes.running()
+    assert not dispatcher.running()
 
 
 async def test_clearing_forgets_what_waits_and_lets_what_has_begun_finish() -> None:
-    lanes, worker = Lanes(), Worker()
-    lanes.join(worker.handle)
-    begun, waiting = lanes.offer(message("k", b"1")), lanes.offer(message("k", b"2"))
+    dispatcher, worker = Dispatcher(), Worker()
+    dispatcher.join(worker.handle)
+    begun, waiting = dispatcher.enqueue(message("k", b"1")), dispatcher.enqueue(message("k", b"2"))
     await settle()
-    lanes.clear(begun=False)
+    dispatcher.remove_all(running=False)
     worker.go.set()
     await begun.handled
     await settle()
@@ -131,37 +140,37 @@ async def test_clearing_forgets_what_waits_and_lets_what_has_begun_finish() -> N
 
 
 async def test_clearing_what_has_begun_too_heeds_it_no_more() -> None:
-    lanes, worker = Lanes(), Worker()
-    lanes.join(worker.handle)
-    delivery = lanes.offer(message("k"))
+    dispatcher, worker = Dispatcher(), Worker()
+    dispatcher.join(worker.handle)
+    delivery = dispatcher.enqueue(message("k"))
     await settle()
-    lanes.clear(begun=True)
+    dispatcher.remove_all(running=True)
     worker.go.set()
     await settle()
     assert delivery.handled.cancelled()
-    assert not lanes.running()
+    assert not dispatcher.running()
 
 
 async def test_member_that_left_is_given_nothing_more() -> None:
-    lanes, gone, staying = Lanes(), Worker(), Worker()
+    dispatcher, gone, staying = Dispatcher(), Worker(), Worker()
     for worker in (gone, staying):
         worker.go.set()
-    lanes.leave(lanes.join(gone.handle))
+    dispatcher.leave(dispatcher.join(gone.handle))
     await finish()
-    lanes.join(staying.handle)
-    await lanes.offer(message("k", b"1")).handled
+    dispatcher.join(staying.handle)
+    await dispatcher.enqueue(message("k", b"1")).handled
     assert (gone.begun, staying.begun) == ([], [b"1"])
 
 
 async def test_handler_runs_in_the_context_of_its_member_not_of_the_publisher() -> None:
     who, seen = ContextVar[str]("who"), asyncio.Queue[str]()
-    lanes = Lanes()
+    dispatcher = Dispatcher()
 
     async def handle(_: Message) -> None:
         await seen.put(who.get())
 
     who.set("member")
-    lanes.join(handle)
+    dispatcher.join(handle)
     who.set("publisher")
-    lanes.offer(message("k"))
+    dispatcher.enqueue(message("k"))
     assert await seen.get() == "member"
