@@ -54,7 +54,7 @@ class TellsBeforeTheCommit(Outbox):
 
 class BuriesInTwoSteps(Outbox):
     async def _bury(self, message: Message, error: str) -> None:
-        async with self._database.reading() as tx:
+        async with self._database.autocommit() as tx:
             await tx.run(BURY, id=message.attributes["id"], error=error)
         async with self._database.transaction() as tx:
             if self._on_dead is not None:
@@ -80,7 +80,7 @@ class NeverSweeps(Outbox):
 class ForgetsTheDead(Outbox):
     async def _delete(self, ids: Sequence[str]) -> None:
         await super()._delete(ids)
-        async with self._database.reading() as tx:
+        async with self._database.autocommit() as tx:
             await tx.run(sql("DELETE FROM outbox WHERE state = 'dead'"))
 
 

@@ -76,6 +76,6 @@ async def serving(app: FastAPI) -> AsyncGenerator[str]:
     try:
         yield url
     finally:
-        stop.ask()
-        stop.ask()
+        stop.request()
+        stop.request()
         await served

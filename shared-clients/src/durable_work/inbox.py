@@ -23,7 +23,7 @@ from shared_clients.bus.port import Message
 from shared_clients.errors import Permanent, Transient
 from shared_clients.failpoints import reached
 from shared_clients.postgres import Database, Tx, sql
-from shared_clients.tracing import continued
+from shared_clients.tracing import consumer_span
 from shared_models.catalog import EVENTS, EventType
 from shared_models.envelope import Envelope
 
@@ -146,7 +146,7 @@ class Inbox:
 
     async def retry(self) -> int:
         """Try the parked events that are due again, from their stored bytes; return how many there were."""
-        async with self._database.reading() as tx:
+        async with self._database.autocommit() as tx:
             rows = await tx.rows(CLAIM, consumer=self._consumer, batch=RETRY_BATCH)
         for row in rows:
             await self._retry_one(row)
@@ -154,7 +154,7 @@ class Inbox:
 
     async def forget(self) -> int:
         """Drop the memory of events that cannot come again, and return of how many."""
-        async with self._database.reading() as tx:
+        async with self._database.autocommit() as tx:
             return await tx.run(FORGET, consumer=self._consumer)
 
     async def _take(self, message: Message, event: Envelope, reaction: Reaction | None) -> None:
@@ -173,7 +173,7 @@ class Inbox:
             msg = f"the source {event.source} may not write {event.type}"
             raise Permanent(msg)
         data = _parse(reaction, event.data)
-        with continued(event.attributes(), f"process {event.type}"):
+        with consumer_span(event.attributes(), f"process {event.type}"):
             async with self._database.transaction() as tx:
                 if await self._first_time(tx, event, parked=parked):
                     await reaction.react(tx, event, data)

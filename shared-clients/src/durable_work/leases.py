@@ -56,7 +56,7 @@ class WorkerLease:
         """Extend the lease; call it every `RENEW_SECONDS`."""
         asked = asyncio.get_running_loop().time()
         try:
-            async with self._database.reading() as tx:
+            async with self._database.autocommit() as tx:
                 await tx.run(RENEW, worker=self.worker)
         except Transient as error:
             metrics.LEASE_RENEWALS.labels("failed").inc()
@@ -70,7 +70,7 @@ class WorkerLease:
     async def release(self) -> None:
         """Give the lease up: others may go on with the work at once."""
         self._alive_until = 0.0
-        async with self._database.reading() as tx:
+        async with self._database.autocommit() as tx:
             await tx.run(RELEASE, worker=self.worker)
             await tx.run(FORGET)
 

@@ -138,7 +138,7 @@ class Outbox:
 
     async def _sweep_batch(self) -> Sequence[bool]:
         """Publish up to a batch, and tell for each whether it is safe."""
-        async with self._database.reading() as tx:
+        async with self._database.autocommit() as tx:
             rows = await tx.rows(CLAIM, batch=SWEEP_BATCH)
             waiting = await tx.row(PENDING)
         if waiting:
@@ -213,7 +213,7 @@ class Outbox:
 
     async def _delete(self, ids: Sequence[str]) -> None:
         try:
-            async with self._database.reading() as tx:
+            async with self._database.autocommit() as tx:
                 await tx.run(DELETE, ids=list(ids))
         except Transient as error:
             log.warning("outbox_rows_kept", events=len(ids), error=str(error), then="they are published again")

@@ -58,12 +58,12 @@ async def append(
     for frame in frames:
         existing_only = () if create and frame is frames[0] else ("NOMKSTREAM",)
         commands.append(("XADD", key, *existing_only, str(frame.cursor), "t", frame.type, "d", frame.data))
-    return await redis.together.send(*commands, final_command)
+    return await redis.batched.send(*commands, final_command)
 
 
 async def read_page(redis: Redis, key: str, after: Cursor, limit: int = PAGE) -> list[Frame]:
     """Return the next frames after a cursor; fewer than `limit` means that there are no more."""
-    (entries,) = await redis.together.send(("XRANGE", key, f"({after}", "+", "COUNT", limit))
+    (entries,) = await redis.batched.send(("XRANGE", key, f"({after}", "+", "COUNT", limit))
     if isinstance(entries, Exception):
         raise entries
     return [to_frame(entry) for entry in cast("list[StreamEntry]", entries)]
@@ -116,7 +116,7 @@ async def _append_if_last(redis: Redis, key: str, last: Cursor, frame: Frame) ->
 
     One script does both, because the log may be lost between two commands.
     """
-    (reply,) = await redis.together.send(
+    (reply,) = await redis.batched.send(
         ("EVAL", APPEND_IF_LAST, 1, key, str(last), str(frame.cursor), frame.type, frame.data, RETENTION_SECONDS)
     )
     if isinstance(reply, Exception) and not is_refusal(reply):

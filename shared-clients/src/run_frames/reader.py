@@ -13,7 +13,7 @@ from run_frames import metrics
 from run_frames.follower import MAX_PAGE, FollowedLog, Follower, FollowerState, RunKey, within_page_limit
 from run_frames.log import PAGE, StreamEntry, log_key, read_page, to_frame
 from shared_clients.loops import Backoff, Tasks, every
-from shared_clients.redis import REDIS_ERRORS, Outage, Redis, exchange
+from shared_clients.redis import REDIS_ERRORS, OutageLog, Redis, exchange
 from shared_models.frames import Cursor, Frame, OpenParts, ending
 from shared_models.ids import new_id
 
@@ -41,7 +41,7 @@ class FrameReader:
     def __init__(self, redis: Redis, list_outcomes: ListOutcomes) -> None:
         self._redis = redis
         self._list_outcomes = list_outcomes
-        self._rows = Outage("durable rows")
+        self._rows = OutageLog("durable rows")
         self._tasks = Tasks()
         self._followed: dict[str, FollowedLog] = {}
         self._has_logs = asyncio.Event()
@@ -125,7 +125,7 @@ class FrameReader:
         except REDIS_ERRORS as error:
             self._redis.reads.failed(error)
             return False
-        self._redis.reads.answered()
+        self._redis.reads.succeeded()
         if follower.state is FollowerState.ENDED:
             return True
         page = within_page_limit(frames)
@@ -142,11 +142,11 @@ class FrameReader:
             return
         self._wakeup_sent = True
         try:
-            await self._redis.together.send(
+            await self._redis.batched.send(
                 ("XADD", self._wakeup_stream, "MAXLEN", 1, "*", "t", ""),
                 ("EXPIRE", self._wakeup_stream, WAKEUP_STREAM_SECONDS),
             )
-            self._redis.writes.answered()
+            self._redis.writes.succeeded()
         except REDIS_ERRORS as error:
             self._redis.writes.failed(error)
 
@@ -175,7 +175,7 @@ class FrameReader:
             (reply,) = await exchange(self._redis.blocking, [(*command, *positions, *positions.values())])
         if isinstance(reply, Exception):
             raise reply
-        self._redis.reads.answered()
+        self._redis.reads.succeeded()
         for raw_key, entries in cast("list[tuple[bytes, list[StreamEntry]]]", reply or []):
             key = raw_key.decode()
             if key == self._wakeup_stream:
@@ -198,7 +198,7 @@ class FrameReader:
         except Exception as error:  # noqa: BLE001 - any error of the rows' owner: the next try is in a second
             self._rows.failed(error)
             return
-        self._rows.answered()
+        self._rows.succeeded()
         ended = [follower for follower in silent if follower.run.execution_id in outcomes]
         endings: dict[tuple[UUID, Cursor], list[Frame]] = {}
         for follower, log_has_more in zip(ended, await asyncio.gather(*map(self._log_has_more, ended)), strict=True):

@@ -172,7 +172,7 @@ class _Sender:
                 return
             self._backlog.mark_appended()
         metrics.FRAMES_APPENDED.inc(len(frames))
-        self._redis.writes.answered()
+        self._redis.writes.succeeded()
         self._check_length(length, len(frames))
 
     async def _is_in_log(self, queued: QueuedFrame, refusal: Exception) -> bool:

@@ -1,10 +1,10 @@
-"""The HTTP door of one service's dead letters: the same routes in each, called by the gateway for an operator."""
+"""The HTTP routes of a service's dead letters, which the gateway calls for an operator."""
 
 from fastapi import APIRouter, Depends, Request, Response
 
 from durable_work.dead_letters.settling import DeadLetters
 from service_process.web import parse_body
-from shared_clients.identity import Identity, Verifier, require
+from shared_clients.identity import Identity, Verifier, require_scope
 from shared_models.dead_letters import (
     OPERATE,
     READ_CONTENT,
@@ -21,13 +21,13 @@ PREFIX = "/internal/dead-letters"
 
 
 def dead_letter_routes(letters: DeadLetters, verifier: Verifier) -> APIRouter:
-    """Return the routes for these letters.
+    """Return the routes for these dead letters; every route needs the scope `operate`.
 
     Args:
-        letters: the service's.
-        verifier: tells who asks; every route needs the scope `operate`.
+        letters: those of the service.
+        verifier: verifies the caller.
     """
-    operator = Depends(require(verifier, OPERATE))
+    operator = Depends(require_scope(verifier, OPERATE))
     router = APIRouter(prefix=PREFIX, include_in_schema=False)
 
     @router.post("/list")

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from local_backends import Backend, running_redis
 from run_frames import FrameReader
-from shared_clients.redis import Outage, Redis, open_redis
+from shared_clients.redis import OutageLog, Redis, open_redis
 from shared_models.frames import START, Cursor
 from shared_models.ids import new_id
 from tests.simulators.streams import PATIENCE, Rows, Run, flushed, watching
@@ -52,7 +52,7 @@ async def reader(redis: Redis, rows: Rows) -> AsyncIterator[FrameReader]:
         yield reader
 
 
-class Noticed(Outage):
+class Noticed(OutageLog):
     """Tells a test when an outage is noticed."""
 
     def __init__(self, what: str) -> None:

@@ -12,7 +12,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from run_frames import append_terminal
 from shared_clients.errors import Transient
-from shared_clients.redis import Command, Pipe, Redis, open_redis
+from shared_clients.redis import Command, CommandBatcher, Redis, open_redis
 from shared_models.frames import Cursor, Frame
 from shared_models.ids import new_id
 from tests.simulators.streams import Run, flushed
@@ -32,10 +32,10 @@ def run(redis: Redis) -> Run:
     return Run(redis)
 
 
-class Lossy(Pipe):
+class Lossy(CommandBatcher):
     """A pipe that loses the next replies, after Redis has done what it was told."""
 
-    def __init__(self, pipe: Pipe, losses: int) -> None:
+    def __init__(self, pipe: CommandBatcher, losses: int) -> None:
         self._pipe = pipe
         self.losses = losses
 
@@ -48,7 +48,7 @@ class Lossy(Pipe):
 
 
 def lossy(redis: Redis, losses: int) -> Redis:
-    return dataclasses.replace(redis, together=Lossy(redis.together, losses))
+    return dataclasses.replace(redis, batched=Lossy(redis.batched, losses))
 
 
 def types(frames: list[Frame]) -> list[str]:

@@ -115,7 +115,7 @@ async def test_a_stop_lets_the_request_in_flight_finish_and_takes_no_more(client
         group.create_task(service.serve(stop))
         answer = group.create_task(client.get(f"{service.url}/slow"))
         await service.began.wait()
-        stop.ask()
+        stop.request()
         await refused(service.port)
         assert draining(service.app).is_set()
         assert not answer.done()
@@ -132,7 +132,7 @@ async def test_open_streams_are_told_to_end(client: httpx.AsyncClient) -> None:
         group.create_task(service.serve(stop))
         answer = group.create_task(client.get(f"{service.url}/stream"))
         await service.began.wait()
-        stop.ask()
+        stop.request()
     assert answer.result().text == "first\ncome back\n"
     assert service.happened == ["opened", "stream ended", "closed"]
     assert time.monotonic() - started < 3
@@ -145,7 +145,7 @@ async def test_what_does_not_finish_is_cut_when_the_time_is_over(client: httpx.A
         group.create_task(service.serve(stop, drain_seconds=2))
         answer = group.create_task(failing(client.get(f"{service.url}/slow")))
         await service.began.wait()
-        stop.ask()
+        stop.request()
     assert answer.result()
     assert service.happened == ["opened", "cancelled", "closed"]
     assert time.monotonic() - started < 3
@@ -158,8 +158,8 @@ async def test_asked_twice_it_stops_at_once(client: httpx.AsyncClient) -> None:
         group.create_task(service.serve(stop, drain_seconds=60))
         answer = group.create_task(failing(client.get(f"{service.url}/slow")))
         await service.began.wait()
-        stop.ask()
-        stop.ask()
+        stop.request()
+        stop.request()
     assert answer.result()
     assert "cancelled" in service.happened
     assert time.monotonic() - started < 3
@@ -181,7 +181,7 @@ async def test_several_apps_of_one_process_stop_together(client: httpx.AsyncClie
             group.create_task(service.serve(stop))
         for service in services:
             assert (await client.get(f"{service.url}/readyz")).status_code == 200
-        stop.ask()
+        stop.request()
     for service in services:
         assert service.happened == ["opened", "closed"]
         await refused(service.port)
@@ -235,7 +235,7 @@ async def test_a_stop_during_the_start_gives_it_up() -> None:
     async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
         group.create_task(serve(app, host="", port=0, draining=draining(app).set, sockets=[service.socket], stop=stop))
         await starting.wait()
-        stop.ask()
+        stop.request()
 
 
 SCRIPT: Final = dedent("""

@@ -16,9 +16,9 @@ from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 from pydantic import ValidationError
 
 from shared_clients.errors import Transient
-from shared_clients.identity import Oidc, OidcSenders, SharedSecret
+from shared_clients.identity import OidcSenders, OidcSettings, SharedSecret
 from shared_clients.identity.jwks import FetchedKeys
-from shared_clients.identity.senders import mounted
+from shared_clients.identity.senders import token_file_reader
 from shared_models.problems import Problem, Problems
 
 ISSUER = "https://kubernetes.default.svc"
@@ -71,9 +71,9 @@ class Issuer:
         return FetchedKeys(self.fetch, lambda: self.now)
 
 
-def oidc(**changes: Any) -> Oidc:
+def oidc(**changes: Any) -> OidcSettings:
     given = {"issuer": ISSUER, "jwks_url": f"{ISSUER}/openid/v1/jwks", "senders": [BROKER], "token_file": "/token"}
-    return Oidc.model_validate({**given, **changes})
+    return OidcSettings.model_validate({**given, **changes})
 
 
 @pytest.fixture
@@ -251,7 +251,7 @@ async def test_a_stale_key_is_good_while_another_asks_for_fresh_ones(issuer: Iss
 
 def test_our_token_is_read_again_when_its_file_has_changed(tmp_path: Path) -> None:
     file = tmp_path / "token"
-    read = mounted(file)
+    read = token_file_reader(file)
     with pytest.raises(Transient, match="cannot be read"):
         read()
     file.write_text("one\n")

@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from shared_clients.identity import HEADER, Issuer
+from shared_clients.identity import IDENTITY_HEADER, Issuer
 from shared_clients.tracing import inject
 from shared_models.problems import Problem, Problems
 from shared_models.requests import Principal
@@ -24,7 +24,16 @@ from shared_models.requests import Principal
 log = structlog.get_logger()
 
 NOT_PASSED_ON: Final = frozenset(
-    {HEADER.lower().encode(), b"authorization", b"cookie", b"connection", b"keep-alive", b"te", b"upgrade", b"trailer"}
+    {
+        IDENTITY_HEADER.lower().encode(),
+        b"authorization",
+        b"cookie",
+        b"connection",
+        b"keep-alive",
+        b"te",
+        b"upgrade",
+        b"trailer",
+    }
     | {b"transfer-encoding", b"proxy-authorization", b"proxy-connection", b"host", b"traceparent", b"tracestate"}
     | {b"expect", b"date"}
 )
@@ -92,7 +101,7 @@ class Hop:
         token = self._issuer.issue(
             principal, audience=service, method=call.method, path=call.path, sessions=call.sessions
         )
-        ours = {HEADER.lower(): token, "host": service, **inject()}
+        ours = {IDENTITY_HEADER.lower(): token, "host": service, **inject()}
         passed = [(name, value) for name, value in call.headers if name not in NOT_PASSED_ON]
         return {
             "type": "http",

@@ -47,7 +47,7 @@ async def insert_browser(tx: Tx, token_hash: bytes, principal: Principal, lifeti
 
 
 async def find_browser(database: Database, token_hash: bytes) -> Principal | None:
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         row = await tx.row(FIND_BROWSER, token_hash=token_hash)
     return None if row is None else Principal.model_validate(row["principal"])
 
@@ -59,6 +59,6 @@ async def delete_browser(tx: Tx, token_hash: bytes) -> Principal | None:
 
 
 async def forget_expired(database: Database) -> None:
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         await tx.run(FORGET_CODES)
         await tx.run(FORGET_BROWSERS)

@@ -20,7 +20,7 @@ from request_manager.usecases.keep_room import Room
 from request_manager.usecases.retry_request import retry_request
 from service_process.web import json_body, parse_body
 from shared_clients.failpoints import reached
-from shared_clients.identity import Identity, Verifier, require
+from shared_clients.identity import Identity, Verifier, require_scope
 from shared_clients.postgres import Database
 from shared_models.dead_letters import OPERATE, Retried, RetryRequest
 from shared_models.envelope import MAX_DATA
@@ -61,15 +61,15 @@ Given = Annotated[Means, Depends(means_of)]
 
 
 async def caller_of(request: Request, means: Given) -> Identity:
-    return await require(means.verifier, SCOPE)(request)
+    return await require_scope(means.verifier, SCOPE)(request)
 
 
 async def colleague_of(request: Request, means: Given) -> Identity:
-    return await require(means.verifier, ENDED_SCOPE)(request)
+    return await require_scope(means.verifier, ENDED_SCOPE)(request)
 
 
 async def operator_of(request: Request, means: Given) -> Identity:
-    return await require(means.verifier, OPERATE)(request)
+    return await require_scope(means.verifier, OPERATE)(request)
 
 
 Caller = Annotated[Identity, Depends(caller_of)]

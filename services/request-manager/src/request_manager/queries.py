@@ -160,7 +160,7 @@ async def insert_request(database: Database, draft: Draft, told: Message) -> Out
 
 
 async def _accept(database: Database, draft: Draft, told: Message) -> Mapping[str, Any]:
-    row = await database.hot(
+    row = await database.fetch_row(
         ACCEPT,
         draft.principal.tenant,
         draft.caller,
@@ -187,21 +187,21 @@ async def _accept(database: Database, draft: Draft, told: Message) -> Mapping[st
 
 
 async def load_view(database: Database, tenant: str, owner: str, request_id: UUID) -> RequestView | None:
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         row = await tx.row(LOAD_VIEW, tenant=tenant, owner=owner, request_id=request_id)
     return None if row is None else _view(row)
 
 
 async def ended_views(database: Database, tenant: str, ids: Sequence[UUID]) -> Sequence[RequestView]:
     """Return those of a tenant's requests that have ended, whoever owns them: for services, never for a caller."""
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         rows = await tx.rows(ENDED_VIEWS, tenant=tenant, request_ids=list(ids))
     return [_view(row) for row in rows]
 
 
 async def load_ended(database: Database, tenant: str, request_id: UUID) -> EndedRequest | None:
     """Return a request as it may be asked again, whoever owns it: for operators, never for a caller."""
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         row = await tx.row(LOAD_ENDED, tenant=tenant, request_id=request_id)
     if row is None:
         return None
@@ -214,7 +214,7 @@ async def list_views(
     database: Database, tenant: str, owner: str, *, session_id: UUID | None, before: UUID | None, most: int
 ) -> Sequence[RequestView]:
     """Return a page of the owner's requests, newest first, older than `before`."""
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         rows = await tx.rows(LIST_VIEWS, tenant=tenant, owner=owner, session_id=session_id, before=before, most=most)
     return [_view(row) for row in rows]
 
@@ -254,7 +254,7 @@ async def note_run(tx: Tx, tenant: str, request_id: UUID, change: RunChanged) ->
 
 
 async def forget_keys(database: Database, age: timedelta) -> int:
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         return await tx.run(FORGET_KEYS, age=age)
 
 
@@ -264,12 +264,12 @@ async def silent_requests(tx: Tx, silence: timedelta, most: int) -> Sequence[Sil
 
 
 async def forget_inquiries(database: Database) -> int:
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         return await tx.run(FORGET_INQUIRIES)
 
 
 async def count_requests(database: Database, silence: timedelta) -> Balance:
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         row = await tx.row(COUNT_REQUESTS, silence=silence)
     assert row is not None
     return Balance(**{name: int(count) for name, count in row.items()})
@@ -277,7 +277,7 @@ async def count_requests(database: Database, silence: timedelta) -> Balance:
 
 async def pending_by_tenant(database: Database) -> dict[str, int]:
     """Return how many requests of each tenant have not ended."""
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         return {row["tenant"]: row["pending"] for row in await tx.rows(COUNT_PENDING)}
 
 

@@ -63,7 +63,7 @@ class Report(BaseModel):
 async def verify(database: Database, anchored: Anchored) -> Report:
     """Walk a schema's chain and entries."""
     checker = Checker(database.schema, anchored.anchors)
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         faults = [*anchored.faults[:MOST_FAULTS], *await faults_above(tx, checker)]
         waiting, strays = await _compare_entries(tx)
         faults += [Fault(number=None, what=f"the entry {id_} was put in, or its seal was taken away") for id_ in strays]

@@ -55,7 +55,7 @@ class DeadLetters:
     async def list(self, who: Principal, wanted: LetterQuery) -> Sequence[DeadLetter]:
         """Return the letters that `who` may see, the last that died first."""
         before, letter = parse_cursor(wanted.before) if wanted.before else (None, None)
-        async with self._database.reading() as tx:
+        async with self._database.autocommit() as tx:
             rows = await tx.rows(
                 LIST,
                 service=self._service,
@@ -127,7 +127,7 @@ class DeadLetters:
 
     async def count(self) -> None:
         """Show how many letters wait for somebody."""
-        async with self._database.reading() as tx:
+        async with self._database.autocommit() as tx:
             row = await tx.row(COUNT)
         metrics.DEAD_LETTERS.labels(self._service).set(row["dead"] if row else 0)
 

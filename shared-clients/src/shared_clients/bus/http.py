@@ -20,7 +20,7 @@ from shared_clients.bus.dispatching import Dispatcher, finish
 from shared_clients.bus.http_codec import decode_post, encode_post
 from shared_clients.bus.port import Handler, Message
 from shared_clients.errors import OutsideError, Permanent, Transient
-from shared_clients.outbound import Outbound
+from shared_clients.outbound import HttpClient
 
 log = structlog.get_logger()
 
@@ -71,7 +71,7 @@ class HttpBus:
         self._url = ingress_url(url)
         self._authentication = broker_authentication
         self._receive_seconds = receive_seconds
-        self._broker = Outbound(url)
+        self._broker = HttpClient(url)
         self._key_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._dispatcher = Dispatcher()
         self._group = ""
@@ -87,7 +87,7 @@ class HttpBus:
         headers = {**headers, "Authorization": f"Bearer {self._authentication.token()}"}
         try:
             async with asyncio.timeout(PUBLISH_SECONDS), self._key_lock(message.key):
-                answer = await self._broker.once(
+                answer = await self._broker.send_once(
                     "POST", self._url, content=body, headers=headers, deadline=PUBLISH_SECONDS
                 )
         except TimeoutError:

@@ -47,7 +47,7 @@ async def ask_to_cancel(tx: Tx, tenant: str, execution_id: UUID) -> ClaimedRun |
 
 async def forget_cancellations(database: Database) -> int:
     """Drop wishes so old that a request they could be for cannot come any more."""
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         return await tx.run(FORGET_CANCELLATIONS)
 
 
@@ -58,13 +58,13 @@ async def overdue(tx: Tx) -> Sequence[ClaimedRun]:
 
 async def untold(database: Database) -> Sequence[tuple[str, UUID, int, dict[str, Any]]]:
     """Return ended runs whose terminal frame may be missing: (tenant, execution id, epoch, frame)."""
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         rows = await tx.rows(UNTOLD)
     return [(row["tenant"], row["execution_id"], row["epoch"], row["terminal_frame"]) for row in rows]
 
 
 async def told(database: Database, tenant: str, execution_id: UUID) -> None:
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         await tx.run(TOLD, tenant=tenant, execution_id=execution_id)
 
 

@@ -200,7 +200,7 @@ async def load_run(database: Database, run: ClaimedRun, window: int) -> LoadedRu
     Raises:
         Stale: somebody else has claimed it.
     """
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         row = await tx.row(LOAD_RUN, **_owned(run), window=window)
     if row is None:
         raise _stale(run)
@@ -220,14 +220,14 @@ async def save_step(database: Database, run: ClaimedRun, step: Step) -> None:
     Raises:
         Stale: somebody else has claimed the run; nothing was written.
     """
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         saved = await tx.run(SAVE_STEP, **_owned(run), key=step.key, result=step.result, keep=str(step.keep))
     if saved == 0:
         raise _stale(run)
 
 
 async def still_mine(database: Database, run: ClaimedRun) -> bool:
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         return await tx.row(STILL_MINE, **_owned(run)) is not None
 
 
@@ -284,18 +284,18 @@ async def bury_run(tx: Tx, context: EventContext, end: ResponseFailed, cause: st
 
 async def hand_back(database: Database, run: ClaimedRun | HeldRun, *, unused: bool = True) -> None:
     """Give a run up unfinished, so that somebody claims it; with `unused` that does not count as one of its tries."""
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         await tx.run(HAND_BACK, **_owned(run), unused=int(unused))
 
 
 async def held(database: Database, worker: UUID) -> Sequence[HeldRun]:
     """Return the runs that this worker owns by the tables, whether it knows of them or not."""
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         return [HeldRun(**row) for row in await tx.rows(HELD, worker=worker)]
 
 
 async def count_by_status(database: Database) -> dict[str, int]:
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         return {row["status"]: row["runs"] for row in await tx.rows(COUNT_BY_STATUS)}
 
 

@@ -46,7 +46,7 @@ async def create_session(
 
 
 async def load_session(database: Database, tenant: str, owner: str, session_id: UUID) -> SessionView | None:
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         row = await tx.row(LOAD, tenant=tenant, owner=owner, session_id=session_id)
     return None if row is None else SessionView.model_validate(dict(row))
 
@@ -56,7 +56,7 @@ async def list_sessions(
 ) -> tuple[SessionView, ...]:
     """Return a page of the owner's sessions, the last used first, all after the place `before`."""
     updated_before, id_before = before or (None, None)
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         rows = await tx.rows(
             LIST, tenant=tenant, owner=owner, updated_before=updated_before, id_before=id_before, most=most
         )
@@ -66,7 +66,7 @@ async def list_sessions(
 async def rename_session(
     database: Database, tenant: str, owner: str, session_id: UUID, *, title: str
 ) -> SessionView | None:
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         row = await tx.row(RENAME, tenant=tenant, owner=owner, session_id=session_id, title=title)
     return None if row is None else SessionView.model_validate(dict(row))
 
@@ -80,7 +80,7 @@ async def list_messages(
     database: Database, tenant: str, session_id: UUID, *, before: int | None, most: int
 ) -> tuple[MessageView, ...]:
     """Return the messages of up to `most` turns before the turn `before`, oldest first."""
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         rows = await tx.rows(TURNS, tenant=tenant, session_id=session_id, before=before, most=most)
     messages: list[MessageView] = []
     for row in reversed(rows):

@@ -32,7 +32,7 @@ from shared_clients.errors import Permanent, Stale, Transient
 from shared_clients.failpoints import reached
 from shared_clients.postgres import Database
 from shared_clients.redis import Redis
-from shared_clients.tracing import continued
+from shared_clients.tracing import consumer_span
 from shared_models.agents import Agent
 from shared_models.frames import Cursor, terminal_frame
 from shared_models.requests import FailureReason, ResponseFailed, ResponseReady, Usage
@@ -123,7 +123,7 @@ async def perform_run(means: Means, run: ClaimedRun, stop: asyncio.Future[Failur
     began = monotonic()
     reached(Failpoint.AFTER_CLAIM_BEFORE_START)
     try:
-        with continued({"traceparent": run.traceparent} if run.traceparent else {}, "invoke_agent"):
+        with consumer_span({"traceparent": run.traceparent} if run.traceparent else {}, "invoke_agent"):
             ended = await _work(means, run, stop)
             try:
                 await _write_end(means, run, ended)

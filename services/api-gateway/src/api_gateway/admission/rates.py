@@ -88,7 +88,7 @@ class Rates:
             name = f"limits:{buckets.policy.name}:{key}"
             commands += [("INCRBY", name, taken), ("EXPIRE", name, buckets.policy.window, "NX")]
         try:
-            _, *replies = await self._redis.together.send(*commands)
+            _, *replies = await self._redis.batched.send(*commands)
         except REDIS_ERRORS as error:
             self._lose(error)
             return
@@ -102,7 +102,7 @@ class Rates:
         for (buckets, key, taken), total in zip(told, totals, strict=True):
             buckets.hear(key, taken, total, now)
         self._alone = False
-        self._redis.writes.answered()
+        self._redis.writes.succeeded()
 
     def _lose(self, error: Exception) -> None:
         """Go on alone; what was let in meanwhile is told to nobody, for it was no more than our part."""
