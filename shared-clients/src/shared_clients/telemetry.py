@@ -75,7 +75,7 @@ def _configure_logging(level: int, *, json: bool) -> None:
             structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
         ]
     )
-    handler = _LogHandler(sys.stderr)
+    handler = _LogOutput(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -83,14 +83,14 @@ def _configure_logging(level: int, *, json: bool) -> None:
         )
     )
     root = logging.getLogger()
-    root.handlers = [*(other for other in root.handlers if not isinstance(other, _LogHandler)), handler]
+    root.handlers = [*(other for other in root.handlers if not isinstance(other, _LogOutput)), handler]
     root.setLevel(level)
     for name in _VERBOSE_LIBRARIES:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
 
 
-class _LogHandler(logging.StreamHandler[TextIO]):
-    """The handler of `configure`; its type shows a second call which handler to replace."""
+class _LogOutput(logging.StreamHandler[TextIO]):
+    """The output of `configure`; its type shows a second call which output to replace."""
 
 
 def _add_trace(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:

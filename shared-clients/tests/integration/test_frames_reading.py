@@ -18,12 +18,6 @@ from tests.simulators.viewer import Viewer, seen
 WORDS = [f"word {number} " for number in range(12)]
 
 
-@pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.redis)])
-async def redis(request: pytest.FixtureRequest) -> AsyncIterator[Redis]:
-    async with open_redis("memory://" if request.param == "memory" else request.getfixturevalue("redis_url")) as redis:
-        yield redis
-
-
 @pytest.fixture
 async def replica(redis: Redis, request: pytest.FixtureRequest) -> AsyncIterator[Redis]:
     """Connections of another process to the same Redis; the one inside a process has no other."""
@@ -32,22 +26,6 @@ async def replica(redis: Redis, request: pytest.FixtureRequest) -> AsyncIterator
     else:
         async with open_redis(request.getfixturevalue("redis_url")) as other:
             yield other
-
-
-@pytest.fixture
-def run(redis: Redis) -> Run:
-    return Run(redis)
-
-
-@pytest.fixture
-def rows() -> Rows:
-    return Rows()
-
-
-@pytest.fixture
-async def reader(redis: Redis, rows: Rows) -> AsyncIterator[FrameReader]:
-    async with FrameReader(redis, rows) as reader:
-        yield reader
 
 
 async def test_a_follower_sees_all_of_a_run_while_it_goes_on(run: Run, reader: FrameReader) -> None:

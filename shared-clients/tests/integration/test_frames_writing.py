@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator
 from typing import cast
 from uuid import UUID
 
@@ -21,26 +20,15 @@ from tests.simulators.viewer import seen
 SNAPSHOT = [{"id": "m1", "role": "user", "content": "Hi"}]
 
 
-@pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.redis)])
-async def redis(request: pytest.FixtureRequest) -> AsyncIterator[Redis]:
-    async with open_redis("memory://" if request.param == "memory" else request.getfixturevalue("redis_url")) as redis:
-        yield redis
-
-
-@pytest.fixture
-def run(redis: Redis) -> Run:
-    return Run(redis)
-
-
 class Lossy(CommandBatcher):
-    """A pipe that loses the next replies, after Redis has done what it was told."""
+    """A batcher that loses the next replies, after Redis has carried out the commands."""
 
-    def __init__(self, pipe: CommandBatcher, losses: int) -> None:
-        self._pipe = pipe
+    def __init__(self, batcher: CommandBatcher, losses: int) -> None:
+        self._batcher = batcher
         self.losses = losses
 
     async def send(self, *commands: Command) -> list[object]:
-        replies = await self._pipe.send(*commands)
+        replies = await self._batcher.send(*commands)
         if self.losses:
             self.losses -= 1
             raise RedisTimeoutError("the reply got lost")
