@@ -1,4 +1,4 @@
-"""The door for events with a real inbox behind it: what is acknowledged is done, or dead with a reason, in Postgres."""
+"""The route for events over a real inbox: an acknowledged event is handled, or dead with a reason, in Postgres."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 
@@ -74,7 +74,7 @@ def counted(outcome: str) -> float:
     return REGISTRY.get_sample_value("flotilla_inbox_events_total", labels) or 0
 
 
-async def test_every_case_is_acknowledged_and_what_is_no_event_is_kept_dead(door: Door) -> None:
+async def test_every_case_is_acknowledged_and_a_request_that_is_no_event_is_kept_dead(door: Door) -> None:
     for case in HTTP_CASES:
         assert case.http is not None
         unknown = counted("unknown")

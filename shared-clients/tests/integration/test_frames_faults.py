@@ -133,9 +133,7 @@ async def test_a_paused_redis_holds_up_neither_the_run_nor_the_end_of_its_stream
     assert frames[-1].type == "RUN_FINISHED"
 
 
-async def test_who_follows_through_a_pause_gets_every_frame_once(
-    run: Run, reader: FrameReader, server: Backend
-) -> None:
+async def test_a_follower_gets_every_frame_once_across_a_pause(run: Run, reader: FrameReader, server: Backend) -> None:
     async with watching(reader, run) as watcher, run.writer() as writer:
         message = new_id()
         await writer.begin(None, [])

@@ -1,4 +1,4 @@
-"""What a run writes into its log, on both kinds of Redis."""
+"""The frames that a run writes into its log, on both kinds of Redis."""
 
 import asyncio
 import dataclasses
@@ -47,7 +47,7 @@ def value(frame: Frame) -> dict[str, object]:
     return cast("dict[str, object]", from_json(frame.data)["value"])
 
 
-async def test_a_whole_run_is_valid_for_agui_clients_and_tells_its_answer(run: Run) -> None:
+async def test_a_complete_run_is_valid_for_agui_clients_and_holds_its_answer(run: Run) -> None:
     message = new_id()
     async with run.writer() as writer:
         await writer.begin(None, [])
@@ -111,7 +111,7 @@ async def test_a_stale_writer_writes_nothing_after_its_successors_first_frame(ru
         assert run.asked == 0
 
 
-async def test_a_new_epoch_closes_what_is_open_and_voids_what_came_after_the_last_step(run: Run) -> None:
+async def test_a_new_epoch_closes_open_parts_and_voids_the_frames_after_the_last_step(run: Run) -> None:
     async with run.writer(epoch=1) as old:
         first, half = new_id(), new_id()
         await old.begin(None, [])
@@ -273,7 +273,7 @@ async def test_nothing_is_written_after_the_terminal_frame(run: Run) -> None:
         assert await run.log() == log
 
 
-async def test_a_sweep_makes_up_for_what_a_crash_left_out(run: Run) -> None:
+async def test_a_sweep_makes_up_for_frames_that_a_crash_left_out(run: Run) -> None:
     async with run.writer() as crashed:
         message = new_id()
         await crashed.begin(None, [])

@@ -67,7 +67,7 @@ async def test_keys_come_from_the_issuer_with_the_token_it_asks_for(issuer: Issu
     assert b"authorization: bearer ours\r\n" in issuer.asked.lower()
 
 
-async def test_an_issuer_that_cannot_prove_who_it_is_is_not_believed(issuer: Issuer) -> None:
+async def test_an_issuer_without_a_valid_certificate_is_not_believed(issuer: Issuer) -> None:
     with pytest.raises(Transient) as refused:
         await key_set_fetcher(issuer.url, ca_file=None, token=None)()
     assert "CERTIFICATE_VERIFY_FAILED" in str(refused.value.__cause__)

@@ -125,7 +125,7 @@ async def test_a_stop_lets_the_request_in_flight_finish_and_takes_no_more(client
     assert asyncio.all_tasks() == before
 
 
-async def test_open_streams_are_told_to_end(client: httpx.AsyncClient) -> None:
+async def test_open_streams_end_when_the_stop_begins(client: httpx.AsyncClient) -> None:
     service, stop = Served(), Stop()
     started = time.monotonic()
     async with asyncio.TaskGroup() as group:
@@ -188,7 +188,9 @@ async def test_several_apps_of_one_process_stop_together(client: httpx.AsyncClie
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_signals_stop_it_and_go_back_to_who_had_them(number: signal.Signals, client: httpx.AsyncClient) -> None:
+async def test_signals_stop_it_and_their_handlers_are_restored(
+    number: signal.Signals, client: httpx.AsyncClient
+) -> None:
     service = Served()
     before = [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)]
     async with asyncio.TaskGroup() as group:
@@ -199,7 +201,7 @@ async def test_signals_stop_it_and_go_back_to_who_had_them(number: signal.Signal
     assert [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)] == before
 
 
-async def test_a_taken_port_is_named_with_what_to_do() -> None:
+async def test_a_taken_port_is_named_with_a_remedy() -> None:
     taken = bind("127.0.0.1", 0)
     port = taken.getsockname()[1]
     with pytest.raises(PortTaken, match=rf"port {port} on 127\.0\.0\.1 is in use by another program; stop"):
@@ -304,7 +306,7 @@ async def up(client: httpx.AsyncClient, url: str) -> None:
 
 
 @pytest.mark.processes
-async def test_a_process_on_uvloop_finishes_what_it_began_and_exits_clean(
+async def test_a_process_on_uvloop_finishes_its_requests_and_exits_with_zero(
     tmp_path: Path, client: httpx.AsyncClient
 ) -> None:
     port = free_port()

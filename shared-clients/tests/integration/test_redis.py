@@ -45,14 +45,14 @@ async def test_who_stops_waiting_takes_no_reply_from_others(redis: Redis) -> Non
     assert await staying == [b"yours"]
 
 
-async def test_a_redis_that_is_not_there_fails_everybody_who_waits() -> None:
+async def test_an_absent_redis_fails_every_waiting_call() -> None:
     async with open_redis("redis://127.0.0.1:9") as nowhere:
         answers = await asyncio.gather(*(nowhere.batched.send(("PING",)) for _ in range(3)), return_exceptions=True)
 
     assert all(isinstance(answer, REDIS_ERRORS) for answer in answers)
 
 
-async def test_closed_connections_fail_those_who_wait_and_those_who_come(redis: Redis) -> None:
+async def test_closed_connections_fail_waiting_and_later_calls(redis: Redis) -> None:
     async with open_redis("redis://127.0.0.1:9") as closing:
         waiting = asyncio.ensure_future(closing.batched.send(("PING",)))
         await asyncio.sleep(0)

@@ -21,7 +21,7 @@ def message(key: str, data: bytes = b"", origin: str = "") -> Message:
 
 
 class Worker:
-    """Handles each message when told to, and remembers what it began."""
+    """Handles each message once `go` is set, and remembers the messages that it began."""
 
     def __init__(self) -> None:
         self.begun: list[bytes] = []
@@ -46,7 +46,7 @@ def test_pauses_double_up_to_a_cap_with_jitter(attempts: int, longest: float) ->
     assert longest / 2 <= min(pauses) < max(pauses) <= longest
 
 
-async def test_member_begins_no_more_than_its_width() -> None:
+async def test_member_runs_at_most_max_handlers_at_once() -> None:
     dispatcher, worker = Dispatcher(), Worker()
     dispatcher.join(worker.handle)
     deliveries = [dispatcher.enqueue(message(f"k{n}")) for n in range(MAX_HANDLERS + 5)]
@@ -77,7 +77,7 @@ async def test_messages_without_a_key_wait_only_for_those_of_the_same_origin() -
     worker.go.set()
 
 
-async def test_withdrawn_message_is_never_begun_and_its_successor_is() -> None:
+async def test_removed_message_is_never_handled_and_its_successor_is() -> None:
     dispatcher, worker = Dispatcher(), Worker()
     worker.go.set()
     first, second, third = (dispatcher.enqueue(message("k", data)) for data in (b"1", b"2", b"3"))
@@ -88,7 +88,7 @@ async def test_withdrawn_message_is_never_begun_and_its_successor_is() -> None:
     assert worker.begun == [b"3"]
 
 
-async def test_withdrawing_a_message_that_waits_for_its_next_try_lets_the_next_run_at_once() -> None:
+async def test_removing_a_message_that_waits_for_its_next_try_starts_the_next_one_at_once() -> None:
     dispatcher, worker, failed = Dispatcher(), Worker(), asyncio.Event()
     worker.go.set()
 
@@ -107,7 +107,7 @@ async def test_withdrawing_a_message_that_waits_for_its_next_try_lets_the_next_r
     assert sound.handled.done()
 
 
-async def test_begun_message_that_is_withdrawn_finishes_and_is_not_tried_again() -> None:
+async def test_running_message_that_is_removed_finishes_and_is_not_tried_again() -> None:
     dispatcher, tries = Dispatcher(), 0
 
     async def handle(_: Message) -> None:
@@ -126,7 +126,7 @@ async def test_begun_message_that_is_withdrawn_finishes_and_is_not_tried_again()
     assert not dispatcher.running()
 
 
-async def test_clearing_forgets_what_waits_and_lets_what_has_begun_finish() -> None:
+async def test_removing_all_drops_waiting_messages_and_lets_running_handlers_finish() -> None:
     dispatcher, worker = Dispatcher(), Worker()
     dispatcher.join(worker.handle)
     begun, waiting = dispatcher.enqueue(message("k", b"1")), dispatcher.enqueue(message("k", b"2"))
@@ -139,7 +139,7 @@ async def test_clearing_forgets_what_waits_and_lets_what_has_begun_finish() -> N
     assert worker.begun == [b"1"]
 
 
-async def test_clearing_what_has_begun_too_heeds_it_no_more() -> None:
+async def test_removing_running_messages_too_ignores_their_results() -> None:
     dispatcher, worker = Dispatcher(), Worker()
     dispatcher.join(worker.handle)
     delivery = dispatcher.enqueue(message("k"))
@@ -151,7 +151,7 @@ async def test_clearing_what_has_begun_too_heeds_it_no_more() -> None:
     assert not dispatcher.running()
 
 
-async def test_member_that_left_is_given_nothing_more() -> None:
+async def test_member_that_left_gets_no_more_messages() -> None:
     dispatcher, gone, staying = Dispatcher(), Worker(), Worker()
     for worker in (gone, staying):
         worker.go.set()

@@ -84,7 +84,7 @@ def test_kafka_url_names_one_or_more_brokers(url: str) -> None:
         "kafka://h:p",
     ],
 )
-async def test_any_other_url_is_refused_naming_what_is_accepted(url: str) -> None:
+async def test_any_other_url_is_refused_and_the_accepted_forms_are_named(url: str) -> None:
     with pytest.raises(ValueError, match=r"kafka://host:port\[,host:port\]") as refused:
         async with open_bus(url, BROKER_AUTHENTICATION):
             pass

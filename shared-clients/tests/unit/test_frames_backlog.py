@@ -52,7 +52,7 @@ def test_text_is_not_merged_into_another_message_nor_across_an_event() -> None:
     assert [frame.cursor.sequence for frame in batch(queue)] == [1, 2, 3, 4]
 
 
-def test_a_batch_stays_the_same_until_it_is_through() -> None:
+def test_a_batch_stays_the_same_until_it_is_in_the_log() -> None:
     queue = backlog()
     queue.add_text(ONE, "a")
     first = batch(queue)
@@ -64,7 +64,7 @@ def test_a_batch_stays_the_same_until_it_is_through() -> None:
     assert [from_json(frame.data)["delta"] for frame in batch(queue)] == ["b"]
 
 
-def test_too_much_is_dropped_and_one_resync_tells_its_text() -> None:
+def test_frames_beyond_the_limit_are_dropped_and_one_resync_repeats_their_text() -> None:
     queue = backlog()
     queue.add_event("RUN_STARTED", queue.run_fields)
     queue.add_text(ONE, "before ")
@@ -82,7 +82,7 @@ def test_too_much_is_dropped_and_one_resync_tells_its_text() -> None:
     assert from_json(after.data)["delta"] == " after"
 
 
-def test_what_waits_is_bounded_however_long_nothing_is_sent() -> None:
+def test_queued_frames_are_bounded_when_none_is_sent() -> None:
     queue = backlog()
 
     for _ in range(20):
@@ -91,7 +91,7 @@ def test_what_waits_is_bounded_however_long_nothing_is_sent() -> None:
     assert sum(len(frame.data) for frame in batch(queue)) <= MAX_QUEUED
 
 
-def test_a_resync_tells_all_messages_and_not_what_was_voided() -> None:
+def test_a_resync_repeats_all_messages_except_voided_ones() -> None:
     queue = backlog(epoch=2)
     queue.add_text(TWO, "voided")
     before = [{"id": "a", "role": "assistant", "content": "an earlier turn"}, {"id": "u", "role": "user"}]
@@ -117,7 +117,7 @@ def test_a_reset_that_is_dropped_still_counts() -> None:
     assert value(sent(queue)[0]) == {"messageId": str(TWO), "content": "x" * MAX_QUEUED + "!"}
 
 
-def test_a_resync_in_the_middle_waits_until_what_went_before_it_is_through() -> None:
+def test_a_resync_waits_until_the_frames_before_it_are_in_the_log() -> None:
     queue = backlog()
     queue.add_text(ONE, "before")
     queue.add_resync()
@@ -130,7 +130,7 @@ def test_a_resync_in_the_middle_waits_until_what_went_before_it_is_through() -> 
     assert seen(frames, strict=False).text == "before after"
 
 
-def test_a_log_begun_anew_tells_what_was_in_it_at_the_place_of_its_last_frame() -> None:
+def test_a_new_log_repeats_the_text_of_the_old_one_at_the_cursor_of_its_last_frame() -> None:
     queue = backlog()
     queue.add_event("RUN_STARTED", queue.run_fields)
     queue.add_event("TEXT_MESSAGE_START", {"messageId": ONE})

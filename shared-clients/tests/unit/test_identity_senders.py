@@ -1,4 +1,4 @@
-"""Who may hand a process events: only tokens of the issuer, for this service, of a known sender, while good."""
+"""Senders of events need a valid token of the issuer, for this service and of an accepted subject."""
 
 import asyncio
 import json
@@ -148,7 +148,7 @@ FORGED: Mapping[str, Callable[[], str]] = {
 
 
 @pytest.mark.parametrize("name", FORGED)
-async def test_everybody_else_gets_the_same_answer(senders: OidcSenders, name: str) -> None:
+async def test_every_faulty_token_gets_the_same_answer(senders: OidcSenders, name: str) -> None:
     with pytest.raises(Problem) as refused:
         await senders.verify_sender(FORGED[name]())
     assert refused.value.kind is Problems.NO_IDENTITY.value
@@ -180,7 +180,7 @@ def test_settings_that_would_let_others_in_are_refused(wrong: dict[str, Any]) ->
         oidc(**wrong)
 
 
-async def test_many_who_ask_at_once_cause_one_fetch(issuer: Issuer, senders: OidcSenders) -> None:
+async def test_concurrent_checks_share_one_fetch(issuer: Issuer, senders: OidcSenders) -> None:
     issuer.gate.clear()
     asking = [asyncio.create_task(senders.verify_sender(f"Bearer {token()}")) for _ in range(20)]
     while not issuer.asked:  # noqa: ASYNC110 - until the first of them has got there
@@ -219,7 +219,9 @@ async def test_a_rotated_key_is_found_and_made_up_ones_do_not_hammer_the_issuer(
 
 
 @pytest.mark.parametrize("down", [Transient("away"), ValueError("no JSON"), Transient("no token to show there")])
-async def test_nobody_is_turned_away_for_good_while_the_keys_cannot_be_had(issuer: Issuer, down: Exception) -> None:
+async def test_tokens_are_not_refused_for_good_while_the_keys_cannot_be_fetched(
+    issuer: Issuer, down: Exception
+) -> None:
     issuer.down = down
     senders = OidcSenders(oidc(), AUDIENCE, issuer.fetch)
     for _ in range(2):

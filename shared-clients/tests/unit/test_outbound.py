@@ -1,4 +1,4 @@
-"""Our own HTTP calls: what is tried again, what is not, and which kind of error the caller gets."""
+"""The HTTP client: which calls are retried, and which kind of error the caller gets."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -99,7 +99,7 @@ async def test_a_refusal_is_not_tried_again(status: int) -> None:
     assert len(server.asked) == 1
 
 
-async def test_a_refusal_says_what_the_problem_says() -> None:
+async def test_a_refusal_repeats_the_title_and_detail_of_the_problem() -> None:
     async with Server(httpx.Response(404, content=PROBLEM)).client() as client:
         with pytest.raises(Permanent) as refused:
             await client.call("GET", "/requests/r-1?key=hunter2")

@@ -1,4 +1,4 @@
-"""What every transport of the bus promises; the same tests run on each."""
+"""The promises of every transport of the bus; the same tests run on each."""
 
 import asyncio
 import itertools
@@ -21,7 +21,7 @@ from tests.simulators.doors import processes
 TRACE = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate": "a=1,b=2"}
 ALL_BYTES = bytes(range(256))
 GROUPS = {"test_every_group_gets_everything": ("one", "other")}
-"""Who subscribes in which test: behind a broker it is known before."""
+"""The subscriptions of each test, which a broker has to know before."""
 
 
 @dataclass
@@ -165,7 +165,7 @@ async def test_every_group_gets_everything(transport: Transport) -> None:
             await take_all(seen, {message.data for message in sent})
 
 
-async def test_message_is_kept_or_refused_while_nobody_listens(transport: Transport) -> None:
+async def test_message_is_kept_or_refused_without_a_subscriber(transport: Transport) -> None:
     seen = asyncio.Queue[Message]()
     sent = transport.event()
     publishing = asyncio.create_task(transport.publish([sent]))
@@ -174,7 +174,7 @@ async def test_message_is_kept_or_refused_while_nobody_listens(transport: Transp
         await publishing
 
 
-async def test_group_is_owed_what_was_published_after_its_last_member_left(transport: Transport) -> None:
+async def test_group_gets_the_messages_that_were_published_after_its_last_member_left(transport: Transport) -> None:
     seen = asyncio.Queue[Message]()
     async with transport.subscribe(seen.put):
         await transport.publish([transport.event(b"before")])

@@ -245,7 +245,7 @@ async def test_a_process_that_takes_no_events_leaves_them_with_the_broker_unread
     assert read == []
 
 
-async def test_more_than_it_can_hold_is_refused_before_it_is_read(
+async def test_a_request_beyond_the_limit_is_refused_before_its_body_is_read(
     taking: HttpBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bus_http, "MAX_REQUESTS", 1)

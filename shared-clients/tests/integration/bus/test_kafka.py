@@ -1,4 +1,4 @@
-"""What only Kafka can do wrong: settings, strangers' records, refused batches, dead processes, absent brokers."""
+"""Faults that only Kafka has: settings, strangers' records, refused batches, dead processes, absent brokers."""
 
 import asyncio
 import sys
@@ -79,7 +79,7 @@ async def test_nothing_beyond_the_first_unhandled_record_may_be_committed() -> N
     assert progress.offset_to_commit() == 9
 
 
-async def test_partition_is_full_by_what_is_not_handled_and_by_what_a_crash_would_repeat() -> None:
+async def test_partition_is_full_by_unhandled_and_by_uncommitted_records() -> None:
     progress = PartitionProgress(asyncio.Event())
     stuck = [asyncio.get_running_loop().create_future() for _ in range(MAX_UNHANDLED)]
     for offset, future in enumerate(stuck):
