@@ -44,8 +44,8 @@ PLACES = {
     AgentFailpoint.AFTER_STOP_BEFORE_END: ["agent_service.usecases.perform_run"],
     AgentFailpoint.AFTER_END_BEFORE_COMMIT: ["agent_service.usecases.perform_run"],
     AgentFailpoint.AFTER_END_BEFORE_TERMINAL_FRAME: ["agent_service.usecases.perform_run"],
-    AgentFailpoint.AFTER_TERMINAL_FRAME_BEFORE_TOLD: ["agent_service.usecases.perform_run"],
-    AgentFailpoint.AFTER_SWEPT_FRAME_BEFORE_TOLD: ["agent_service.usecases.end_run"],
+    AgentFailpoint.AFTER_TERMINAL_FRAME_BEFORE_CLEAR: ["agent_service.usecases.perform_run"],
+    AgentFailpoint.AFTER_SWEPT_FRAME_BEFORE_CLEAR: ["agent_service.usecases.end_run"],
 }
 """The module of each place, once per place."""
 

@@ -98,6 +98,7 @@ FAULTS = [
 ]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("fault", "why"), FAULTS)
 def test_planted_fault_is_found(model: type[InboxModel], fault: type[Inbox], why: str) -> None:
     mutant = type("Mutant", (model,), {"inbox": fault})

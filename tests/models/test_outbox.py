@@ -95,6 +95,7 @@ FAULTS = [
 ]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("fault", "why"), FAULTS)
 def test_planted_fault_is_found(model: type[OutboxModel], fault: type[Outbox], why: str) -> None:
     mutant = type("Mutant", (model,), {"outbox": fault})

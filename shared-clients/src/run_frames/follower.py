@@ -25,7 +25,7 @@ MAX_PAGE_BYTES: Final = 4_096
 
 
 class RunKey(NamedTuple):
-    """The run that a follower reads, as the durable rows are asked for it."""
+    """The run that a follower reads."""
 
     tenant: str
     execution_id: UUID

@@ -10,7 +10,7 @@ from typing import Final, Self, cast
 from uuid import UUID
 
 from run_frames import metrics
-from run_frames.follower import MAX_PAGE, FollowedLog, Follower, FollowerState, RunKey, within_page_limit
+from run_frames.follower import MAX_PAGE, FollowedLog, Follower, FollowerState, within_page_limit
 from run_frames.log import PAGE, StreamEntry, log_key, read_page, to_frame
 from shared_clients.loops import Backoff, Tasks, every
 from shared_clients.redis import REDIS_ERRORS, OutageLog, Redis, exchange
@@ -26,8 +26,10 @@ SILENCE_SECONDS: Final = 1.0
 HEARTBEAT_SECONDS: Final = 15.0
 _PAUSES: Final = Backoff(first=0.05, cap=1.0)
 
-type ListOutcomes = Callable[[Sequence[RunKey]], Awaitable[Mapping[UUID, tuple[str, Mapping[str, object]]]]]
-"""Queries the durable rows: returns the type and fields of the terminal frame of each of these runs that has ended."""
+type Outcomes = Mapping[UUID, tuple[str, Mapping[str, object]]]
+"""The type and the fields of the terminal frame of each run."""
+type ListOutcomes = Callable[[str, Sequence[UUID]], Awaitable[Outcomes]]
+"""Queries the durable rows of a tenant's runs, and returns the outcome of each run that has ended."""
 
 
 class FrameReader:
@@ -194,7 +196,7 @@ class FrameReader:
         if not silent:
             return
         try:
-            outcomes = await self._list_outcomes(list({follower.run: None for follower in silent}))
+            outcomes = await self._outcomes_of(silent)
         except Exception as error:  # noqa: BLE001 - any error of the rows' owner: the next try is in a second
             self._rows.failed(error)
             return
@@ -211,6 +213,16 @@ class FrameReader:
                         execution_id, seen, outcomes[execution_id], epoch=seen.epoch, still_open=OpenParts()
                     )
                 follower.end(endings[execution_id, seen])
+
+    async def _outcomes_of(self, silent: Sequence[Follower]) -> Outcomes:
+        """Query the durable rows of all silent runs, with one call for each tenant."""
+        runs: dict[str, dict[UUID, None]] = {}
+        for follower in silent:
+            runs.setdefault(follower.run.tenant, {})[follower.run.execution_id] = None
+        outcomes: dict[UUID, tuple[str, Mapping[str, object]]] = {}
+        for tenant, execution_ids in runs.items():
+            outcomes.update(await self._list_outcomes(tenant, list(execution_ids)))
+        return outcomes
 
     async def _log_has_more(self, follower: Follower) -> bool:
         """Tell whether the log has more frames for a follower, which this process was too slow to read."""

@@ -39,7 +39,7 @@ class FrameWriter:
         execution_id: of the run.
         thread_id: the session of the run, in AG-UI's word.
         epoch: of the claim on the run.
-        still_mine: asks Postgres whether that claim still holds; called only when the log is gone, and may raise.
+        still_owned: asks Postgres whether that claim still holds; called only when the log is gone, and may raise.
     """
 
     def __init__(
@@ -50,14 +50,14 @@ class FrameWriter:
         execution_id: UUID,
         thread_id: UUID,
         epoch: int,
-        still_mine: Callable[[], Awaitable[bool]],
+        still_owned: Callable[[], Awaitable[bool]],
     ) -> None:
         self._redis = redis
         self._key = log_key(tenant, execution_id)
         self._epoch = epoch
         self._open = OpenParts()
         self._backlog = Backlog(execution_id, thread_id, epoch)
-        self._sender = _Sender(redis, self._key, self._backlog, still_mine)
+        self._sender = _Sender(redis, self._key, self._backlog, still_owned)
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._sender.run(), name=self._key)
@@ -132,12 +132,12 @@ class FrameWriter:
 class _Sender:
     """Appends a backlog to the log, across all faults of Redis, until the run has another owner."""
 
-    def __init__(self, redis: Redis, key: str, backlog: Backlog, still_mine: Callable[[], Awaitable[bool]]) -> None:
+    def __init__(self, redis: Redis, key: str, backlog: Backlog, still_owned: Callable[[], Awaitable[bool]]) -> None:
         self.fenced = False
         self._redis = redis
         self._key = key
         self._backlog = backlog
-        self._still_mine = still_mine
+        self._still_owned = still_owned
         self._length: int | None = None
 
     async def run(self) -> None:
@@ -193,7 +193,7 @@ class _Sender:
         return False
 
     async def _begin_new_log(self, batch: deque[QueuedFrame]) -> None:
-        if not await self._still_mine():
+        if not await self._still_owned():
             self._fence()
         elif self._backlog.batch is batch:
             self._backlog.begin_new_log()

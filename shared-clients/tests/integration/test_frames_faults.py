@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
@@ -201,6 +201,12 @@ async def test_a_run_and_its_followers_do_without_a_redis_that_is_not_there(
     assert sorted(outages) == ["redis reads", "redis writes"]
 
 
+async def logged(logs: Sequence[Mapping[str, object]], event: str) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while event not in [entry["event"] for entry in logs]:  # noqa: ASYNC110 - the log is a list
+            await asyncio.sleep(0.01)
+
+
 async def test_an_outage_is_logged_once_and_so_is_its_end(run: Run, server: Backend) -> None:
     with capture_logs() as logs:
         async with run.writer() as writer:
@@ -208,9 +214,9 @@ async def test_an_outage_is_logged_once_and_so_is_its_end(run: Run, server: Back
             await flushed(writer)
             await server.kill()
             writer.append("STEP_STARTED", stepName="triage")
-            await asyncio.sleep(0.5)
+            await logged(logs, "outage_began")
             await server.restart()
-            await flushed(writer)
+            await logged(logs, "outage_ended")
 
     assert [entry["event"] for entry in logs] == ["outage_began", "outage_ended"]
     assert server.url.split("@")[0] not in str(logs)

@@ -26,10 +26,11 @@ UNSAMPLED: Final = f"00-{TRACE}-b7ad6b7169203331-00"
 def configured() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers, root.level
+    before = structlog.get_config()
     telemetry.configure("test", json=True)
     yield
     root.handlers, root.level = handlers, level
-    structlog.reset_defaults()
+    structlog.configure(**before)
 
 
 @pytest.fixture

@@ -1,43 +1,39 @@
-"""What can end a run without an answer, and what a tool may say back to the model.
+"""The errors that end a run without an answer, and the error that a tool returns to the model.
 
-A docstring's first line is what the person is told; the detail is for operators. Neither ever holds text of a
-provider's error body, which may quote keys or the conversation.
+Each error that ends a run names its `FailureReason`; `shared_models.requests.FAILURES` has the sentence for the person.
+The detail is for operators. Neither ever holds text of a provider's error body: it may quote keys or the conversation.
 """
 
 from typing import ClassVar
 
-from shared_models.requests import FailureReason, Usage
+from shared_models.requests import FAILURES, FailureReason
 
 
 class RunFailed(Exception):  # noqa: N818 - an outcome of a run, named as one
-    """Something went wrong and no answer was made.
+    """A run ends without an answer.
 
     Args:
         detail: which model or limit, for operators; safe to log.
+        explanation: a sentence for the person that follows the notice of the reason.
     """
 
     reason: ClassVar[FailureReason] = FailureReason.INTERNAL
 
-    def __init__(self, detail: str = "") -> None:
-        super().__init__(f"{self.notice} ({detail})" if detail else self.notice)
+    def __init__(self, detail: str = "", *, explanation: str = "") -> None:
+        notice = FAILURES[self.reason].notice
+        super().__init__(f"{notice} ({detail})" if detail else notice)
         self.detail = detail
-        self.usage = Usage()
-        """What the run had used by then."""
-
-    @property
-    def notice(self) -> str:
-        """The sentence that the person is told."""
-        return (type(self).__doc__ or "").partition("\n")[0]
+        self.explanation = explanation
 
 
 class ModelUnavailable(RunFailed):
-    """The model did not answer."""
+    """No model answered."""
 
     reason = FailureReason.MODEL_UNAVAILABLE
 
 
 class ModelRefused(RunFailed):
-    """The model would not answer this."""
+    """The model refused to answer."""
 
     reason = FailureReason.MODEL_REFUSED
 
@@ -49,28 +45,34 @@ class ModelCut(RunFailed):
 
 
 class TooManySteps(RunFailed):
-    """The agent took more steps than it may."""
+    """The agent used all its steps and has no answer."""
 
     reason = FailureReason.TOO_MANY_STEPS
 
 
 class UnknownAgent(RunFailed):
-    """There is no such agent."""
+    """The request names an agent that no file defines."""
 
     reason = FailureReason.UNKNOWN_AGENT
 
 
 class Cancelled(RunFailed):
-    """The request was cancelled."""
+    """The caller cancelled the request."""
 
     reason = FailureReason.CANCELLED_BY_CALLER
 
 
 class OutOfTime(RunFailed):
-    """The request ran out of time."""
+    """The request's deadline passed, or the run's active time is used up."""
 
     reason = FailureReason.DEADLINE
 
 
-class ToolFailed(Exception):  # noqa: N818 - what the model is told, not a fault of ours
-    """A tool could not do what it was asked; the message goes back to the model, which may try otherwise."""
+class SessionDeleted(RunFailed):
+    """The session of the run was deleted."""
+
+    reason = FailureReason.SESSION_DELETED
+
+
+class ToolFailed(Exception):  # noqa: N818 - a result for the model, not a fault of this service
+    """A tool could not do its work; the message goes back to the model, which may try otherwise."""

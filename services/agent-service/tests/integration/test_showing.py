@@ -1,4 +1,4 @@
-"""The loop with the writer that it really has: what a follower keeps in the end is the answer, whatever broke."""
+"""The loop with the real frame writer: a client keeps the whole answer in the end, after any broken stream."""
 
 import json
 from collections.abc import AsyncIterator, Iterable

@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -54,7 +55,7 @@ async def open_app(
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(settings.database_url.get_secret_value(), SCHEMA))
         hop = Hop(services, issuer)
-        frames = await stack.enter_async_context(FrameReader(redis, lambda silent: ended_runs(hop, silent)))
+        frames = await stack.enter_async_context(FrameReader(redis, partial(ended_runs, hop)))
         secure = settings.mode is Mode.PRODUCTION
         browsers = Browsers(database, secure=secure)
         app = create_app(

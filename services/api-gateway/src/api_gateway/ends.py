@@ -15,23 +15,22 @@ OURSELVES: Final = "api-gateway"
 ENDED_SCOPE: Final = "service:ended"
 
 
-async def ended_runs(hop: Hop, silent: Sequence[tuple[str, UUID]]) -> Mapping[UUID, tuple[str, Mapping[str, object]]]:
-    """Ask request-manager which of the silent runs have ended: one call for each tenant among them."""
-    found: dict[UUID, tuple[str, Mapping[str, object]]] = {}
-    for tenant in {tenant for tenant, _ in silent}:
-        body = to_json({"request_ids": [str(id_) for of, id_ in silent if of == tenant]})
-        ourselves = Principal(
-            issuer="flotilla",
-            subject=OURSELVES,
-            tenant=tenant,
-            credential=OURSELVES,
-            channel="service",
-            scopes=frozenset({ENDED_SCOPE}),
-        )
-        call = Call("POST", "/internal/ended", body, headers=[(b"content-type", b"application/json")])
-        answer = await hop.call("request-manager", ourselves, call)
-        if answer.status != 200:
-            raise Transient(f"request-manager answered {answer.status} when asked for ends")
-        for view in RequestList.model_validate_json(answer.body).requests:
-            found[view.request_id] = terminal_frame(view)
-    return found
+async def ended_runs(
+    hop: Hop, tenant: str, execution_ids: Sequence[UUID]
+) -> Mapping[UUID, tuple[str, Mapping[str, object]]]:
+    """Ask request-manager which of a tenant's runs have ended, in one call."""
+    body = to_json({"request_ids": [str(execution_id) for execution_id in execution_ids]})
+    ourselves = Principal(
+        issuer="flotilla",
+        subject=OURSELVES,
+        tenant=tenant,
+        credential=OURSELVES,
+        channel="service",
+        scopes=frozenset({ENDED_SCOPE}),
+    )
+    call = Call("POST", "/internal/ended", body, headers=[(b"content-type", b"application/json")])
+    answer = await hop.call("request-manager", ourselves, call)
+    if answer.status != 200:
+        raise Transient(f"request-manager answered {answer.status} when asked for ends")
+    views = RequestList.model_validate_json(answer.body).requests
+    return {view.request_id: terminal_frame(view) for view in views}

@@ -6,12 +6,9 @@ from collections.abc import AsyncGenerator, Callable
 import httpx
 import pytest
 import pytest_asyncio
-import structlog
 
 from fleet.migrate import migrate_all
 from tests.simulators.house import House, open_house
-
-structlog.configure(processors=[structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)])
 
 
 @pytest.fixture(scope="session")

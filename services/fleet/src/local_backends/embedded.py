@@ -90,8 +90,19 @@ class EmbeddedPostgres:
             raise
         return self.url()
 
+    async def restart(self) -> str:
+        """Stop and start, at the same address."""
+        await self._end_server()
+        return await self.start()
+
     async def stop(self) -> None:
         """End it with everything on disk; harmless when it does not run."""
+        await self._end_server()
+        if self._address != self._data:
+            shutil.rmtree(self._address.parent, ignore_errors=True)
+            self._address = self._data
+
+    async def _end_server(self) -> None:
         if self._server:
             self._server.send_signal(signal.SIGINT)
             try:
@@ -102,9 +113,6 @@ class EmbeddedPostgres:
             self._server = None
         while self._held:
             os.close(self._held.pop())
-        if self._address != self._data:
-            shutil.rmtree(self._address.parent, ignore_errors=True)
-            self._address = self._data
 
     async def exited(self) -> int:
         """Wait until the server has ended, for whatever reason, and return its exit status."""
@@ -163,7 +171,7 @@ class EmbeddedPostgres:
         return descriptor
 
     def _launch(self, binaries: Path, descriptor: int) -> None:
-        if len(os.fsencode(self._data)) > _LONGEST_ADDRESS:
+        if self._address == self._data and len(os.fsencode(self._data)) > _LONGEST_ADDRESS:
             self._address = Path(tempfile.mkdtemp(prefix="flotilla-")) / "postgres"
             self._address.symlink_to(self._data)
         inside = _inside(self._data, descriptor)

@@ -26,9 +26,10 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 @pytest.fixture(scope="module", autouse=True)
 def silent_fleet() -> Iterator[None]:
     """Keep the fleet's log, which is this process's too, out of what the commands print."""
+    before = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     yield
-    structlog.reset_defaults()
+    structlog.configure(**before)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
