@@ -27,7 +27,7 @@ from run_frames.log import log_key, read_log
 from shared_clients.bus.port import Message
 from shared_clients.errors import Transient
 from shared_clients.loops import Tasks, every
-from shared_clients.redis import Pipe, Redis, _in_process
+from shared_clients.redis import CommandBatcher, Redis, _in_process
 from tests.models.database import Server, database_of
 from tests.models.machine import CHOICES, Model
 from tests.models.scheduler import ACTING, Process, must
@@ -300,8 +300,8 @@ async def _outage(model: WorkersModel, seconds: float) -> None:
 
 async def _open_redis(model: WorkersModel) -> None:
     commands, blocking = _in_process()
-    model.redis = Redis(commands, blocking, Pipe(commands))
-    model.scheduler.spawn(model.born("redis"), model.redis.together.run())
+    model.redis = Redis(commands, blocking, CommandBatcher(commands))
+    model.scheduler.spawn(model.born("redis"), model.redis.batched.run())
 
 
 def _deliver(model: WorkersModel, message: Message, seat: int) -> None:

@@ -64,7 +64,7 @@ class WorkerLease:
         """
         started = asyncio.get_running_loop().time()
         try:
-            async with self._database.reading() as tx:
+            async with self._database.autocommit() as tx:
                 await tx.run(RENEW_LEASE, worker=self.worker)
         except Transient as error:
             metrics.LEASE_RENEWALS.labels("failed").inc()
@@ -78,7 +78,7 @@ class WorkerLease:
     async def release(self) -> None:
         """Give the lease up, so that other workers may claim its work at once."""
         self._alive_until = 0.0
-        async with self._database.reading() as tx:
+        async with self._database.autocommit() as tx:
             await tx.run(DELETE_LEASE, worker=self.worker)
             await tx.run(DELETE_EXPIRED_LEASES)
 

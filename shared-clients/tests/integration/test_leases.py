@@ -8,7 +8,7 @@ from shared_clients.postgres import Database, sql
 
 
 async def expired(database: Database, lease: WorkerLease) -> bool:
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         row = await tx.row(sql(f"SELECT {EXPIRED.format(worker='CAST(:worker AS uuid)')} AS gone"), worker=lease.worker)
     assert row is not None
     return bool(row["gone"])
@@ -16,7 +16,7 @@ async def expired(database: Database, lease: WorkerLease) -> bool:
 
 async def database_is_old_enough(database: Database) -> None:
     young = sql("SELECT pg_sleep(extract(epoch FROM pg_postmaster_start_time() + interval '3.1 seconds' - now()))")
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         await tx.run(young)
 
 
@@ -36,7 +36,7 @@ async def test_lease_that_is_not_renewed_expires_by_the_databases_clock(database
     await database_is_old_enough(database)
     lease = WorkerLease(database)
     await lease.renew()
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         await tx.run(sql("UPDATE worker_leases SET expires_at = expires_at - interval '3 seconds'"))
     assert await expired(database, lease)
     await lease.renew()

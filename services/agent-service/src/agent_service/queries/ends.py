@@ -45,7 +45,7 @@ async def insert_cancellation(tx: Tx, tenant: str, execution_id: UUID) -> None:
 
 async def delete_expired_cancellations(database: Database) -> int:
     """Delete cancellations whose requests have all passed their deadline; return their number."""
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         return await tx.run(DELETE_EXPIRED_CANCELLATIONS)
 
 
@@ -62,7 +62,7 @@ async def lock_overdue_runs(tx: Tx) -> Sequence[ClaimedRun]:
 
 async def list_due_terminal_frames(database: Database) -> Sequence[DueTerminalFrame]:
     """List the terminal frames that the workers of ended runs have left to the sweep."""
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         rows = await tx.rows(LIST_DUE_TERMINAL_FRAMES)
     return [
         DueTerminalFrame(
@@ -78,7 +78,7 @@ async def list_due_terminal_frames(database: Database) -> Sequence[DueTerminalFr
 
 async def clear_due_terminal_frame(database: Database, frame: DueTerminalFrame) -> None:
     """Note that a terminal frame was appended."""
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         await tx.run(CLEAR_DUE_TERMINAL_FRAME, tenant=frame.tenant, execution_id=frame.execution_id)
 
 

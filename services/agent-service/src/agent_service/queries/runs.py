@@ -213,7 +213,7 @@ async def load_run(database: Database, run: ClaimedRun, window: int) -> LoadedRu
     Raises:
         Stale: another worker has claimed the run.
     """
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         row = await tx.row(LOAD_RUN, **_claim_of(run), window=window)
     if row is None:
         raise _stale(run)
@@ -232,14 +232,14 @@ async def save_step(database: Database, run: ClaimedRun, step: Step) -> None:
     Raises:
         Stale: another worker has claimed the run; nothing was written.
     """
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         saved = await tx.run(SAVE_STEP, **_claim_of(run), key=step.key, result=step.result, keep=str(step.keep))
     if saved == 0:
         raise _stale(run)
 
 
 async def still_owned(database: Database, run: ClaimedRun) -> bool:
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         return await tx.row(STILL_OWNED, **_claim_of(run)) is not None
 
 
@@ -279,13 +279,13 @@ async def finish_run(
 
 async def hand_back(database: Database, run: ClaimedRun | OwnedRun, *, counts_as_try: bool = False) -> None:
     """Queue an unfinished run again, for any worker to claim."""
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         await tx.run(HAND_BACK, **_claim_of(run), unused_tries=0 if counts_as_try else 1)
 
 
 async def list_owned_runs(database: Database, worker: UUID) -> Sequence[OwnedRun]:
     """List the running runs of a worker by their rows, also those that its process does not know of."""
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         return [OwnedRun(**row) for row in await tx.rows(LIST_OWNED_RUNS, worker=worker)]
 
 
