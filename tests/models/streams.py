@@ -56,7 +56,7 @@ class Author:
         self._model = model
         self._epoch = epoch
         self._redis = model.store.connect()
-        model.scheduler.spawn(process, self._redis.together.run())
+        model.scheduler.spawn(process, self._redis.batched.run())
 
     async def work(self) -> None:
         with suppress(Stale):
@@ -111,7 +111,7 @@ class Gateway:
         self._model = model
         redis = model.store.connect()
         self.reader = model.reader(redis, self._finished)
-        model.scheduler.spawn(process, redis.together.run())
+        model.scheduler.spawn(process, redis.batched.run())
         model.scheduler.spawn(process, self._read())
 
     async def _read(self) -> None:
@@ -268,7 +268,7 @@ class StreamsModel(Model):
 
         async def sweep() -> None:
             redis = self.store.connect()
-            self.scheduler.spawn(process, redis.together.run())
+            self.scheduler.spawn(process, redis.batched.run())
             await self.tell_end(redis, self.row.epoch, last=None)
 
         if self.loop.is_running():

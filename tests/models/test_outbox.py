@@ -54,7 +54,7 @@ class PublishesBeforeTheCommit(Outbox):
 
 class MarksDeadInTwoSteps(Outbox):
     async def _mark_dead(self, message: Message, error: str) -> None:
-        async with self._database.reading() as tx:
+        async with self._database.autocommit() as tx:
             await tx.run(MARK_DEAD, id=message.attributes["id"], error=error)
         async with self._database.transaction() as tx:
             if self._on_dead is not None:
@@ -80,7 +80,7 @@ class NeverSweeps(Outbox):
 class DeletesTheDead(Outbox):
     async def _delete(self, ids: Sequence[str]) -> None:
         await super()._delete(ids)
-        async with self._database.reading() as tx:
+        async with self._database.autocommit() as tx:
             await tx.run(sql("DELETE FROM outbox WHERE state = 'dead'"))
 
 

@@ -110,9 +110,9 @@ class FailingDatabase(Database):
         self._end(number)
 
     @asynccontextmanager
-    async def reading(self) -> AsyncGenerator[Tx]:
+    async def autocommit(self) -> AsyncGenerator[Tx]:
         number = self._begin()
-        async with super().reading() as tx:
+        async with super().autocommit() as tx:
             yield tx
         self._end(number)
 

@@ -117,7 +117,7 @@ class Run:
 async def flushed(writer: FrameWriter) -> None:
     """Wait until all is in the log, or can never be."""
     async with asyncio.timeout(PATIENCE):
-        await writer._backlog.through.wait()  # the task's own event, which callers never need
+        await writer._backlog.flushed.wait()  # the task's own event, which callers never need
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ from alembic.config import Config
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from shared_clients.postgres import driver_url, sql, translated
+from shared_clients.postgres import driver_url, sql, translated_errors
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
@@ -26,7 +26,7 @@ async def migrate(url: str, schema: str, versions: Path) -> None:
     """
     engine = create_async_engine(driver_url(url), max_overflow=0)
     try:
-        with translated():
+        with translated_errors():
             async with engine.begin() as connection:
                 await connection.execute(sql("SELECT pg_advisory_xact_lock(hashtext(:s))"), {"s": f"migrate:{schema}"})
                 await connection.execute(sql(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'))

@@ -145,7 +145,7 @@ class Outbox:
 
     async def _sweep_batch(self) -> Sequence[bool]:
         """Publish up to a batch of overdue events, and return for each whether it is safe on the bus."""
-        async with self._database.reading() as tx:
+        async with self._database.autocommit() as tx:
             rows = await tx.rows(CLAIM_OVERDUE, batch=SWEEP_BATCH)
             backlog = await tx.row(MEASURE_PENDING)
         if backlog:
@@ -225,7 +225,7 @@ class Outbox:
 
     async def _delete(self, ids: Sequence[str]) -> None:
         try:
-            async with self._database.reading() as tx:
+            async with self._database.autocommit() as tx:
                 await tx.run(DELETE_PUBLISHED, ids=list(ids))
         except Transient as error:
             log.warning("outbox_rows_kept", events=len(ids), error=str(error), then="they are published again")

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from durable_work.dead_letters.settling import DeadLetters
 from service_process.web import parse_body
-from shared_clients.identity import Identity, Verifier, require
+from shared_clients.identity import Identity, Verifier, require_scope
 from shared_models.dead_letters import (
     OPERATE,
     READ_CONTENT,
@@ -27,7 +27,7 @@ def dead_letter_routes(letters: DeadLetters, verifier: Verifier) -> APIRouter:
         letters: the dead letters of the service.
         verifier: verifies the caller's token; every route needs the scope `operate`.
     """
-    operator = Depends(require(verifier, OPERATE))
+    operator = Depends(require_scope(verifier, OPERATE))
     router = APIRouter(prefix=PREFIX, include_in_schema=False)
 
     @router.post("/list")

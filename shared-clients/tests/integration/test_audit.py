@@ -38,12 +38,12 @@ async def write(database: Database, *subjects: str) -> None:
 
 
 async def sealed(database: Database) -> list[tuple[int, str]]:
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         return [(row["number"], row["subject"]) for row in await tx.rows(SEALED)]
 
 
 async def expire(database: Database) -> None:
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         await tx.run(EXPIRE)
 
 
@@ -148,7 +148,7 @@ async def test_a_sealer_that_stops_in_the_middle_leaves_no_gap_and_cannot_finish
             await tx.run(CLAIM_LEASE, sealer=zombie._sealer)
             assert await zombie._extend_chain(tx) == 2
             assert await successor.seal() is None, "the sealing replica has locked the lease's row"
-            async with database.reading() as other:
+            async with database.autocommit() as other:
                 await other.run(END_IDLE)
             await zombie._extend_chain(tx)
 
@@ -162,7 +162,7 @@ async def test_a_sealer_that_stops_in_the_middle_leaves_no_gap_and_cannot_finish
 async def test_a_second_chain_beside_the_first_is_refused_by_the_tables(database: Database) -> None:
     await write(database, "a", "b")
     await Sealer(database).seal()
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         row = await tx.row(sql("SELECT entry_id FROM audit_seals WHERE number = 1"))
     assert row is not None
     for number, id_ in ((2, new_id()), (3, row["entry_id"])):

@@ -47,7 +47,7 @@ class Counter:
 
 @pytest.fixture
 async def counter(database: Database) -> Counter:
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         await tx.run(sql("CREATE TABLE effects (id text, epoch bigint)"))
     return Counter(database)
 
@@ -65,17 +65,17 @@ def with_data(data: bytes) -> Message:
 
 
 async def effects(database: Database) -> int:
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         return len(await tx.rows(sql("SELECT id FROM effects")))
 
 
 async def states(database: Database) -> Sequence[tuple[str, str | None]]:
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         return [(r["state"], r["error"]) for r in await tx.rows(sql("SELECT state, error FROM inbox ORDER BY seen_at"))]
 
 
 async def due(database: Database) -> None:
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         await tx.run(sql("UPDATE inbox SET next_attempt_at = now() WHERE state = 'parked'"))
 
 
@@ -117,7 +117,7 @@ async def test_failure_that_does_not_end_is_dead_after_counted_tries_and_frees_w
     assert await states(database) == [("dead", "ValueError: a bug")]
     assert counter.marked_dead == [f"{sent.attributes['id']} ValueError: a bug"]
     assert await effects(database) == 0
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         kept = await tx.row(sql("SELECT data, attributes, attempts FROM inbox"))
     assert kept is not None
     assert kept["data"] == sent.data
@@ -147,7 +147,7 @@ async def test_event_that_two_processes_give_up_is_marked_dead_once(
 ) -> None:
     counter.faults = [ValueError("a bug")] * 3
     await counter.inbox.consume(message())
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         await tx.run(sql("UPDATE inbox SET attempts = :all_but_one"), all_but_one=MAX_ATTEMPTS - 1)
     await due(database)
     transaction, begun = database.transaction, itertools.count(1)
@@ -204,7 +204,7 @@ async def test_event_of_a_later_release_waits_for_it(database: Database, counter
         await due(database)
         await counter.inbox.retry()
     assert [state for state, _ in await states(database)] == ["parked"]
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         await tx.run(sql("UPDATE inbox SET seen_at = now() - interval '25 hours'"))
     await due(database)
     await counter.inbox.retry()
@@ -224,11 +224,11 @@ async def test_field_that_a_later_release_added_is_ignored(database: Database, c
 async def test_event_is_not_taken_for_seen_when_the_database_cannot_be_asked(
     database: Database, counter: Counter
 ) -> None:
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         await tx.run(sql("ALTER TABLE inbox RENAME TO away"))
     with pytest.raises(Exception, match="inbox"):
         await counter.inbox.consume(message())
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         await tx.run(sql("ALTER TABLE away RENAME TO inbox"))
     assert await states(database) == []
 

@@ -21,12 +21,12 @@ def event() -> Envelope:
 
 
 async def rows(database: Database) -> dict[str, str]:
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         return {row["id"]: row["state"] for row in await tx.rows(sql("SELECT id, state FROM outbox"))}
 
 
 async def overdue(database: Database) -> None:
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         await tx.run(sql("UPDATE outbox SET next_attempt_at = now() - interval '1 second'"))
 
 
@@ -123,11 +123,11 @@ async def test_event_that_has_waited_for_an_hour_goes_within_seconds_of_the_bus(
 ) -> None:
     outbox = Outbox(database, bus)
     await keep(database, outbox, 1)
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         await tx.run(sql("UPDATE outbox SET attempts = 60"))
     bus.faults = [Transient]
     await outbox.sweep()
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         row = await tx.row(sql("SELECT extract(epoch FROM next_attempt_at - now())::float8 AS pause FROM outbox"))
     assert row is not None
     assert 0 < row["pause"] <= 7.5
@@ -183,7 +183,7 @@ async def test_outbox_is_full_while_too_many_rows_wait_and_not_afterwards(databa
             await outbox.publish(tx, event())
     await outbox.sweep()
     assert outbox.full
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         await tx.run(sql("DELETE FROM outbox"))
     await outbox.sweep()
     assert not outbox.full
@@ -194,11 +194,11 @@ async def test_outbox_is_full_when_one_row_has_waited_too_long(database: Databas
     for seconds, full in ((10, False), (901, True)):
         async with database.transaction() as tx:
             await outbox.publish(tx, event())
-        async with database.reading() as tx:
+        async with database.autocommit() as tx:
             await tx.run(sql("UPDATE outbox SET created_at = now() - make_interval(secs => :seconds)"), seconds=seconds)
         await outbox.sweep()
         assert outbox.full is full
-        async with database.reading() as tx:
+        async with database.autocommit() as tx:
             await tx.run(sql("DELETE FROM outbox"))
 
 
@@ -206,7 +206,7 @@ async def test_a_dead_row_does_not_make_the_outbox_full(database: Database, bus:
     outbox = Outbox(database, bus, max_pending=1)
     async with database.transaction() as tx:
         await outbox.publish(tx, event())
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         await tx.run(sql("UPDATE outbox SET state = 'dead', died_at = now()"))
     await outbox.sweep()
     assert not outbox.full

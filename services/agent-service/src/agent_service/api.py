@@ -18,7 +18,7 @@ from agent_service.domain.sessions import (
 from agent_service.queries import sessions as queries
 from agent_service.usecases import manage_sessions
 from service_process.web import json_body, parse_body
-from shared_clients.identity import Identity, Verifier, require
+from shared_clients.identity import Identity, Verifier, require_scope
 from shared_clients.postgres import Database
 from shared_models.problems import Problem, Problems
 
@@ -40,7 +40,7 @@ SCOPE = "sessions"
 
 async def caller_of(request: Request) -> Identity:
     verifier: Verifier = request.app.state.verifier
-    return await require(verifier, SCOPE)(request)
+    return await require_scope(verifier, SCOPE)(request)
 
 
 def _database(request: Request) -> Database:

@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from shared_clients.identity import HEADER, Issuer
+from shared_clients.identity import IDENTITY_HEADER, Issuer
 from shared_clients.tracing import inject
 from shared_models.problems import Problem, Problems
 from shared_models.requests import Principal
@@ -29,7 +29,16 @@ ROUTES: Final = {"/api/v1/requests": "request-manager", "/api/v1/sessions": "age
 """The service behind each part of the API, by the beginning of the path."""
 
 NOT_FORWARDED: Final = frozenset(
-    {HEADER.lower().encode(), b"authorization", b"cookie", b"connection", b"keep-alive", b"te", b"upgrade", b"trailer"}
+    {
+        IDENTITY_HEADER.lower().encode(),
+        b"authorization",
+        b"cookie",
+        b"connection",
+        b"keep-alive",
+        b"te",
+        b"upgrade",
+        b"trailer",
+    }
     | {b"transfer-encoding", b"proxy-authorization", b"proxy-connection", b"host", b"traceparent", b"tracestate"}
     | {b"expect", b"date"}
 )
@@ -96,7 +105,7 @@ class Hop:
 
     def _scope(self, service: str, caller: Principal, call: Call) -> Scope:
         token = self._issuer.issue(caller, audience=service, method=call.method, path=call.path, sessions=call.sessions)
-        added = {HEADER.lower(): token, "host": service, **inject()}
+        added = {IDENTITY_HEADER.lower(): token, "host": service, **inject()}
         forwarded = [(name, value) for name, value in call.headers if name not in NOT_FORWARDED]
         return {
             "type": "http",

@@ -48,7 +48,7 @@ async def insert_session(tx: Tx, token_hash: bytes, principal: Principal, lifeti
 
 async def load_session(database: Database, token_hash: bytes) -> Principal | None:
     """Return the person of a session; None where it is unknown or expired."""
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         row = await tx.row(LOAD_SESSION, token_hash=token_hash)
     return None if row is None else Principal.model_validate(row["principal"])
 
@@ -61,6 +61,6 @@ async def delete_session(tx: Tx, token_hash: bytes) -> Principal | None:
 
 async def delete_expired_sign_ins(database: Database) -> None:
     """Delete expired codes and expired sessions."""
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         await tx.run(DELETE_EXPIRED_CODES)
         await tx.run(DELETE_EXPIRED_SESSIONS)

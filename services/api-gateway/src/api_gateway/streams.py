@@ -51,7 +51,7 @@ async def relay(
     clock = asyncio.get_running_loop().time
     recheck_at = clock() + recheck
     yield RETRY_HINT
-    async with aclosing(frames.follow(tenant, execution_id, after, beat=heartbeat)) as following:
+    async with aclosing(frames.follow(tenant, execution_id, after, heartbeat=heartbeat)) as following:
         async for frame in following:
             yield sse(frame)
             reached(Failpoint.AFTER_FRAME_BEFORE_NEXT_FRAME)

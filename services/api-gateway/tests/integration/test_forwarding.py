@@ -14,7 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 from api_gateway.hop import Call, Forwarder, Hop
 from local_backends.server import free_port
 from service_process.web import create_app
-from shared_clients.identity import HEADER, Issuer, Verifier
+from shared_clients.identity import IDENTITY_HEADER, Issuer, Verifier
 from tests.simulators.asking import somebody
 from tests.simulators.calling import KEY, trusted
 
@@ -130,7 +130,7 @@ async def test_identity_is_valid_for_the_path_that_arrives_with_any_characters(p
     verifier = Verifier(NAME, trusted(NAME))
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        token = dict(scope["headers"])[HEADER.lower().encode()].decode()
+        token = dict(scope["headers"])[IDENTITY_HEADER.lower().encode()].decode()
         verifier.verify(token, scope["method"], scope["path"])
         seen.append(scope["path"])
 
@@ -141,7 +141,7 @@ async def test_identity_is_valid_for_the_path_that_arrives_with_any_characters(p
     token = next(line.partition(": ")[2] for line in headers if line.lower().startswith("flotilla-identity"))
     async with AsyncClient(transport=ASGITransport(app), base_url="http://service") as client:
         with pytest.raises(AssertionError):  # the app answers nothing; it has only to believe the identity
-            await client.get(raw, headers={HEADER: token})
+            await client.get(raw, headers={IDENTITY_HEADER: token})
     assert seen == [path]
 
 

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from api_gateway.hop import Call, Hop
-from shared_clients.identity import HEADER, Identity, Issuer, Verifier
+from shared_clients.identity import IDENTITY_HEADER, Identity, Issuer, Verifier
 from shared_models.ids import new_id
 from shared_models.requests import Principal
 from tests.simulators.asking import somebody
@@ -28,7 +28,7 @@ class Echo:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        self.identities.append(self.verifier.verify(request.headers[HEADER], scope["method"], scope["path"]))
+        self.identities.append(self.verifier.verify(request.headers[IDENTITY_HEADER], scope["method"], scope["path"]))
         received = {
             "path": scope["path"],
             "query": scope["query_string"].decode(),
@@ -77,7 +77,7 @@ async def test_each_call_has_a_fresh_identity_with_the_caller_and_the_vouched_se
     one, two, session = somebody(), somebody(), new_id()
     for principal, sessions in ((one, frozenset[UUID]()), (two, frozenset({session})), (one, frozenset[UUID]())):
         forged = Issuer("api-gateway", KEY).issue(two, audience=NAME, method="GET", path="/x")
-        headers = [(HEADER.lower().encode(), forged.encode())]
+        headers = [(IDENTITY_HEADER.lower().encode(), forged.encode())]
         await hop.call(NAME, principal, Call("GET", "/x", headers=headers, sessions=sessions))
     assert [identity.principal for identity in echo.identities] == [one, two, one]
     assert [identity.sessions for identity in echo.identities] == [frozenset(), {session}, frozenset()]

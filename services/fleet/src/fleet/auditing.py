@@ -64,7 +64,7 @@ async def anchor_until_stopped() -> None:
     witness = load_witness(settings, _database_kind(settings))
     with stop_signals() as stop:
         async with reachable_database(settings) as url, anchoring(url, witness):
-            await stop.asked.wait()
+            await stop.requested.wait()
 
 
 def _database_kind(settings: FleetSettings) -> str:

@@ -19,7 +19,7 @@ from local_backends import find_backend
 from local_backends.server import free_port
 from shared_clients.bus import ensure_topics
 from shared_clients.errors import OutsideError, Permanent
-from shared_clients.outbound import Outbound
+from shared_clients.outbound import HttpClient
 from shared_models.catalog import TOPICS
 
 GATEWAY: Final = "api-gateway"
@@ -163,7 +163,7 @@ def _identity_keys(state_folder: Path) -> dict[str, str]:
 
 
 async def _wait_until_ready(command: Command, state_folder: Path) -> None:
-    async with Outbound(command.url) as server:
+    async with HttpClient(command.url) as server:
         try:
             async with asyncio.timeout(READY_SECONDS):
                 while not await _is_ready(server):  # noqa: ASYNC110 - another process's readiness
@@ -173,7 +173,7 @@ async def _wait_until_ready(command: Command, state_folder: Path) -> None:
             raise Permanent(f"{command.name} is not ready after {READY_SECONDS:g} s; see {log_file}") from None
 
 
-async def _is_ready(server: Outbound) -> bool:
+async def _is_ready(server: HttpClient) -> bool:
     try:
         await server.call("GET", "/readyz", deadline=1.0)
     except OutsideError:

@@ -91,7 +91,7 @@ async def run_processes(settings: FleetSettings, replicas: Mapping[str, int]) ->
         ):
             await print_access(database, settings, key)
             report_progress(f"ready; logs are in {state_folder / 'logs'}")
-            await stop.asked.wait()
+            await stop.requested.wait()
             progress_reporter()("stopping")
     CONSOLE.print("[dim]stopped[/dim]")
 

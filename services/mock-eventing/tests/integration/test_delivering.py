@@ -259,7 +259,7 @@ async def test_a_stop_lets_requests_end_and_begins_no_more() -> None:
         cut = asyncio.create_task(broker.sender.publish(type_="failing"))
         await slow.got()
         await failing.got()
-        broker.stop.ask()
+        broker.stop.request()
         assert (await cut).status == 503
         assert not whole.done()
         gate.set()

@@ -23,7 +23,7 @@ from request_manager.usecases.retry_request import retry_request
 from run_frames import FrameReader
 from service_process.web import json_body, parse_body
 from shared_clients.failpoints import reached
-from shared_clients.identity import Identity, Verifier, require
+from shared_clients.identity import Identity, Verifier, require_scope
 from shared_clients.postgres import Database
 from shared_models.dead_letters import OPERATE, Retried, RetryRequest
 from shared_models.envelope import MAX_DATA
@@ -67,7 +67,7 @@ def caller_with(scope: str) -> Callable[[Request, RouteDependencies], Awaitable[
     """Return a dependency that verifies the caller's identity and its scope."""
 
     async def verified_caller(request: Request, dependencies: Dependencies) -> Identity:
-        return await require(dependencies.verifier, scope)(request)
+        return await require_scope(dependencies.verifier, scope)(request)
 
     return verified_caller
 

@@ -17,7 +17,7 @@ from request_manager.settings import Settings
 from service_process.settings import Mode
 from shared_clients.bus.memory import MemoryBus
 from shared_clients.bus.port import Message
-from shared_clients.identity import HEADER, Issuer, generate_key
+from shared_clients.identity import IDENTITY_HEADER, Issuer, generate_key
 from shared_clients.redis import open_redis
 from shared_models.catalog import REQUEST_CREATED
 from shared_models.ids import new_id
@@ -146,7 +146,7 @@ async def test_identity_that_was_not_signed_for_this_call_is_refused(call: Calle
         right.issue(call.principal, audience="agent-service", method="GET", path=path),
         wrong.issue(call.principal, audience=NAME, method="GET", path=path),
     ]
-    for headers in ({}, *({HEADER: token} for token in tokens)):
+    for headers in ({}, *({IDENTITY_HEADER: token} for token in tokens)):
         answer = await call.raw("GET", path, headers=headers)
         problem(answer, 401, "no-identity")
         assert answer.headers["www-authenticate"].startswith("Bearer")

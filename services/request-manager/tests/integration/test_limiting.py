@@ -56,7 +56,7 @@ def refused(answer: Response, slug: str) -> None:
 
 
 async def count_requests(database: Database) -> int:
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         row = await tx.row(sql("SELECT count(*) AS requests FROM requests"))
     assert row is not None
     return int(row["requests"])

@@ -41,7 +41,7 @@ async def anchor_head(database: Database, folder: Path, key: Ed25519PrivateKey) 
     last = await asyncio.to_thread(last_anchor, folder, database.schema)
     anchors = {last.number: last} if last else {}
     checker = Checker(database.schema, anchors, after=last.number - 1 if last else 0)
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         times = await tx.row(SELECT_TIMES)
         faults = await faults_above(tx, checker)
     if faults:

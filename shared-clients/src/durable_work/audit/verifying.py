@@ -63,7 +63,7 @@ class Report(BaseModel):
 async def verify(database: Database, anchored: Anchored) -> Report:
     """Compare a schema's chain with its entries and its anchors."""
     checker = Checker(database.schema, anchored.anchors)
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         faults = [*anchored.faults[:MOST_FAULTS], *await faults_above(tx, checker)]
         waiting, unaccounted = await _compare_entries(tx)
         faults += [

@@ -64,7 +64,7 @@ class DeadLetters:
     async def list(self, caller: Principal, query: LetterQuery) -> Sequence[DeadLetter]:
         """Return the letters that the caller may see; the letter that died last comes first."""
         before, before_letter = parse_cursor(query.before) if query.before else (None, None)
-        async with self._database.reading() as tx:
+        async with self._database.autocommit() as tx:
             rows = await tx.rows(
                 LIST_LETTERS,
                 service=self._service,
@@ -138,7 +138,7 @@ class DeadLetters:
 
     async def count(self) -> None:
         """Set the metric of dead letters."""
-        async with self._database.reading() as tx:
+        async with self._database.autocommit() as tx:
             row = await tx.row(COUNT_DEAD)
         metrics.DEAD_LETTERS.labels(self._service).set(row["dead"] if row else 0)
 

@@ -37,7 +37,7 @@ from durable_work.inbox.reactions import Reaction, describe_faults, parse_data, 
 from shared_clients.bus.port import Message
 from shared_clients.failpoints import reached
 from shared_clients.postgres import Database, Tx
-from shared_clients.tracing import continued
+from shared_clients.tracing import consumer_span
 from shared_models.catalog import EVENTS
 from shared_models.envelope import Envelope
 
@@ -132,7 +132,7 @@ class Inbox:
         Raises:
             Exception: an error of a reaction's `on_dead`; the row is claimed again in 30 seconds.
         """
-        async with self._database.reading() as tx:
+        async with self._database.autocommit() as tx:
             rows = await tx.rows(queries.CLAIM_PARKED, consumer=self._consumer, batch=RETRY_BATCH)
         for row in rows:
             delivery = Delivery.of_row(row)
@@ -141,7 +141,7 @@ class Inbox:
 
     async def delete_expired_events(self) -> int:
         """Delete the rows of done events that cannot come again, and return how many there were."""
-        async with self._database.reading() as tx:
+        async with self._database.autocommit() as tx:
             return await tx.run(queries.DELETE_EXPIRED_EVENTS, consumer=self._consumer)
 
     async def _handle(self, delivery: Delivery) -> Outcome:
@@ -165,7 +165,7 @@ class Inbox:
             msg = f"the type {event.type} is of a version that this release does not read"
             raise NewerVersion(msg)
         data = parse_data(reaction, event)
-        with continued(event.attributes(), f"process {event.type}"):
+        with consumer_span(event.attributes(), f"process {event.type}"):
             async with self._database.transaction() as tx:
                 if not await self._mark_done(tx, event, row):
                     return Duplicate()

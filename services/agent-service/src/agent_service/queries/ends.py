@@ -14,12 +14,16 @@ INSERT_CANCELLATION = sql("""
 """)
 DELETE_EXPIRED_CANCELLATIONS = sql("DELETE FROM cancellations WHERE asked_at < now() - interval '8 days'")
 LOCK_QUEUED_RUN = sql(f"""
-    SELECT {CLAIMED_COLUMNS} FROM runs r
-    WHERE r.tenant = :tenant AND r.execution_id = :execution_id AND r.status = 'queued' FOR UPDATE
+    SELECT {CLAIMED_COLUMNS.format(run="r")}
+    FROM sessions s JOIN runs r ON r.tenant = s.tenant AND r.session_id = s.session_id
+    WHERE r.tenant = :tenant AND r.execution_id = :execution_id AND r.status = 'queued' FOR UPDATE OF s, r
 """)
+"""The session is locked before its run, as in every transaction that changes the current run of a session."""
 LOCK_OVERDUE_RUNS = sql(f"""
-    SELECT {CLAIMED_COLUMNS} FROM runs r WHERE r.status = 'queued' AND r.expires_at < now()
-    ORDER BY r.expires_at LIMIT 50 FOR UPDATE SKIP LOCKED
+    SELECT {CLAIMED_COLUMNS.format(run="r")}
+    FROM sessions s JOIN runs r ON r.tenant = s.tenant AND r.session_id = s.session_id
+    WHERE r.status = 'queued' AND r.expires_at < now()
+    ORDER BY r.expires_at LIMIT 50 FOR UPDATE OF s, r SKIP LOCKED
 """)
 LIST_DUE_TERMINAL_FRAMES = sql("""
     SELECT tenant, execution_id, epoch, terminal_frame FROM runs
@@ -45,7 +49,7 @@ async def insert_cancellation(tx: Tx, tenant: str, execution_id: UUID) -> None:
 
 async def delete_expired_cancellations(database: Database) -> int:
     """Delete cancellations whose requests have all passed their deadline; return their number."""
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         return await tx.run(DELETE_EXPIRED_CANCELLATIONS)
 
 
@@ -62,7 +66,7 @@ async def lock_overdue_runs(tx: Tx) -> Sequence[ClaimedRun]:
 
 async def list_due_terminal_frames(database: Database) -> Sequence[DueTerminalFrame]:
     """List the terminal frames that the workers of ended runs have left to the sweep."""
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         rows = await tx.rows(LIST_DUE_TERMINAL_FRAMES)
     return [
         DueTerminalFrame(
@@ -78,7 +82,7 @@ async def list_due_terminal_frames(database: Database) -> Sequence[DueTerminalFr
 
 async def clear_due_terminal_frame(database: Database, frame: DueTerminalFrame) -> None:
     """Note that a terminal frame was appended."""
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         await tx.run(CLEAR_DUE_TERMINAL_FRAME, tenant=frame.tenant, execution_id=frame.execution_id)
 
 

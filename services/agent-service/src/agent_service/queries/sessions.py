@@ -45,7 +45,7 @@ async def create_session(
 
 
 async def load_session(database: Database, tenant: str, owner: str, session_id: UUID) -> SessionView | None:
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         row = await tx.row(LOAD_SESSION, tenant=tenant, owner=owner, session_id=session_id)
     return None if row is None else SessionView.model_validate(dict(row))
 
@@ -54,7 +54,7 @@ async def list_sessions(
     database: Database, tenant: str, owner: str, *, before: PageCursor | None, most: int
 ) -> tuple[SessionView, ...]:
     """Return a page of the owner's sessions after the cursor `before`, the last used first."""
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         rows = await tx.rows(
             LIST_SESSIONS,
             tenant=tenant,
@@ -69,7 +69,7 @@ async def list_sessions(
 async def rename_session(
     database: Database, tenant: str, owner: str, session_id: UUID, *, title: str
 ) -> SessionView | None:
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         row = await tx.row(RENAME_SESSION, tenant=tenant, owner=owner, session_id=session_id, title=title)
     return None if row is None else SessionView.model_validate(dict(row))
 
@@ -83,7 +83,7 @@ async def list_messages(
     database: Database, tenant: str, session_id: UUID, *, before: int | None, most: int
 ) -> tuple[MessageView, ...]:
     """Return the messages of the last `most` turns before the turn `before`, oldest first."""
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         rows = await tx.rows(LIST_TURNS, tenant=tenant, session_id=session_id, before=before, most=most)
     messages: list[MessageView] = []
     for row in reversed(rows):

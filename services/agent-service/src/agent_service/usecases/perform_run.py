@@ -43,7 +43,7 @@ from shared_clients.errors import Permanent, Stale, Transient
 from shared_clients.failpoints import reached
 from shared_clients.postgres import Database
 from shared_clients.redis import Redis
-from shared_clients.tracing import continued
+from shared_clients.tracing import consumer_span
 from shared_models.agents import Agent
 from shared_models.frames import Cursor
 from shared_models.requests import FailureReason, ResponseFailed, ResponseReady, Usage
@@ -173,7 +173,7 @@ async def perform_run(dependencies: RunDependencies, run: ClaimedRun, cancellati
     began = monotonic()
     reached(Failpoint.AFTER_CLAIM_BEFORE_START)
     try:
-        with continued(trace_of(run), "invoke_agent"):
+        with consumer_span(trace_of(run), "invoke_agent"):
             outcome = await _outcome_of(dependencies, run, cancellation)
             try:
                 await _write_end(dependencies, run, outcome)

@@ -232,7 +232,7 @@ class RateLimiter:
             window = report.buckets.policy.window
             commands += [("INCRBY", counter, report.requests), ("EXPIRE", counter, window, "NX")]
         try:
-            _, *replies = await self._redis.together.send(*commands)
+            _, *replies = await self._redis.batched.send(*commands)
         except REDIS_ERRORS as error:
             self._continue_without_redis(error)
             return
@@ -246,7 +246,7 @@ class RateLimiter:
         for report, total in zip(reports, totals, strict=True):
             report.buckets.add_reported_total(report.key, report.requests, total, now)
         self._redis_answers = True
-        self._redis.writes.answered()
+        self._redis.writes.succeeded()
 
     def _continue_without_redis(self, error: Exception) -> None:
         """Admit only this gateway's share from now on, and never report the requests of the outage.

@@ -52,7 +52,7 @@ async def insert_request(database: Database, draft: RequestDraft, message: Messa
 
 
 async def _insert_request(database: Database, draft: RequestDraft, message: Message) -> AcceptOutcome:
-    row = await database.hot(
+    row = await database.fetch_row(
         ACCEPT,
         draft.principal.tenant,
         draft.idempotency_scope,
@@ -86,5 +86,5 @@ async def _insert_request(database: Database, draft: RequestDraft, message: Mess
 
 async def delete_expired_keys(database: Database, age: timedelta) -> int:
     """Delete Idempotency-Keys that are older than `age`, and return their number."""
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         return await tx.run(DELETE_EXPIRED_KEYS, age=age)

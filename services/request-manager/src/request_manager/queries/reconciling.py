@@ -52,13 +52,13 @@ async def claim_silent_requests(tx: Tx, silence: timedelta, batch: int) -> Seque
 
 async def delete_settled_inquiries(database: Database) -> int:
     """Delete the inquiries of requests that have ended, and return their number."""
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         return await tx.run(DELETE_SETTLED_INQUIRIES)
 
 
 async def load_balance(database: Database, silence: timedelta) -> Balance:
     """Count accepted, ended, pending and overdue requests; overdue means a deadline older than `silence`."""
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         row = await tx.row(LOAD_BALANCE, silence=silence)
     assert row is not None
     return Balance(**{name: int(count) for name, count in row.items()})
@@ -66,5 +66,5 @@ async def load_balance(database: Database, silence: timedelta) -> Balance:
 
 async def count_pending_by_tenant(database: Database) -> dict[str, int]:
     """Return the number of pending requests of each tenant that has any."""
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         return {row["tenant"]: row["pending"] for row in await tx.rows(COUNT_PENDING)}

@@ -65,7 +65,7 @@ SETTLE_REQUEST = sql("""
 
 async def load_view(database: Database, caller: Principal, request_id: UUID) -> RequestView | None:
     """Return one of the caller's requests; None where the caller has no such request."""
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         row = await tx.row(LOAD_VIEW, tenant=caller.tenant, owner=owner_of(caller), request_id=request_id)
     return None if row is None else _view(row)
 
@@ -74,7 +74,7 @@ async def list_views(
     database: Database, caller: Principal, *, session_id: UUID | None, before: UUID | None, limit: int
 ) -> Sequence[RequestView]:
     """Return a page of the caller's requests that are older than `before`, newest first."""
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         rows = await tx.rows(
             LIST_VIEWS,
             tenant=caller.tenant,
@@ -88,14 +88,14 @@ async def list_views(
 
 async def list_ended_views(database: Database, tenant: str, request_ids: Sequence[UUID]) -> Sequence[RequestView]:
     """Return those of a tenant's requests that have ended, of all owners: for services, never for a caller."""
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         rows = await tx.rows(LIST_ENDED_VIEWS, tenant=tenant, request_ids=list(request_ids))
     return [_view(row) for row in rows]
 
 
 async def load_request(database: Database, tenant: str, request_id: UUID) -> StoredRequest | None:
     """Return a tenant's request with its content, of any owner: for operators, never for a caller."""
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         row = await tx.row(LOAD_REQUEST, tenant=tenant, request_id=request_id)
     if row is None:
         return None
