@@ -64,6 +64,7 @@ class FailureReason(StrEnum):
     MODEL_UNAVAILABLE = "model_unavailable"
     MODEL_REFUSED = "model_refused"
     MODEL_CUT = "model_cut"
+    CONTEXT_TOO_LONG = "context_too_long"
     UNKNOWN_AGENT = "unknown_agent"
     TOO_MANY_STEPS = "too_many_steps"
     INTERNAL = "internal"
@@ -143,14 +144,25 @@ class Usage(OpenModel):
     model_calls: int = 0
 
 
+class Truncation(StrEnum):
+    """Why an answer ends before the model was done."""
+
+    LENGTH = "length"
+    """The model's own limit of tokens."""
+    SIZE = "size"
+    """More than an event can carry: 196,608 bytes as JSON."""
+
+
 class Response(OpenModel):
     """What was answered.
 
     Attributes:
         content: the answer's text, as Markdown.
+        truncated: set where the text ends before the model was done: `length` at the model's limit, `size` at ours.
     """
 
     content: str
+    truncated: Truncation | None = None
 
 
 class Failure(OpenModel):

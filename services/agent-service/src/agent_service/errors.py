@@ -1,7 +1,7 @@
 """What can end a run without an answer, and what a tool may say back to the model.
 
-A docstring's first line is what the person is told; the detail is for operators. Neither ever holds text of a
-provider's error body, which may quote keys or the conversation.
+A docstring's first line is what the person is told; the detail is for operators. Providers quote keys and the
+conversation in their errors, so of such a body only what `adapters/model_failures` finds harmless is in a detail.
 """
 
 from typing import ClassVar
@@ -31,21 +31,59 @@ class RunFailed(Exception):  # noqa: N818 - an outcome of a run, named as one
 
 
 class ModelUnavailable(RunFailed):
-    """The model did not answer."""
+    """The model did not answer. Try again in a moment."""
 
     reason = FailureReason.MODEL_UNAVAILABLE
 
 
+class ModelUnreachable(ModelUnavailable):
+    """The model's server cannot be reached. Try again in a moment."""
+
+
+class ModelBusy(ModelUnavailable):
+    """The model has too many requests at the moment. Try again in a minute."""
+
+
+class QuotaSpent(ModelUnavailable):
+    """The quota at the model's provider is used up. Please tell the people who run this service."""
+
+
+class KeyRefused(ModelUnavailable):
+    """The model's provider refused the key of this service. Please tell the people who run it."""
+
+
+class ModelNotFound(ModelUnavailable):
+    """The model is not where this service looks for it. Please tell the people who run it."""
+
+
+class RequestNotTaken(ModelUnavailable):
+    """The model's server did not accept the request. Please tell the people who run this service."""
+
+
+class ContextTooLong(RunFailed):
+    """This conversation is too long for the model. Start a new one, or ask with less text."""
+
+    reason = FailureReason.CONTEXT_TOO_LONG
+
+
 class ModelRefused(RunFailed):
-    """The model would not answer this."""
+    """The model would not answer this. Try to ask in other words."""
 
     reason = FailureReason.MODEL_REFUSED
 
 
+class NoAnswer(ModelRefused):
+    """The model gave an empty answer. Try again, or ask in other words."""
+
+
 class ModelCut(RunFailed):
-    """The model's answer broke off."""
+    """The model's answer broke off. Try again."""
 
     reason = FailureReason.MODEL_CUT
+
+
+class OutOfTokens(ModelCut):
+    """The model reached its length limit before it had an answer. Ask for less at once."""
 
 
 class TooManySteps(RunFailed):

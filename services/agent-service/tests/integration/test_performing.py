@@ -148,7 +148,10 @@ async def test_agent_that_is_not_there_is_a_failure_with_its_reason(desk: Desk) 
 
 async def test_model_that_does_not_answer_is_a_failure_with_its_reason(desk: Desk) -> None:
     stored = await desk.answer(Bench("spec: {default: {fault: {kind: server_error}}}"))
-    assert stored.failure == {"reason": "model_unavailable", "message": "The model did not answer."}
+    assert stored.failure == {
+        "reason": "model_unavailable",
+        "message": "The model did not answer. Try again in a moment.",
+    }
 
 
 async def test_bug_in_a_run_ends_that_run_with_notice_and_without_its_text(desk: Desk) -> None:

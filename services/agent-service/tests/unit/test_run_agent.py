@@ -293,7 +293,7 @@ async def test_a_model_that_broke_off_is_asked_once_more_and_its_text_is_taken_b
     assert bench.frames.texts() == ["one two three four"]
     assert bench.frames.types == [
         *["TEXT_MESSAGE_START", "TEXT_MESSAGE_CONTENT", "TEXT_MESSAGE_END"],
-        *["CUSTOM", "MESSAGES_SNAPSHOT"],
+        *["CUSTOM", "MESSAGES_SNAPSHOT", "CUSTOM"],
         *["TEXT_MESSAGE_START", "TEXT_MESSAGE_CONTENT", "TEXT_MESSAGE_END"],
     ]
 

@@ -1,7 +1,7 @@
 """Ask a model for a reply and show it as it comes: retries, fallbacks and broken streams end here.
 
-`run_agent` calls `stream_reply` for each step. Only this layer retries (SDK retries are off). A stream that ends
-without the provider's own finish reason is a cut, whatever the SDK says: SDKs report such a stream as a success.
+`run_agent` calls `stream_reply` for each step. Only this layer retries (SDK retries are off). `adapters/wire` reads
+the bytes below the SDK, and `adapters/replies` judges what the SDK made of them.
 """
 
 import asyncio
@@ -27,12 +27,15 @@ from pydantic_ai.tools import ToolDefinition
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from agent_service import metrics
-from agent_service.adapters.model_failures import FOREIGN, CallFailed, check_whole, translate
-from agent_service.domain.history import MESSAGE_ID, plain
+from agent_service.adapters.model_failures import FOREIGN, CallFailed, at_host, translate
+from agent_service.adapters.replies import MAX_ANSWER, check_reply, cut, fitting, is_blank, printable, size_of
+from agent_service.adapters.wire import CallContext, calling
+from agent_service.domain.history import MESSAGE_ID, dump
 from agent_service.domain.transcript import transcript
 from agent_service.ports import Frames, Tool
 from shared_models.agents import ModelRef
 from shared_models.ids import new_id
+from shared_models.requests import Truncation
 
 _tracer = get_tracer("agent_service")
 
@@ -61,7 +64,8 @@ class Candidate:
     def __init__(self, ref: ModelRef, model: Model) -> None:
         self.ref = ref
         self.model = model
-        self.label = f"{ref.provider}:{ref.name}"
+        self.base_url = model.base_url or ""
+        self.label = f"{ref.provider}:{ref.name}{at_host(self.base_url)}"
         self.settings = ModelSettings()
         if ref.temperature is not None:
             self.settings["temperature"] = ref.temperature
@@ -104,8 +108,10 @@ class ModelChain:
             if message.shown:
                 frames.void(keep, transcript(history))
                 message = _Message(frames)
+            if failures:
+                _show_retry(frames, failures[-1])
             try:
-                reply = await self._patiently(candidate, history, parameters, message)
+                reply = await self._patiently(candidate, history, parameters, message, frames=frames)
                 return replace(reply, metadata={**(reply.metadata or {}), MESSAGE_ID: str(message.id)})
             except CallFailed as failure:
                 failures.append(failure)
@@ -124,6 +130,8 @@ class ModelChain:
         history: Sequence[ModelMessage],
         parameters: ModelRequestParameters,
         message: "_Message",
+        *,
+        frames: Frames,
     ) -> ModelResponse:
         """Ask one model, again where it failed before its first token and may do better later."""
         patience = self._patience
@@ -137,26 +145,65 @@ class ModelChain:
             asked = error.retry_after if isinstance(error, CallFailed) else None
             return random_pause(state) if asked is None else asked
 
+        def show(state: RetryCallState) -> None:
+            error = state.outcome.exception() if state.outcome else None
+            if isinstance(error, CallFailed):
+                _show_retry(frames, error)
+
         attempts = patience.attempts * (2 if candidate is self._candidates[-1] else 1)
         retrying = AsyncRetrying(
-            stop=stop_after_attempt(attempts), wait=pause, retry=retry_if_exception(worth_it), reraise=True
+            stop=stop_after_attempt(attempts),
+            wait=pause,
+            retry=retry_if_exception(worth_it),
+            before_sleep=show,
+            reraise=True,
         )
         return await retrying(_ask, candidate, history, parameters, message)
 
 
+def _show_retry(frames: Frames, failure: CallFailed) -> None:
+    """Tell those who watch why nothing comes for a while: a model is asked again, or another one."""
+    frames.append("CUSTOM", name="retrying", value={"reason": failure.outcome.reason.value})
+
+
 class _Message:
-    """One text message on the frames; it starts with its first text."""
+    """One text message on the frames; it starts with its first text that a person can see.
+
+    Attributes:
+        shown: it has started.
+        text: all that was shown.
+    """
 
     def __init__(self, frames: Frames) -> None:
         self.id = new_id()
         self.shown = False
         self._frames = frames
+        self._pieces: list[str] = []
+        self._blank = ""
+        self._room = MAX_ANSWER
 
-    def show(self, delta: str) -> None:
+    @property
+    def text(self) -> str:
+        return "".join(self._pieces)
+
+    def show(self, delta: str) -> bool:
+        """Show the next text, and return whether all of it fit into an answer."""
+        delta = self._blank + printable(delta)
+        if not self.shown and is_blank(delta):
+            self._blank = delta
+            return size_of(delta) <= self._room
         if not self.shown:
-            self.shown = True
+            self.shown, self._blank = True, ""
             self._frames.append("TEXT_MESSAGE_START", messageId=str(self.id), role="assistant")
-        self._frames.text(self.id, plain(delta))
+        size = size_of(delta)
+        fits = size <= self._room
+        if not fits:
+            delta = fitting(delta, self._room)
+        self._room -= size
+        if delta:
+            self._pieces.append(delta)
+            self._frames.text(self.id, delta)
+        return fits
 
 
 async def _ask(
@@ -167,8 +214,8 @@ async def _ask(
     Raises:
         CallFailed: whatever went wrong, in our words.
     """
-    began, seconds, now = False, candidate.ref.request_seconds, asyncio.get_running_loop().time
-    call = model_request_stream(
+    began, fits, seconds, now = False, True, candidate.ref.request_seconds, asyncio.get_running_loop().time
+    request = model_request_stream(
         candidate.model,
         history,
         model_settings=candidate.settings,
@@ -177,18 +224,28 @@ async def _ask(
     )
     with _span(candidate) as span:
         try:
-            async with asyncio.timeout(seconds) as idle, call as stream:
-                async for event in stream:
-                    began = True
-                    idle.reschedule(now() + seconds)
-                    if delta := _text(event):
-                        message.show(delta)
-                reply = stream.get()
+            async with asyncio.timeout(seconds) as idle:
+                call = CallContext(lambda: idle.reschedule(now() + seconds), candidate.ref.dialect)
+                with calling(call):
+                    async with request as stream:
+                        async for event in stream:
+                            began = True
+                            call.report_bytes()
+                            if (delta := _text(event)) and not (fits := message.show(delta)):
+                                break
+                        reply = stream.get()
         except FOREIGN as error:
-            raise translate(error, candidate.label, began) from None
-        check_whole(reply, candidate.label)
+            sent = _sent(history, parameters)
+            raise translate(error, candidate.label, began, sent=sent, base_url=candidate.base_url) from None
+        reply = check_reply(reply if fits else cut(reply, message.text, Truncation.SIZE), candidate.label)
         _describe(span, candidate, reply)
     return reply
+
+
+def _sent(history: Sequence[ModelMessage], parameters: ModelRequestParameters) -> str:
+    """Return all text of a request, to be kept out of logs."""
+    instructions = [part.content for part in parameters.instruction_parts or ()]
+    return "\n".join([*instructions, *(dump(message) for message in history)])
 
 
 def _text(event: ModelResponseStreamEvent) -> str:

@@ -65,13 +65,13 @@ class Fault(ConfigModel):
 
     Attributes:
         kind: `rate_limit` and `server_error` come before the first token; `stall` stops sending; `cut` ends the stream
-            without a finish reason.
-        after: tokens that `stall` and `cut` let through first.
+            without a finish reason; `length` ends the reply at the model's limit of tokens.
+        after: tokens that `stall`, `cut` and `length` let through first.
         retry_after: seconds a `rate_limit` asks to wait.
         times: how often it happens before the reply comes whole; without it, always.
     """
 
-    kind: Literal["rate_limit", "server_error", "stall", "cut"]
+    kind: Literal["rate_limit", "server_error", "stall", "cut", "length"]
     after: Annotated[int, Field(ge=0)] = 0
     retry_after: Annotated[float, Field(ge=0)] | None = None
     times: Annotated[int, Field(ge=1)] | None = None

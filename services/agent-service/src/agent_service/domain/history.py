@@ -24,10 +24,13 @@ from pydantic_ai.messages import (
 )
 
 from shared_models.ids import new_id
-from shared_models.requests import Usage
+from shared_models.requests import Truncation, Usage
 
 MESSAGE_ID = "message_id"
 """Where a message's metadata keeps the id that frames and snapshots show it under; providers never see it."""
+
+TRUNCATED = "truncated"
+"""Where the metadata of a response says why its text ends before the model was done; a `Truncation`."""
 
 _NAMELESS = UUID("7c7e1e0c-4b0e-5d0c-9a55-0d6b4f1f2a10")
 
@@ -92,6 +95,12 @@ def _says_something(message: ModelMessage) -> bool:
 def text_of(response: ModelResponse) -> str:
     """Return exactly what the frames of this response concatenate to."""
     return "".join(part.content for part in response.parts if isinstance(part, TextPart))
+
+
+def truncation_of(response: ModelResponse) -> Truncation | None:
+    """Return why a response ends before the model was done, if it does."""
+    why = (response.metadata or {}).get(TRUNCATED)
+    return Truncation(why) if why else None
 
 
 def usage_of(messages: Iterable[ModelMessage]) -> Usage:

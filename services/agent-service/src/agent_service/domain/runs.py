@@ -15,6 +15,7 @@ from shared_models.requests import (
     ResponseFailed,
     ResponseReady,
     Status,
+    Truncation,
     Usage,
 )
 
@@ -157,9 +158,9 @@ class Served:
     revision: str
 
 
-def answered(content: str, served: Served, usage: Usage) -> ResponseReady:
+def answered(content: str, served: Served, usage: Usage, truncated: Truncation | None = None) -> ResponseReady:
     return ResponseReady(
-        response=Response(content=content),
+        response=Response(content=content, truncated=truncated),
         agent=served.agent,
         revision=served.revision,
         usage=usage,

@@ -153,7 +153,7 @@ async def _work(means: Means, run: ClaimedRun, stop: asyncio.Future[FailureReaso
         asked = user_turn(run.content, run.execution_id)
         done, shown = await _think(means, run, loaded, equipped, stop=stop)
         messages = tuple(dump(message) for message in (asked, *done.messages))
-        return _Ended(answered(done.text, served, done.usage), messages, shown)
+        return _Ended(answered(done.text, served, done.usage, done.truncated), messages, shown)
     except RunFailed as failure:
         log.warning("run_failed", execution_id=str(run.execution_id), reason=failure.reason, detail=failure.detail)
         return _Ended(failed(failure.reason, failure.notice, served, failure.usage))

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, ToolCallPart, ToolReturnPart
 
-from agent_service.domain.history import dump, load, message_id, settled, text_of, usage_of, window
+from agent_service.domain.history import dump, load, message_id, settled, text_of, truncation_of, usage_of, window
 from agent_service.domain.transcript import result_id
 from agent_service.errors import RunFailed, TooManySteps
 from agent_service.ports import Frames, Journal, Models, Tool
 from agent_service.usecases.call_tool import call_tool
 from shared_models.agents import AgentLimits
-from shared_models.requests import Usage
+from shared_models.requests import Truncation, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +28,13 @@ class Answered:
         messages: what the run adds to its session after the person's message; the last one is the answer.
         text: the answer, exactly as its frames concatenate.
         usage: of all the run's model calls, those before a crash included.
+        truncated: why the answer ends before the model was done, if it does.
     """
 
     messages: tuple[ModelMessage, ...]
     text: str
     usage: Usage
+    truncated: Truncation | None = None
 
 
 async def run_agent(
@@ -70,7 +72,7 @@ async def run_agent(
                 await journal.record(f"model:{n}", dump(reply), frames.last)
             mine.append(reply)
             if not reply.tool_calls:
-                return Answered(tuple(mine), text_of(reply), usage_of(mine))
+                return Answered(tuple(mine), text_of(reply), usage_of(mine), truncation_of(reply))
             if n < limits.steps:
                 mine.append(await _results(reply.tool_calls, tools, journal, frames))
         raise TooManySteps(f"{limits.steps} model calls")
