@@ -48,7 +48,7 @@ def _is_an_address(url: str | None) -> str | None:
 class ProviderKeys(BaseSettings):
     """Access to model providers, under the names that people know; never in YAML, never logged."""
 
-    model_config = SettingsConfigDict(extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
 
     openai_api_key: Annotated[SecretStr | None, AfterValidator(_fits_a_header)] = None
     openai_base_url: Annotated[str | None, AfterValidator(_is_an_address)] = None

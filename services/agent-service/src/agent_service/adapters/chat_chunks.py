@@ -209,7 +209,7 @@ class ChatChunks:
         """Keep the counts that came last: where they come in each chunk, each is of all the answer so far."""
         counts = _counts(usage) if isinstance(usage, dict) else {}
         if any(count for count in counts.values()):
-            self._usage = counts
+            self._usage = {"prompt_tokens": 0, "completion_tokens": 0, **counts}
 
     def _chunk(self, delta: Json, *, finish: str | None = None, usage: Json | None = None) -> bytes:
         return _event(

@@ -17,7 +17,7 @@ from pydantic import JsonValue
 from pydantic_ai.messages import ModelMessagesTypeAdapter, ModelResponse, ModelResponsePart, TextPart, ToolCallPart
 
 from agent_service.adapters.model_failures import CallFailed
-from agent_service.domain.history import TRUNCATED, plain, text_of
+from agent_service.domain.history import TRUNCATED, plain, text_of, truncation_of
 from agent_service.errors import ModelCut, ModelRefused, NoAnswer, OutOfTokens
 from shared_models.ids import new_id
 from shared_models.requests import Truncation
@@ -69,7 +69,7 @@ def check_reply(reply: ModelResponse, label: str) -> ModelResponse:
         why = f"the finish reason {_shown(reason)}" if reason else "the stream ended without a finish reason"
         raise CallFailed(ModelCut, f"{label}: {why}", broke=True)
     if ending is Ending.CUT:
-        reply = cut(reply, text_of(reply), Truncation.LENGTH)
+        reply = cut(reply, text_of(reply), truncation_of(reply) or Truncation.LENGTH)
         if is_blank(text_of(reply)):
             raise CallFailed(OutOfTokens, f"{label}: its length limit came before an answer")
     if is_blank(text_of(reply)):
