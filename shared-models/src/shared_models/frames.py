@@ -4,12 +4,13 @@ agent-service writes them, the gateway relays them, clients read them. A frame i
 on the way; its cursor is `<epoch>-<sequence>`, which is also the entry id in Redis, the SSE id and the fence. Only text
 deltas are hot, so only they are built from a ready-made prefix.
 
-Two CUSTOM events are ours.
+Three CUSTOM events are ours.
 
 - `reset`, value {keep?}: what came after the frame `keep` (without: all) is void. A MESSAGES_SNAPSHOT with what remains
   of the run follows; the work goes on under new message ids.
 - `resync`, value {content, messageId?, earlier?: [{messageId, content}]}: frames were lost, and the run's text messages
   are exactly `earlier` and then this one. An empty `content` alone means that there are none.
+- `retrying`, value {reason}: a call of a model failed for that `FailureReason`, and it or another model is asked again.
 """
 
 import json

@@ -4,14 +4,16 @@ import asyncio
 
 import pytest
 
+from agent_service.domain.runs import Served, answered
 from agent_service.events import on_request_created
+from agent_service.usecases.end_run import end_run
 from durable_work.outbox import message_of
 from shared_clients.bus.port import Message
 from shared_clients.errors import Transient
 from shared_clients.postgres import Database, Tx
 from shared_models.catalog import REQUEST_CANCELLED
 from shared_models.envelope import Envelope, EventContext, new_event
-from shared_models.requests import RequestCancelled, RequestCreated, ResponseReady
+from shared_models.requests import RequestCancelled, RequestCreated, ResponseReady, Truncation, Usage
 from tests.simulators.rows import row, rows, run
 from tests.simulators.working import ADA, Session, Worker
 
@@ -55,6 +57,16 @@ async def test_end_is_told_again_whole_and_nothing_is_done_again(database: Datab
     assert again.usage.model_calls == 1
     assert await worker.claim() == []
     assert await arrived(database, session) == (1, 1), "it is counted once"
+
+
+async def test_mark_of_an_answer_that_was_cut_is_told_again_with_it(database: Database, session: Session) -> None:
+    worker = await Worker(database).open()
+    await worker.inbox.consume(session.created(1))
+    end = answered("One, two,", Served("assistant", "r1"), Usage(), Truncation.LENGTH)
+    async with database.transaction() as tx:
+        await end_run(tx, worker.outbox, await worker.claim_one(), end)
+    await worker.inbox.consume(session.created(1))
+    assert [told.response.truncated for told in await ends(database, session, 1)] == [Truncation.LENGTH] * 2
 
 
 async def test_who_asks_about_a_running_run_hears_that_it_runs(database: Database, session: Session) -> None:

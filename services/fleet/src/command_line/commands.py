@@ -19,11 +19,15 @@ from command_line.remote import Json, Server, notes, print_json, server_of
 from command_line.settings import read_settings
 from shared_clients.errors import OutsideError
 from shared_clients.outbound import Outbound
-from shared_models.requests import RequestView
+from shared_models.requests import RequestView, Truncation
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Run AI agents as a fleet of services.")
 MOST_REPLICAS = 16
 """Of one service on one machine."""
+CUT = {
+    Truncation.LENGTH: "The answer was cut at the model's length limit.",
+    Truncation.SIZE: "The answer was cut: it is larger than Flotilla can carry.",
+}
 app.add_typer(letters, name="dead-letters")
 app.add_typer(audit, name="audit")
 
@@ -53,6 +57,8 @@ def ask_command(
     view = asyncio.run(_ask(server_of(server), question, quiet=as_json))
     if as_json:
         print_json(view)
+    elif view.response is not None and view.response.truncated is not None:
+        notes.print(f"[yellow]{CUT[view.response.truncated]}[/yellow]")
     elif view.error is not None:
         notes.print(f"[red]{view.status}[/red]: {escape(view.error.message)}")
     if view.error is not None:
@@ -135,6 +141,8 @@ def _show(seen: Seen) -> None:
         notes.print(f"[dim]· {escape(seen.tool)}[/dim]")
     elif seen.name == "reset":
         notes.print("\n[dim]· the answer starts again[/dim]")
+    elif seen.name == "retrying":
+        notes.print("[dim]· the model is asked again[/dim]")
     elif seen.name == "resync":
         sys.stdout.write(f"\n{seen.value.get('content', '')}")
     elif seen.type == "TEXT_MESSAGE_END" or seen.view is not None:

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import Field, StringConstraints
 
-from shared_models.requests import ClosedModel, Name, OpenModel, Status
+from shared_models.requests import ClosedModel, Name, OpenModel, Status, Truncation
 
 Title = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
 
@@ -39,12 +39,17 @@ class SessionPage(OpenModel):
 
 
 class MessageView(OpenModel):
-    """One bubble: what a person asked, or what came back."""
+    """One bubble: what a person asked, or what came back.
+
+    Attributes:
+        truncated: why an answer ends before the model was done, if it does.
+    """
 
     id: str
     turn: int
     role: Literal["user", "assistant"]
     content: str
+    truncated: Truncation | None = None
     request_id: UUID
     status: Status
     created_at: datetime

@@ -33,7 +33,7 @@ UNTOLD = sql("""
 TOLD = sql("UPDATE runs SET terminal_frame = NULL WHERE tenant = :tenant AND execution_id = :execution_id")
 KNOWN = sql("""
     SELECT execution_id, session_id, tenant, turn, expires_at, status, epoch, traceparent, agent, revision, answer,
-           failure, usage, finished_at
+           truncated, failure, usage, finished_at
     FROM runs WHERE tenant = :tenant AND execution_id = :execution_id
 """)
 
@@ -78,7 +78,7 @@ async def known_run(tx: Tx, tenant: str, execution_id: UUID) -> KnownRun | None:
     end: ResponseReady | ResponseFailed | None = None
     if status == Status.COMPLETED:
         end = ResponseReady(
-            response=Response(content=row["answer"]),
+            response=Response(content=row["answer"], truncated=row["truncated"]),
             agent=row["agent"],
             revision=row["revision"],
             usage=usage,

@@ -114,7 +114,8 @@ STILL_MINE = sql("""
 FINISH_RUN = sql("""
     WITH r AS (
         UPDATE runs SET status = :status, finished_at = :finished_at, worker = NULL, agent = coalesce(:agent, agent),
-                        revision = :revision, answer = :answer, failure = CAST(:failure AS jsonb),
+                        revision = :revision, answer = :answer, truncated = :truncated,
+                        failure = CAST(:failure AS jsonb),
                         usage = CAST(:usage AS jsonb), terminal_frame = CAST(:terminal_frame AS jsonb)
         WHERE tenant = :tenant AND execution_id = :execution_id AND epoch = :epoch AND status = :old
         RETURNING tenant, session_id, turn, execution_id
@@ -254,6 +255,7 @@ async def finish_run(
         agent=end.agent,
         revision=end.revision,
         answer=end.response.content if isinstance(end, ResponseReady) else None,
+        truncated=end.response.truncated if isinstance(end, ResponseReady) else None,
         failure=end.error.model_dump_json() if isinstance(end, ResponseFailed) else None,
         usage=end.usage.model_dump_json(),
         terminal_frame=terminal_frame.decode(),

@@ -31,7 +31,8 @@ RENAME = sql(f"""
 """)
 DELETE = sql(f"UPDATE sessions s SET deleted_at = now() WHERE {OWNED} AND s.session_id = :session_id")
 TURNS = sql("""
-    SELECT r.execution_id, r.turn, r.status, r.content, r.answer, r.failure, r.created_at, r.finished_at FROM runs r
+    SELECT r.execution_id, r.turn, r.status, r.content, r.answer, r.truncated, r.failure, r.created_at, r.finished_at
+    FROM runs r
     WHERE r.tenant = :tenant AND r.session_id = :session_id
       AND r.turn < coalesce(CAST(:before AS bigint), 9223372036854775807)
     ORDER BY r.turn DESC LIMIT :most
@@ -94,6 +95,13 @@ async def list_messages(
             answer = row["answer"] if row["answer"] is not None else row["failure"]["message"]
             told = f"{row['execution_id']}:assistant"
             messages.append(
-                MessageView(id=told, role="assistant", content=answer, created_at=row["finished_at"], **common)
+                MessageView(
+                    id=told,
+                    role="assistant",
+                    content=answer,
+                    truncated=row["truncated"],
+                    created_at=row["finished_at"],
+                    **common,
+                )
             )
     return tuple(messages)

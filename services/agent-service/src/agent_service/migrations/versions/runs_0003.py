@@ -1,0 +1,16 @@
+"""Why an answer ends before the model was done is kept with it."""
+
+from alembic import op
+
+revision = "runs_0003"
+down_revision = "runs_0002"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.execute("ALTER TABLE runs ADD COLUMN truncated text")
+
+
+def downgrade() -> None:
+    op.execute("ALTER TABLE runs DROP COLUMN truncated")
