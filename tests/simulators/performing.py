@@ -42,11 +42,12 @@ IMPATIENT = Patience(attempts=1, rounds=1, pause=0.001)
 
 @dataclass
 class Asked:
-    """Models that count how often they were asked for a reply, and may fail like a bug."""
+    """Models that count how often they were asked for a reply, may fail like a bug, and may give a reply unjudged."""
 
     models: Models
     replies: int = 0
     bug: Exception | None = None
+    unjudged: ModelResponse | None = None
     begun: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def stream_reply(
@@ -56,6 +57,8 @@ class Asked:
         self.begun.set()
         if self.bug is not None:
             raise self.bug
+        if self.unjudged is not None:
+            return self.unjudged
         return await self.models.stream_reply(history, tools, frames)
 
 

@@ -6,7 +6,9 @@ from contextlib import suppress
 
 import pytest
 import pytest_asyncio
+from pydantic_ai.messages import ModelResponse, TextPart
 
+from agent_service.adapters.replies import MAX_ANSWER
 from agent_service.domain.runs import MAX_TRIES
 from agent_service.queries import runs as queries
 from agent_service.usecases.end_run import tell_ends
@@ -167,8 +169,19 @@ async def test_timeout_of_something_inside_is_not_taken_for_the_runs_own(desk: D
     assert (await desk.answer(bench)).status == "failed"
 
 
-async def test_answer_that_no_event_can_carry_is_a_failure_that_is_told(desk: Desk) -> None:
+async def test_answer_larger_than_an_event_is_cut_and_kept_with_its_mark(desk: Desk) -> None:
     stored = await desk.answer(Bench(f"spec: {{default: {{text: '{'word' * 1000} ', repeat: 70}}}}"))
+    assert (stored.status, stored.truncated) == ("completed", "size")
+    assert stored.answer is not None
+    assert len(stored.answer) == MAX_ANSWER
+    assert await desk.told() == [CHANGED, READY]
+    assert (await desk.viewer()).text == stored.answer
+
+
+async def test_answer_that_no_event_can_carry_is_a_failure_that_is_told(desk: Desk) -> None:
+    bench = Bench(HELLO)
+    bench.models.unjudged = ModelResponse(parts=[TextPart(content="word" * 70_000)])
+    stored = await desk.answer(bench)
     assert stored.status == "failed"
     assert stored.failure is not None
     assert stored.failure["reason"] == "internal"
