@@ -30,7 +30,7 @@ from agent_service import metrics
 from agent_service.adapters.model_failures import FOREIGN, CallFailed, at_host, translate
 from agent_service.adapters.replies import MAX_ANSWER, check_reply, cut, fitting, is_blank, printable, size_of
 from agent_service.adapters.wire import CallContext, calling
-from agent_service.domain.history import MESSAGE_ID, dump
+from agent_service.domain.history import MESSAGE_ID, dump, text_of
 from agent_service.domain.transcript import transcript
 from agent_service.ports import Frames, Tool
 from shared_models.agents import ModelRef
@@ -171,20 +171,14 @@ class _Message:
 
     Attributes:
         shown: it has started.
-        text: all that was shown.
     """
 
     def __init__(self, frames: Frames) -> None:
         self.id = new_id()
         self.shown = False
         self._frames = frames
-        self._pieces: list[str] = []
         self._blank = ""
         self._room = MAX_ANSWER
-
-    @property
-    def text(self) -> str:
-        return "".join(self._pieces)
 
     def show(self, delta: str) -> bool:
         """Show the next text, and return whether all of it fit into an answer."""
@@ -201,7 +195,6 @@ class _Message:
             delta = fitting(delta, self._room)
         self._room -= size
         if delta:
-            self._pieces.append(delta)
             self._frames.text(self.id, delta)
         return fits
 
@@ -237,7 +230,10 @@ async def _ask(
         except FOREIGN as error:
             sent = _sent(history, parameters)
             raise translate(error, candidate.label, began, sent=sent, base_url=candidate.base_url) from None
-        reply = check_reply(reply if fits else cut(reply, message.text, Truncation.SIZE), candidate.label)
+        reply = check_reply(
+            reply if fits else cut(reply, fitting(printable(text_of(reply)), MAX_ANSWER), Truncation.SIZE),
+            candidate.label,
+        )
         _describe(span, candidate, reply)
     return reply
 
