@@ -1,15 +1,19 @@
 # Flotilla's commands. Every one makes ready what it needs and takes it from .venv; none needs an activated environment.
 
-PYTEST := .venv/bin/python -m pytest -q --durations=5
+SAMPLE ?=
+PYTEST := .venv/bin/python -m pytest -q --durations=10 $(SAMPLE)
 WEB    := services/api-gateway/web
+LANES  := check,unit,models,integration web-check,scenarios,chaos-short,browser
 
 # A test's folder says what it costs: unit is pure; integration uses real databases, brokers and sockets.
-UNIT        := $(wildcard */tests/unit services/*/tests/unit)
-ELSEWHERE   := tests/architecture tests/scenarios tests/browser
+UNIT        := $(wildcard */tests/unit services/*/tests/unit) tests/architecture tests/tools
+FLEETS      := tests/scenarios tests/processes
+ELSEWHERE   := $(FLEETS) tests/models tests/architecture tests/tools tests/chaos tests/browser
 INTEGRATION := $(wildcard */tests/integration services/*/tests/integration) \
                $(filter-out $(ELSEWHERE),$(patsubst %/,%,$(sort $(dir $(wildcard tests/*/test_*.py)))))
 
-.PHONY: help up test check unit integration scenarios browser web web-check chaos bench lock compose-test clean .ready .ready-for-tests
+.PHONY: help up test test-all quick check unit models integration scenarios browser web web-check chaos-short chaos bench lock \
+        compose-test clean .ready .ready-for-tests
 
 help: ## this menu
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -17,32 +21,42 @@ help: ## this menu
 up: .ready ## run Flotilla here: prints a link that opens the web chat; Ctrl-C ends it
 	@.venv/bin/flotilla up
 
-test: .ready-for-tests ## every check, as CI runs them
-	@CI=true $(MAKE) --no-print-directory --keep-going check unit web-check integration scenarios browser
+test: .ready-for-tests $(WEB)/node_modules ## every check, as CI runs them: of planted faults and broken things a sample
+	@CI=true SAMPLE=--sample .venv/bin/python -m tools.lanes $(LANES)
 
-check: .ready ## format, lint, types, layers, budgets
+test-all: .ready-for-tests $(WEB)/node_modules ## the same without leaving anything out
+	@CI=true SAMPLE= .venv/bin/python -m tools.lanes $(LANES)
+
+quick: check ## format, lint, types, and the unit tests of the packages that differ from main
+	@tests="$$(.venv/bin/python -m tools.changed)"; \
+	  if [ -n "$$tests" ]; then $(PYTEST) $$tests; else echo 'nothing differs from main'; fi
+
+check: .ready ## format, lint, types
 	@echo '== format, lint'
 	@.venv/bin/ruff format --check .
 	@.venv/bin/ruff check .
 	@echo '== types'
-	@.venv/bin/mypy conftest.py tools tests $(wildcard */src services/*/src)
-	@for tests in $(wildcard */tests services/*/tests); do .venv/bin/mypy $$tests || exit 1; done
-	@echo '== layers'
-	@.venv/bin/lint-imports
-	@echo '== budgets, walk, schemas'
-	@$(PYTEST) tests/architecture
+	@.venv/bin/python -m tools.check_types
 
-unit: .ready ## tests of pure code, in seconds
+unit: .ready ## tests of pure code, layers, budgets, the walk, schemas
 	@echo '== unit tests'
-	@$(PYTEST) $(or $(UNIT),$(error there are no unit tests))
+	@$(PYTEST) $(UNIT)
 
-integration: .ready-for-tests ## tests on real PostgreSQL, Redis and Kafka
+models: .ready-for-tests ## what has to hold in every order of steps, and planted faults that are found
+	@echo '== models'
+	@$(PYTEST) tests/models
+
+integration: .ready-for-tests ## tests on real PostgreSQL, Redis and Kafka, two files at a time
 	@echo '== integration tests'
-	@$(PYTEST) $(or $(INTEGRATION),$(error there are no integration tests))
+	@$(PYTEST) -n 2 --dist loadfile $(or $(INTEGRATION),$(error there are no integration tests))
 
-scenarios: .ready-for-tests ## whole flows: in one process, and as processes on Kafka
+scenarios: .ready-for-tests ## whole flows: in one process, and as processes that are killed
 	@echo '== scenarios'
-	@$(PYTEST) tests/scenarios
+	@$(PYTEST) $(FLEETS)
+
+chaos-short: .ready-for-tests ## the short form of every fault of `make chaos` (SEED=7)
+	@echo '== chaos'
+	@$(PYTEST) tests/chaos
 
 browser: .ready-for-tests ## the web chat in a real browser
 	@echo '== browser'

@@ -15,16 +15,24 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+import structlog
 from sqlalchemy import make_url
 
 from local_backends import Kind, found
 from shared_clients.errors import Permanent
+
+pytest_plugins = ("tests.sampling",)
 
 ADDRESSES: dict[Kind, str] = {
     "postgres": "FLOTILLA_TEST_DATABASE_URL",
     "redis": "FLOTILLA_TEST_REDIS_URL",
     "kafka": "FLOTILLA_TEST_KAFKA",
 }
+FORGETFUL = ("ALTER SYSTEM SET fsync = off", "ALTER SYSTEM SET full_page_writes = off", "SELECT pg_reload_conf()")
+"""A server that only this session uses need not outlive the machine: its databases are made and dropped by the hundred.
+
+What a killed process has committed is there all the same. Tests that kill a server start a durable one of their own.
+"""
 STRANGERS = ("FLOTILLA_", "OPENAI_", "ANTHROPIC_", "GOOGLE_", "GEMINI_", "AZURE_", "OLLAMA_", "SLACK_", "OTEL_", "PG")
 """Beginnings of the variables that would have a test reach somebody's account, database or collector."""
 
@@ -33,6 +41,8 @@ def pytest_configure() -> None:
     for name in list(os.environ):
         if name.startswith(STRANGERS) and not name.startswith("FLOTILLA_TEST_"):
             del os.environ[name]
+    plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[plain])  # the default draws tracebacks so beautifully that leases run out meanwhile
 
 
 class Background:
@@ -74,6 +84,8 @@ def backend_url(background: Background, tmp_path_factory: pytest.TempPathFactory
             try:
                 start = stack.enter_async_context(found(kind, os.environ.get(ADDRESSES[kind]), folder, docker=docker))
                 urls[kind] = background.run(start)
+                if kind == "postgres" and not os.environ.get(ADDRESSES[kind]):
+                    background.run(execute(urls[kind], *FORGETFUL))
             except Permanent as error:
                 pytest.fail(f"{error}\n(or name a running one in {ADDRESSES[kind]})", pytrace=False)
         return urls[kind]

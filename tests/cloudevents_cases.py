@@ -1,8 +1,8 @@
-"""CloudEvents 1.0 as others may send it: one table, run at every entry, so that all of them read the same.
+"""One table of CloudEvents 1.0 cases, which every entry for events is tested with, so that all entries agree.
 
-A case is an event (or several, or none) in the form of each binding it exists in, and what an entry has to make of it.
-The cases follow the features of the specification (v1.0.2: core, JSON format, HTTP binding, Kafka binding); the events
-are ours, with every attribute that Flotilla's envelope needs, unless a case is about leaving one out.
+A case has the form of a request or record in each binding, and the events that an entry has to read from it. The cases
+follow the features of the specification (v1.0.2: core, JSON format, HTTP binding, Kafka binding). Every event has all
+attributes that Flotilla's envelope needs, unless the case is about a missing one.
 """
 
 import json
@@ -37,11 +37,11 @@ class Case:
     """One case.
 
     Attributes:
-        name: what it is about.
-        http: headers and body of a POST; None where HTTP has no such thing.
-        kafka: headers and value of a record, likewise.
-        events: attributes and data of each event in it, as every entry has to read them; None where it is not valid.
-        lenient: it is against the specification, and an entry that can tell what is meant may take it all the same.
+        name: the feature under test.
+        http: headers and body of a POST; None where the HTTP binding has no such form.
+        kafka: headers and value of a record; None where the Kafka binding has no such form.
+        events: attributes and data of each event that an entry has to read; None where the case is not valid.
+        lenient: whether an entry may accept the case although it is against the specification.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Case:
 
 
 def _header(value: str) -> bytes:
-    """Percent-encode as the HTTP binding says: space, quote, percent, and all that is not printable ASCII."""
+    """Percent-encode by the HTTP binding's rules: space, quote, percent, and all but printable ASCII."""
     return "".join(
         chr(byte) if 0x21 <= byte <= 0x7E and chr(byte) not in '"%' else f"%{byte:02X}" for byte in value.encode()
     ).encode()
@@ -69,7 +69,7 @@ def _binary(name: str, attributes: Attributes, data: bytes, *, valid: bool = Tru
 
 
 def _text(name: str, body: bytes, *events: tuple[Attributes, bytes], media: str = STRUCTURED) -> Case:
-    """A body in JSON, which is not valid where it holds no events."""
+    """Return a case with a body in JSON; without events it is not valid, but for an empty batch."""
     headers = (("content-type", media.encode()),)
     found = events or (() if body == b"[]" else None)
     mode = "batched" if media.startswith(BATCHED) else "structured"
@@ -85,7 +85,7 @@ def _without(name: str) -> dict[str, str]:
 
 
 def _http(name: str, extra: Headers, *events: tuple[Attributes, bytes], lenient: bool = False) -> Case:
-    """Headers as only HTTP has them, around `BASE`; what is in `extra` replaces it."""
+    """Return a case of HTTP headers alone: the headers of `BASE`, some of them replaced by `extra`."""
     replaced = {key.lower() for key, _ in extra}
     base = tuple((f"ce-{key}", _header(value)) for key, value in BASE.items() if f"ce-{key}" not in replaced)
     return Case(f"HTTP headers: {name}", ((*base, *extra), b"{}"), None, events or None, lenient)
@@ -112,10 +112,10 @@ BINARY_MODE: Final = (
     _binary("time with an offset and nine digits", {**_TYPED, "time": "2026-11-21T13:00:00.123456789+01:00"}, b"{}"),
     *(_binary(f"no {name}", _without(name), b"{}", valid=False) for name in ("specversion", "id", "source", "type")),
     *(_binary(f"empty {name}", {**BASE, name: ""}, b"{}", valid=False) for name in ("id", "source", "type")),
-    _binary("a version that is none", {**BASE, "specversion": "1.x"}, b"{}", valid=False),
+    _binary("an invalid version", {**BASE, "specversion": "1.x"}, b"{}", valid=False),
     _binary("version 0.3", {**BASE, "specversion": "0.3"}, b"{}", valid=False),
     _binary("version 2.0", {**BASE, "specversion": "2.0"}, b"{}", valid=False),
-    _binary("a time that is none", {**BASE, "time": "yesterday"}, b"{}", valid=False),
+    _binary("an invalid time", {**BASE, "time": "yesterday"}, b"{}", valid=False),
     _binary("an empty subject", {**BASE, "subject": ""}, b"{}", valid=False),
     _binary("an extension with a hyphen", {**BASE, "not-a-name": "v"}, b"{}", valid=False, lenient=True),
     _binary("an extension with an underscore", {**BASE, "not_a_name": "v"}, b"{}", valid=False, lenient=True),
@@ -125,9 +125,9 @@ BINARY_MODE: Final = (
 HTTP_HEADERS: Final = (
     _http("names in any case", (("CE-Type", BASE["type"].encode()),), (BASE, b"{}")),
     _http("lower-case percent-encoding", (("ce-subject", b"%e2%82%ac"),), ({**BASE, "subject": "€"}, b"{}")),
-    _http("percent-encoding of what needs none", (("ce-subject", b"%41b"),), ({**BASE, "subject": "Ab"}, b"{}")),
+    _http("percent-encoding of a letter", (("ce-subject", b"%41b"),), ({**BASE, "subject": "Ab"}, b"{}")),
     _http("one round of decoding", (("ce-subject", b"%2541"),), ({**BASE, "subject": "%41"}, b"{}")),
-    _http("a percent sign that encodes nothing", (("ce-subject", b"100%"),), ({**BASE, "subject": "100%"}, b"{}")),
+    _http("a percent sign without two digits", (("ce-subject", b"100%"),), ({**BASE, "subject": "100%"}, b"{}")),
     _http("a quoted string", (("ce-subject", rb'"a \"b\" \\ c"'),), ({**BASE, "subject": 'a "b" \\ c'}, b"{}")),
     _http("an attribute twice", (("ce-type", b"a"), ("ce-type", BASE["type"].encode())), lenient=True),
     _http("datacontenttype as a ce- header", (("ce-datacontenttype", b"text/xml"),), lenient=True),
@@ -136,7 +136,7 @@ HTTP_HEADERS: Final = (
     _http("an encoded NUL", (("ce-subject", b"a%00b"),), lenient=True),
     Case("HTTP headers: no event at all", ((("content-type", b"application/json"),), b"{}"), None),
     Case(
-        "HTTP headers: a format that nobody here speaks",
+        "HTTP headers: a format that is not supported",
         ((("content-type", b"application/cloudevents+avro"),), b"\x00"),
     ),
 )
@@ -165,7 +165,7 @@ STRUCTURED_MODE: Final = (
     _structured("JSON data", {**_TYPED, "data": {"a": [1, None, "é"]}}, (_TYPED, '{"a":[1,null,"é"]}'.encode())),
     _structured("JSON data without a content type", {**BASE, "data": {"a": 1}}, (BASE, b'{"a":1}')),
     _structured("a string as JSON data", {**_TYPED, "data": "x"}, (_TYPED, b'"x"')),
-    _structured("a number, and one that is false", {**_TYPED, "data": False}, (_TYPED, b"false")),
+    _structured("false as JSON data", {**_TYPED, "data": False}, (_TYPED, b"false")),
     _structured(
         "text data",
         {**BASE, "datacontenttype": "text/plain", "data": "a\nb"},
@@ -179,7 +179,7 @@ STRUCTURED_MODE: Final = (
     _structured("JSON in base64, to the byte", {**_TYPED, "data_base64": b64encode(_DATA).decode()}, (_TYPED, _DATA)),
     _structured("no data", dict(BASE), (BASE, b"")),
     _structured(
-        "typed attributes and one that is null",
+        "typed attributes, and null for an unset one",
         {**BASE, "turn": 3, "dry": True, "unset": None},
         ({**BASE, "turn": "3", "dry": "true"}, b""),
     ),
@@ -190,18 +190,18 @@ STRUCTURED_MODE: Final = (
         (BASE, b""),
         media="application/CloudEvents+JSON; charset=UTF-8",
     ),
-    _text("blanks around it", b" \r\n" + json.dumps(dict(BASE)).encode() + b"\t", (BASE, b"")),
+    _text("blanks around the event", b" \r\n" + json.dumps(dict(BASE)).encode() + b"\t", (BASE, b"")),
     *(_structured(f"no {name}", dict(_without(name))) for name in ("specversion", "id", "source", "type")),
-    _structured("a version that is none", {**BASE, "specversion": "1"}),
-    _structured("an id of nothing", {**BASE, "id": ""}),
+    _structured("an invalid version", {**BASE, "specversion": "1"}),
+    _structured("an empty id", {**BASE, "id": ""}),
     _structured("data twice", {**BASE, "data": {}, "data_base64": "e30="}),
-    _structured("base64 that is none", {**BASE, "datacontenttype": "application/json", "data_base64": "%%%"}),
+    _structured("invalid base64", {**BASE, "datacontenttype": "application/json", "data_base64": "%%%"}),
     _text("a member twice", b'{"id":"1",' + json.dumps(dict(BASE)).encode()[1:]),
     *(_text(f"not an event: {body[:8]!r}", body) for body in (b"", b"{", b"[1]", b'"x"', b"\xff", b"[" * 100_000)),
 )
 
 BATCHED_MODE: Final = (
-    _text("none", b"[]", media=BATCHED),
+    _text("no event", b"[]", media=BATCHED),
     _text(
         "two, in base64 and in JSON",
         json.dumps([{**_TYPED, "data_base64": b64encode(_DATA).decode()}, {**BASE, "id": "2", "data": 1}]).encode(),
@@ -210,8 +210,8 @@ BATCHED_MODE: Final = (
         media=f"{BATCHED}; charset=utf-8",
     ),
     _text("one event instead of a list", json.dumps(dict(BASE)).encode(), media=BATCHED),
-    _text("one of two is not valid", json.dumps([dict(BASE), _without("id")]).encode(), media=BATCHED),
-    _text("a member that is no object", json.dumps([1]).encode(), media=BATCHED),
+    _text("one invalid event of two", json.dumps([dict(BASE), _without("id")]).encode(), media=BATCHED),
+    _text("a batch member that is not an object", json.dumps([1]).encode(), media=BATCHED),
 )
 
 CASES: Final = (*BINARY_MODE, *HTTP_HEADERS, *KAFKA_HEADERS, *STRUCTURED_MODE, *BATCHED_MODE)

@@ -106,7 +106,7 @@ async def one_process(folder: Path, agent_configs: Path) -> AsyncGenerator[Fleet
         try:
             yield Fleet((f"http://localhost:{settings.port}",))
         finally:
-            stop.ask()
+            stop.request()
             await serving
     await asyncio.gather(*(task for task in asyncio.all_tasks() if _blocks_in_fakeredis(task)), return_exceptions=True)
 

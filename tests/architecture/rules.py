@@ -132,8 +132,8 @@ def unbounded_pools(source: Source) -> Iterator[str]:
 
 
 def environment_readers(source: Source) -> Iterator[str]:
-    """Let only a package's settings read the environment."""
-    if source.test or source.room == "settings":
+    """Let only a package's settings read the environment; a tool hands its own on to what it starts."""
+    if source.test or source.package == "tools" or source.room == "settings":
         return
     for node in ast.walk(source.tree):
         match node:

@@ -23,7 +23,7 @@ from fleet.processes import Processes, Stores, open_processes, open_stores
 from fleet.settings import FleetSettings
 from local_backends.server import free_port
 from shared_clients.errors import OutsideError
-from shared_clients.identity import HEADER, DevKey, Issuer, load_private
+from shared_clients.identity import IDENTITY_HEADER, DevKey, Issuer, load_private
 from tests.bench.measuring import Figure, Sample, Told, dump, figure, in_turn, spin
 from tests.bench.wire import Wire, first
 from tests.children import child
@@ -141,7 +141,7 @@ async def _accept(ground: Ground) -> list[Figure]:
     path = "/api/v1/requests"
 
     def identity() -> dict[str, str]:
-        return {HEADER: issuer.issue(principal, audience="request-manager", method="POST", path=path)}
+        return {IDENTITY_HEADER: issuer.issue(principal, audience="request-manager", method="POST", path=path)}
 
     ground.processes.supervisor.signal("agent-service-1", signal.SIGSTOP)
     accept = Told("P1", "accept, at request-manager's door", "a bare ASGI app with the same commit", goal=1.5)

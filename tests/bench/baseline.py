@@ -16,7 +16,7 @@ import asyncpg
 import uvicorn
 from pydantic_core import from_json, to_json
 
-from request_manager.queries import ACCEPT
+from request_manager.queries.accepting import ACCEPT
 
 type Scope = MutableMapping[str, Any]
 type Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

@@ -191,9 +191,10 @@ def test_a_message_sent_while_the_page_still_loads_stays(gateway: FakeGateway, o
 def test_a_link_opened_in_a_conversation_leads_back_to_it(gateway: FakeGateway, fake_page: Page) -> None:
     ask(fake_page, "Hello")
     finished(fake_page)
-    gateway.cookies.clear()
+    gateway.faults.refusals = [("POST /chat", 401)]  # and no other call, which would sign the page out before
     ask(fake_page, "Refused")
     expect(fake_page.get_by_role("heading", name="Sign in to Flotilla")).to_be_visible()
+    gateway.cookies.clear()
     fake_page.goto(gateway.link())
     expect(fake_page.get_by_role("button", name="Send again")).to_be_visible()
     ask(fake_page, "Refused")

@@ -49,7 +49,7 @@ async def run(chosen: Sequence[Scenario], *, short: bool, seed: int, folder: Pat
 def main() -> int:
     known = scenarios()
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("--short", action="store_true", help="the form that `make test` plays")
+    parser.add_argument("--short", action="store_true", help="the form that `make test-all` plays")
     parser.add_argument("--seed", type=int, default=int(os.environ.get("SEED") or secrets.randbelow(10**6)))
     parser.add_argument("--keep", action="store_true", help="keep logs and histories in any case")
     parser.add_argument("scenarios", nargs="*", help=f"of {', '.join(known)}; without any, all")

@@ -36,8 +36,8 @@ class Played:
         return not self.score.findings
 
 
-async def play(ground: Ground, scenario: Scenario, *, short: bool, seed: int) -> Played:
-    """Play one scenario and judge it."""
+async def play(ground: Ground, scenario: Scenario, *, short: bool, seed: int, few: bool = False) -> Played:
+    """Play one scenario and judge it; with `few`, the short form at some of its places only."""
     began = monotonic()
     label = f"{scenario.name}x{seed:x}"
     file = ground.folder / f"history-{label}.jsonl"
@@ -45,7 +45,7 @@ async def play(ground: Ground, scenario: Scenario, *, short: bool, seed: int) ->
     await forget_calls(ground)
     with History(file) as history:
         async with Client(ground.fleet) as client:
-            trial = Trial(ground, client, history, label, seed, short)
+            trial = Trial(ground, client, history, label, seed, short, few)
             try:
                 seconds = scenario.short_seconds if short else scenario.full_seconds
                 async with asyncio.timeout(seconds * min(MOST_CROWDED, crowdedness())):

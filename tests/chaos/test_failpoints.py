@@ -28,8 +28,8 @@ PLACES = {
     WorkFailpoint.AFTER_COMMIT_BEFORE_PUBLISH: ["durable_work.outbox"],
     WorkFailpoint.AFTER_PUBLISH_BEFORE_MARK: ["durable_work.outbox"],
     WorkFailpoint.AFTER_SWEEP_CLAIM_BEFORE_PUBLISH: ["durable_work.outbox"],
-    WorkFailpoint.AFTER_EFFECT_BEFORE_COMMIT: ["durable_work.inbox"],
-    WorkFailpoint.AFTER_COMMIT_BEFORE_ACK: ["durable_work.inbox"],
+    WorkFailpoint.AFTER_EFFECT_BEFORE_COMMIT: ["durable_work.inbox.consuming"],
+    WorkFailpoint.AFTER_COMMIT_BEFORE_ACK: ["durable_work.inbox.consuming"],
     GatewayFailpoint.AFTER_ACCEPT_BEFORE_RELAY: ["api_gateway.api"],
     GatewayFailpoint.AFTER_FRAME_BEFORE_NEXT_FRAME: ["api_gateway.streams"],
     ManagerFailpoint.AFTER_ACCEPT_BEFORE_HAND_OVER: ["request_manager.usecases.accept_request"],
@@ -44,8 +44,8 @@ PLACES = {
     AgentFailpoint.AFTER_STOP_BEFORE_END: ["agent_service.usecases.perform_run"],
     AgentFailpoint.AFTER_END_BEFORE_COMMIT: ["agent_service.usecases.perform_run"],
     AgentFailpoint.AFTER_END_BEFORE_TERMINAL_FRAME: ["agent_service.usecases.perform_run"],
-    AgentFailpoint.AFTER_TERMINAL_FRAME_BEFORE_TOLD: ["agent_service.usecases.perform_run"],
-    AgentFailpoint.AFTER_SWEPT_FRAME_BEFORE_TOLD: ["agent_service.usecases.end_run"],
+    AgentFailpoint.AFTER_TERMINAL_FRAME_BEFORE_CLEAR: ["agent_service.usecases.perform_run"],
+    AgentFailpoint.AFTER_SWEPT_FRAME_BEFORE_CLEAR: ["agent_service.usecases.end_run"],
 }
 """The module of each place, once per place."""
 

@@ -31,7 +31,8 @@ class Trial:
 
     Attributes:
         label: in every question, so that one scenario's are told from another's.
-        short: the form for `make test`; the full one breaks more often.
+        short: the form for a test; the full one breaks more often.
+        few: of many places of the short form, some drawn by the seed are enough.
         notes: printed under the scenario's line.
         findings: what the scenario itself found wrong.
     """
@@ -42,6 +43,7 @@ class Trial:
     label: str
     seed: int
     short: bool
+    few: bool = False
     notes: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     _questions: int = 0

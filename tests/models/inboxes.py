@@ -1,7 +1,8 @@
 """The inbox as a model: deliveries of the same events to several processes at once, late, again and never.
 
-What has to hold: an event has its effect once or, if it cannot have one, is dead once, with its bytes; nothing is
-acknowledged without effect, parked row or dead row; what is done or dead stays so; what is parked ends.
+These invariants hold. An event has its effect once or, where it cannot have one, is marked dead once and keeps its
+bytes. A message is acknowledged only after its effect, its parked row or its dead row is committed. A done or dead row
+stays as it is. A parked row ends as done or dead.
 """
 
 from collections.abc import Sequence
@@ -26,17 +27,17 @@ from tests.models.database import Server, database_of
 from tests.models.machine import Model, unless_away
 from tests.models.scheduler import Fate, Process, must
 
-SEATS = 3
-SOME_SEATS = st.lists(st.integers(0, SEATS - 1), min_size=1, max_size=4)
+PROCESSES = 3
+SOME_PROCESSES = st.lists(st.integers(0, PROCESSES - 1), min_size=1, max_size=4)
 CONSUMER = "request-manager"
 TABLES = ("inbox", "model_effects", "model_deaths")
 INSTRUMENTS = """
     CREATE TABLE IF NOT EXISTS model_effects (id text);
     CREATE TABLE IF NOT EXISTS model_deaths (id text)
 """
-ACT = sql("INSERT INTO model_effects VALUES (:id)")
-DIE = sql("INSERT INTO model_deaths VALUES (:id)")
-LOOK = """
+INSERT_EFFECT = sql("INSERT INTO model_effects VALUES (:id)")
+INSERT_DEATH = sql("INSERT INTO model_deaths VALUES (:id)")
+LIST_ROWS = """
     SELECT i.id, i.state, i.data, i.attributes,
            (SELECT count(*) FROM agent_service.model_effects e WHERE e.id = i.id) AS effects,
            (SELECT count(*) FROM agent_service.model_deaths d WHERE d.id = i.id) AS deaths
@@ -46,18 +47,18 @@ LOOK = """
 
 class Kind(StrEnum):
     GOOD = "good"
-    BUSY = "busy"  # fails a few times as something outside would
-    BUGGY = "buggy"  # fails whenever it is tried
-    REFUSED = "refused"  # fails for good when it is tried
-    FOREIGN = "foreign"  # written by a service that may not
-    MALFORMED = "malformed"  # no event at all
-    NEWER = "newer"  # of a version that this release does not read
-    NUL = "nul"  # an id that Postgres cannot hold, and a bug on top
+    BUSY = "busy"  # fails a few times, as an outage would
+    BUGGY = "buggy"  # raises a bug at every try
+    REFUSED = "refused"  # raises Permanent
+    FOREIGN = "foreign"  # written by a service that may not write this type
+    MALFORMED = "malformed"  # not a valid event
+    NEWER = "newer"  # a version that this release does not read
+    NUL = "nul"  # an id that Postgres cannot store, and a bug in its handling
 
 
 @dataclass(eq=False)
-class Sent:
-    """A message on the bus: it comes until it is acknowledged, and sometimes after that."""
+class SentMessage:
+    """A message that the bus delivers until it is acknowledged, and sometimes again after that."""
 
     kind: Kind
     message: Message
@@ -66,7 +67,7 @@ class Sent:
 
     @property
     def id(self) -> str:
-        """The row's."""
+        """The id in the key of the inbox row."""
         return self.message.attributes.get("id", "").replace("\x00", "") or self.message.origin
 
 
@@ -75,7 +76,7 @@ def message(kind: Kind, number: int) -> Message:
     sent = message_of(new_event("agent-service", RUN_CHANGED, RunChanged(status=Status.RUNNING, epoch=number), context))
     attributes = dict(sent.attributes)
     if kind is Kind.FOREIGN:
-        attributes["source"] = "/flotilla/somebody-else"
+        attributes["source"] = "/flotilla/another-service"
     elif kind is Kind.MALFORMED:
         del attributes["tenantid"]
     elif kind is Kind.NEWER:
@@ -86,14 +87,14 @@ def message(kind: Kind, number: int) -> Message:
 
 
 @dataclass
-class Effects:
-    """What the consumer does about events: a row for each, after something that may fail outside."""
+class Consumer:
+    """A consumer whose effect is a row for each event; its handler fails by the event's kind."""
 
     model: "InboxModel"
-    sent: dict[str, Sent] = field(default_factory=dict)
+    sent: dict[str, SentMessage] = field(default_factory=dict)
 
     async def react(self, tx: Tx, event: Envelope, _: object) -> None:
-        await tx.run(ACT, id=event.id.replace("\x00", ""))
+        await tx.run(INSERT_EFFECT, id=event.id.replace("\x00", ""))
         sent = next(one for one in self.sent.values() if one.message.attributes.get("id") == event.id)
         if await self.model.scheduler.gate("reaction", may_fail=sent.kind is Kind.GOOD) is Fate.LOST:
             raise Transient("busy")
@@ -105,11 +106,11 @@ class Effects:
         if sent.kind is Kind.REFUSED:
             raise Permanent("never")
 
-    async def bury(self, tx: Tx, event: Envelope, _: str) -> None:
-        await tx.run(DIE, id=event.id)
+    async def on_dead(self, tx: Tx, event: Envelope, _: str) -> None:
+        await tx.run(INSERT_DEATH, id=event.id)
 
     def reactions(self) -> Sequence[Reaction]:
-        return [Reaction(one, self.react, self.bury) for one in EVENTS.values() if CONSUMER in one.consumers]
+        return [Reaction(one, self.react, self.on_dead) for one in EVENTS.values() if CONSUMER in one.consumers]
 
 
 class InboxModel(Model):
@@ -121,29 +122,31 @@ class InboxModel(Model):
     def open(self) -> None:
         self.now(self.outside.reset(*TABLES))
         self.scheduler.on_tick = self.outside.tick
-        self.effects = Effects(self)
+        self.consumer = Consumer(self)
         self.rows: dict[str, str] = {}
-        self.seats: list[tuple[Process, Inbox] | None] = [None] * SEATS
+        self.running: list[tuple[Process, Inbox] | None] = [None] * PROCESSES
 
-    @rule(kinds=st.lists(st.sampled_from(Kind), min_size=1, max_size=3), fails=st.integers(0, 3), seats=SOME_SEATS)
-    def send(self, kinds: list[Kind], fails: int, seats: list[int]) -> None:
+    @rule(
+        kinds=st.lists(st.sampled_from(Kind), min_size=1, max_size=3), fails=st.integers(0, 3), processes=SOME_PROCESSES
+    )
+    def send(self, kinds: list[Kind], fails: int, processes: list[int]) -> None:
         for kind in kinds:
-            sent = Sent(kind, message(kind, len(self.effects.sent) + 1), fails)
-            self.effects.sent[sent.message.origin] = sent
-            for seat in seats:
-                self._deliver(sent, seat)
+            sent = SentMessage(kind, message(kind, len(self.consumer.sent) + 1), fails)
+            self.consumer.sent[sent.message.origin] = sent
+            for number in processes:
+                self._deliver(sent, number)
 
-    @precondition(lambda self: self.effects.sent)
-    @rule(number=st.integers(0, 100), seats=SOME_SEATS)
-    def deliver_again(self, number: int, seats: list[int]) -> None:
-        sent = list(self.effects.sent.values())
-        for seat in seats:
-            self._deliver(sent[number % len(sent)], seat)
+    @precondition(lambda self: self.consumer.sent)
+    @rule(index=st.integers(0, 100), processes=SOME_PROCESSES)
+    def deliver_again(self, index: int, processes: list[int]) -> None:
+        sent = list(self.consumer.sent.values())
+        for number in processes:
+            self._deliver(sent[index % len(sent)], number)
 
-    @rule(seats=SOME_SEATS)
-    def retry(self, seats: list[int]) -> None:
-        for seat in seats:
-            process, inbox = self._seat(seat)
+    @rule(processes=SOME_PROCESSES)
+    def retry(self, processes: list[int]) -> None:
+        for number in processes:
+            process, inbox = self._process(number)
             self.start(process, unless_away(inbox.retry()))
 
     @rule(seconds=st.sampled_from([1.0, 31.0, 301.0]))
@@ -156,8 +159,8 @@ class InboxModel(Model):
 
     async def finish(self) -> None:
         await self.scheduler.quieten()
-        process, inbox = self._seat(0)
-        for sent in self.effects.sent.values():
+        process, inbox = self._process(0)
+        for sent in self.consumer.sent.values():
             self.scheduler.spawn(process, self._handle(inbox, sent))
             await self.scheduler.quieten()
         for number in range(100):
@@ -167,32 +170,35 @@ class InboxModel(Model):
             await self._check()
             if "parked" not in self.rows.values():
                 break
-        for sent in self.effects.sent.values():
+        for sent in self.consumer.sent.values():
             state = self.rows.get(sent.id)
             expected = "done" if sent.kind in {Kind.GOOD, Kind.BUSY} else "dead"
-            must(state == expected, f"{sent.kind} event {sent.id} ended {state}, and had to be {expected}")
+            must(state == expected, f"{sent.kind} event {sent.id} ended as {state} instead of {expected}")
 
     async def _check(self) -> None:
-        rows = {row["id"]: row for row in await self.outside.rows(LOOK)}
-        for sent in self.effects.sent.values():
+        rows = {row["id"]: row for row in await self.outside.rows(LIST_ROWS)}
+        for sent in self.consumer.sent.values():
             row, before = rows.get(sent.id), self.rows.get(sent.id)
             if row is None:
                 must(not sent.acknowledged, f"{sent.kind} event {sent.id} was acknowledged and there is no row")
-                must(before is None, f"the {before} row of {sent.id} has gone")
+                must(before is None, f"the {before} row of {sent.id} is gone")
                 continue
             state = row["state"]
             must(before in {None, "parked", state}, f"{sent.id} was {before} and is {state}")
             must(row["effects"] == int(state == "done"), f"{sent.id} is {state} and had {row['effects']} effects")
-            owed = int(state == "dead" and sent.kind in {Kind.BUGGY, Kind.REFUSED, Kind.FOREIGN})
-            must(row["deaths"] == owed, f"{sent.kind} event {sent.id} is {state}, its death was told {row['deaths']}x")
+            expected_deaths = int(state == "dead" and sent.kind in {Kind.BUGGY, Kind.REFUSED, Kind.FOREIGN})
+            must(
+                row["deaths"] == expected_deaths,
+                f"{sent.kind} event {sent.id} is {state}, on_dead ran {row['deaths']}x",
+            )
             must(state == "done" or row["data"] == sent.message.data, f"the {state} {sent.id} has lost its bytes")
             self.rows[sent.id] = state
 
-    def _deliver(self, sent: Sent, seat: int) -> None:
-        process, inbox = self._seat(seat)
+    def _deliver(self, sent: SentMessage, number: int) -> None:
+        process, inbox = self._process(number)
         self.start(process, self._handle(inbox, sent))
 
-    async def _handle(self, inbox: Inbox, sent: Sent) -> None:
+    async def _handle(self, inbox: Inbox, sent: SentMessage) -> None:
         try:
             await inbox.consume(sent.message)
         except Transient:
@@ -200,10 +206,11 @@ class InboxModel(Model):
         await self.scheduler.gate("acknowledgement", may_fail=False)
         sent.acknowledged = True
 
-    def _seat(self, number: int) -> tuple[Process, Inbox]:
-        taken = self.seats[number]
-        if taken is None or taken[0].dead:
+    def _process(self, number: int) -> tuple[Process, Inbox]:
+        running = self.running[number]
+        if running is None or running[0].dead:
             process = self.born("consumer")
-            taken = process, self.inbox(database_of(self.outside, self.scheduler), CONSUMER, self.effects.reactions())
-            self.seats[number] = taken
-        return taken
+            database = database_of(self.outside, self.scheduler)
+            running = process, self.inbox(database, CONSUMER, self.consumer.reactions())
+            self.running[number] = running
+        return running

@@ -1,7 +1,8 @@
 """The outbox as a model: writers, sweeps and publishers of several processes over one table and one bus that fails.
 
-What has to hold, whoever dies when: an event reaches the bus only when its transaction is durable, and then at least
-once; its row goes only when the bus has said that it is safe; an event that can never be told is dead, once, and stays.
+These invariants hold, whichever process dies at whatever time. An event reaches the bus at least once, and only after
+its transaction is durable. Its row is deleted only after the bus has said that the event is safe. An event that can
+never be published is marked dead once, and its row stays.
 """
 
 import asyncio
@@ -24,9 +25,9 @@ from tests.models.database import Server, database_of, witnessed
 from tests.models.machine import Model, unless_away
 from tests.models.scheduler import Fate, Process, must
 
-SEATS = 3
-"""Processes at once; whoever dies has a successor when its seat is used again."""
-SOME_SEATS = st.lists(st.integers(0, SEATS - 1), min_size=1, max_size=4)
+PROCESSES = 3
+"""Processes at once; a process that died is replaced when its number is used again."""
+SOME_PROCESSES = st.lists(st.integers(0, PROCESSES - 1), min_size=1, max_size=4)
 TABLES = ("outbox", "model_births", "model_deaths")
 INSTRUMENTS = """
     CREATE TABLE IF NOT EXISTS model_births (id text);
@@ -35,17 +36,17 @@ INSTRUMENTS = """
         $$ BEGIN INSERT INTO model_births VALUES (NEW.id); RETURN NULL; END $$;
     CREATE OR REPLACE TRIGGER model_born AFTER INSERT ON outbox FOR EACH ROW EXECUTE FUNCTION model_born()
 """
-"""Writes down, in the same transaction, which events there ever were."""
-DIE = sql("INSERT INTO model_deaths VALUES (:id)")
+"""A trigger records each event in the transaction that inserts its row."""
+INSERT_DEATH = sql("INSERT INTO model_deaths VALUES (:id)")
 POISON = "poison"
 
 
-class ChangedMind(Exception):  # noqa: N818 - an outcome
+class RollsBack(Exception):  # noqa: N818 - an outcome
     pass
 
 
 class GatedBus:
-    """A bus that takes a message, loses it, or takes it and cannot say so; and never takes poison."""
+    """A bus that takes a message, loses it, or takes it and loses the answer; it refuses every poisoned message."""
 
     def __init__(self, model: "OutboxModel") -> None:
         self._model = model
@@ -56,13 +57,13 @@ class GatedBus:
         if await self._model.scheduler.gate("publish") is Fate.LOST:
             raise Transient("lost")
         self._model.scheduler.see(
-            await self._model.committed(name), f"{name} was told before its transaction was durable"
+            await self._model.committed(name), f"{name} was published before its transaction was durable"
         )
         if message.attributes["tenantid"] == POISON:
-            raise Permanent("nobody can take this")
+            raise Permanent("no transport takes this")
         self.safe.add(name)
         if await self._model.scheduler.gate("answer to publish") is Fate.LOST:
-            raise Transient("taken, and nobody heard")
+            raise Transient("taken, and the answer is lost")
 
     def subscribe(self, group: str, topics: frozenset[str], handler: Handler) -> "NoSubscription":
         raise NotImplementedError
@@ -72,7 +73,7 @@ class GatedBus:
 
 
 class NoSubscription:
-    """Publishers do not listen."""
+    """The subscription that a publisher never opens."""
 
     async def __aenter__(self) -> None:
         raise NotImplementedError
@@ -97,18 +98,18 @@ class OutboxModel(Model):
         self.scheduler.on_tick = self.outside.tick
         self.bus = GatedBus(self)
         self.dead: dict[str, bytes] = {}
-        self.seats: list[tuple[Process, Database, Outbox] | None] = [None] * SEATS
+        self.running: list[tuple[Process, Database, Outbox] | None] = [None] * PROCESSES
 
-    @rule(seats=SOME_SEATS, tenants=st.lists(st.sampled_from(["acme", "acme", POISON]), min_size=1, max_size=3))
-    def write(self, seats: list[int], tenants: list[str]) -> None:
-        for seat in seats:
-            process, database, outbox = self._seat(seat)
+    @rule(processes=SOME_PROCESSES, tenants=st.lists(st.sampled_from(["acme", "acme", POISON]), min_size=1, max_size=3))
+    def write(self, processes: list[int], tenants: list[str]) -> None:
+        for number in processes:
+            process, database, outbox = self._process(number)
             self.start(process, self._write(database, outbox, tenants))
 
-    @rule(seats=SOME_SEATS)
-    def sweep(self, seats: list[int]) -> None:
-        for seat in seats:
-            process, _, outbox = self._seat(seat)
+    @rule(processes=SOME_PROCESSES)
+    def sweep(self, processes: list[int]) -> None:
+        for number in processes:
+            process, _, outbox = self._process(number)
             self.start(process, unless_away(outbox.sweep()))
 
     @rule(seconds=st.sampled_from([3.0, 100.0]))
@@ -116,21 +117,21 @@ class OutboxModel(Model):
         self.now(self.scheduler.tick(seconds))
 
     @invariant()
-    def row_goes_only_when_its_event_is_safe_and_the_dead_stay(self) -> None:
+    def row_is_deleted_only_when_its_event_is_safe_and_dead_rows_stay(self) -> None:
         self.now(self._check())
 
     async def finish(self) -> None:
         await self.scheduler.quieten()
         for _ in range(4):
             await self.scheduler.tick(100.0)
-            process, _, outbox = self._seat(0)
+            process, _, outbox = self._process(0)
             self.scheduler.spawn(process, outbox.sweep())
             await self.scheduler.quieten()
             await self.scheduler.tick(0.1)
             await self.scheduler.quieten()
         await self._check()
         left = await self.outside.rows("SELECT id, tenant, state FROM agent_service.outbox")
-        must(all(row["state"] == "dead" for row in left), f"events are left untold: {left}")
+        must(all(row["state"] == "dead" for row in left), f"events are left unpublished: {left}")
         born = {row["id"] for row in await self.outside.rows("SELECT id FROM agent_service.model_births")}
         must(born == self.bus.safe | set(self.dead), f"events have vanished: {born - self.bus.safe - set(self.dead)}")
 
@@ -146,39 +147,39 @@ class OutboxModel(Model):
         for row in rows:
             name, state = row["id"], row["state"]
             must(state is not None or name in self.bus.safe, f"the row of {name} went before its event was safe")
-            must(row["deaths"] == int(state == "dead"), f"{name} is {state}, and its death was told {row['deaths']}x")
-            must(state != "dead" or row["tenant"] == POISON, f"{name} is dead and could have been told")
+            must(row["deaths"] == int(state == "dead"), f"{name} is {state}, and on_dead ran {row['deaths']}x")
+            must(state != "dead" or row["tenant"] == POISON, f"{name} is dead and could have been published")
             if state == "dead":
-                must(self.dead.setdefault(name, row["data"]) == row["data"], f"the dead {name} lost its bytes")
+                must(self.dead.setdefault(name, row["data"]) == row["data"], f"the dead event {name} lost its bytes")
         gone = self.dead.keys() - {row["id"] for row in rows if row["state"] == "dead"}
-        must(not gone, f"the dead have gone: {gone}")
+        must(not gone, f"dead rows are gone: {gone}")
 
     async def _write(self, database: Database, outbox: Outbox, tenants: list[str]) -> None:
-        """Write a transaction of one event and one of all; the last one changes its mind."""
-        undone = ["acme"]
-        for told in (tenants[:1], tenants, undone):
-            with suppress(Transient, ChangedMind):
+        """Write a transaction of one event, one of all events, and one that rolls back."""
+        rolled_back = ["acme"]
+        for written in (tenants[:1], tenants, rolled_back):
+            with suppress(Transient, RollsBack):
                 async with database.transaction() as tx:
-                    for tenant in told:
+                    for tenant in written:
                         await outbox.publish(tx, event(tenant))
-                    if told is undone:
-                        raise ChangedMind
+                    if written is rolled_back:
+                        raise RollsBack
 
-    def _seat(self, number: int) -> tuple[Process, Database, Outbox]:
-        taken = self.seats[number]
-        if taken is not None and not taken[0].dead:
-            return taken
+    def _process(self, number: int) -> tuple[Process, Database, Outbox]:
+        running = self.running[number]
+        if running is not None and not running[0].dead:
+            return running
         process = self.born("service")
         database = database_of(self.outside, self.scheduler)
         outbox = self.outbox(database, self.bus, _on_dead)
         self.scheduler.spawn(process, _running(outbox))
-        self.seats[number] = process, database, outbox
+        self.running[number] = process, database, outbox
         return process, database, outbox
 
 
 async def _on_dead(tx: Tx, event: Envelope, error: str) -> None:
     del error
-    await tx.run(DIE, id=event.id)
+    await tx.run(INSERT_DEATH, id=event.id)
 
 
 async def _running(outbox: Outbox) -> None:

@@ -12,7 +12,7 @@ from redis import asyncio as aioredis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from shared_clients.redis import Command, Pipe, Redis
+from shared_clients.redis import Command, CommandBatcher, Redis
 from tests.models.scheduler import Fate, Scheduler
 
 type Heard = Callable[["Store", Command], Command]
@@ -38,7 +38,7 @@ class Store:
     def connect(self) -> Redis:
         """Return one process's connections; run its pipe."""
         commands, blocking = (cast("aioredis.Redis", Client(self)) for _ in range(2))
-        return Redis(commands, blocking, Pipe(commands))
+        return Redis(commands, blocking, CommandBatcher(commands))
 
     async def entries(self, key: str) -> list[tuple[bytes, dict[bytes, bytes]]]:
         return cast("list[tuple[bytes, dict[bytes, bytes]]]", await self._own.xrange(key))

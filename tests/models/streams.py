@@ -56,7 +56,7 @@ class Author:
         self._model = model
         self._epoch = epoch
         self._redis = model.store.connect()
-        model.scheduler.spawn(process, self._redis.together.run())
+        model.scheduler.spawn(process, self._redis.batched.run())
 
     async def work(self) -> None:
         with suppress(Stale):
@@ -76,7 +76,7 @@ class Author:
             execution_id=run.execution_id,
             thread_id=run.session_id,
             epoch=self._epoch,
-            still_mine=self._still_mine,
+            still_owned=self._still_owned,
         ) as writer:
             said = [{"id": message, "role": "assistant", "content": text} for _, message, text in row.steps]
             await writer.begin(row.steps[-1][0] if row.steps else None, [ASKED, *said])
@@ -94,7 +94,7 @@ class Author:
                 row.steps.append((writer.last, str(message), text))
         return writer.last if writer.whole else None
 
-    async def _still_mine(self) -> bool:
+    async def _still_owned(self) -> bool:
         if await self._model.scheduler.gate("still mine?") is Fate.LOST:
             raise Transient("the database is away")
         return self._model.row.epoch == self._epoch and self._model.row.answer is None
@@ -111,18 +111,18 @@ class Gateway:
         self._model = model
         redis = model.store.connect()
         self.reader = model.reader(redis, self._finished)
-        model.scheduler.spawn(process, redis.together.run())
+        model.scheduler.spawn(process, redis.batched.run())
         model.scheduler.spawn(process, self._read())
 
     async def _read(self) -> None:
         async with self.reader:
             await asyncio.get_running_loop().create_future()
 
-    async def _finished(self, runs: Sequence[tuple[str, UUID]]) -> Mapping[UUID, Outcome]:
+    async def _finished(self, _tenant: str, execution_ids: Sequence[UUID]) -> Mapping[UUID, Outcome]:
         if await self._model.scheduler.gate("rows?") is Fate.LOST:
             raise Transient("the database is away")
         outcome = self._model.outcome()
-        return {run: outcome for _, run in runs} if outcome else {}
+        return dict.fromkeys(execution_ids, outcome) if outcome else {}
 
 
 @dataclass
@@ -268,7 +268,7 @@ class StreamsModel(Model):
 
         async def sweep() -> None:
             redis = self.store.connect()
-            self.scheduler.spawn(process, redis.together.run())
+            self.scheduler.spawn(process, redis.batched.run())
             await self.tell_end(redis, self.row.epoch, last=None)
 
         if self.loop.is_running():

@@ -1,10 +1,13 @@
-"""The inbox makes every event count once, or die once, however it comes; each planted fault is found."""
+"""The inbox gives every event one effect or one death, however it is delivered; each planted fault is found."""
 
-from datetime import timedelta
+from dataclasses import replace
 
 import pytest
 
-from durable_work.inbox import SEEN, Inbox
+from durable_work.inbox import Inbox
+from durable_work.inbox.consuming import Delivery
+from durable_work.inbox.outcomes import Parked, ParkedRow
+from durable_work.inbox.queries import INSERT_DONE
 from shared_clients.bus.port import Message
 from shared_clients.errors import OutsideError
 from shared_clients.postgres import Database, Tx, sql
@@ -23,12 +26,12 @@ def model(loop: FrozenLoop, server: Server) -> type[InboxModel]:
     return type("Bound", (InboxModel,), {"loop": loop, "outside": server})
 
 
-def test_every_event_counts_once_or_dies_once(model: type[InboxModel]) -> None:
+def test_every_event_has_one_effect_or_is_dead_once(model: type[InboxModel]) -> None:
     play(model, budget(EXAMPLES, RULES))
 
 
 class AcknowledgesFirst(Inbox):
-    """Says that an event is safe while it is not."""
+    """Acknowledges an event that is not safe."""
 
     async def consume(self, message: Message) -> None:
         try:
@@ -37,67 +40,67 @@ class AcknowledgesFirst(Inbox):
             return
 
 
-class LooksBeforeItWrites(Inbox):
-    """Asks whether an event was seen, and writes that it was when it is done."""
+class SelectsBeforeItInserts(Inbox):
+    """Selects the row first and inserts it afterwards, so that two deliveries find none."""
 
-    async def _first_time(self, tx: Tx, event: Envelope, *, parked: bool) -> bool:
-        if parked:
-            return await super()._first_time(tx, event, parked=parked)
+    async def _mark_done(self, tx: Tx, event: Envelope, row: ParkedRow | None) -> bool:
+        if row is not None:
+            return await super()._mark_done(tx, event, row)
         key = {"consumer": CONSUMER, "source": event.source, "id": event.id}
         if await tx.row(sql("SELECT FROM inbox WHERE consumer = :consumer AND source = :source AND id = :id"), **key):
             return False
-        await tx.run(SEEN, **key, tenant=event.tenantid, type=event.type)
+        await tx.run(INSERT_DONE, **key, tenant=event.tenantid, type=event.type)
         return True
 
 
-class RemembersApart(Inbox):
-    """Writes the row in a transaction of its own, before the effect's."""
+class MarksDoneInAnotherTransaction(Inbox):
+    """Writes the row in a transaction of its own, before the effect's transaction ends."""
 
     def __init__(self, database: Database, *others: object) -> None:
         super().__init__(database, *others)  # type: ignore[arg-type]  # handed on as they came
-        self._apart = database
+        self._own_database = database
 
-    async def _first_time(self, _: Tx, event: Envelope, *, parked: bool) -> bool:
-        async with self._apart.transaction() as own:
-            return await super()._first_time(own, event, parked=parked)
+    async def _mark_done(self, _: Tx, event: Envelope, row: ParkedRow | None) -> bool:
+        async with self._own_database.transaction() as own:
+            return await super()._mark_done(own, event, row)
 
 
-class TakesDoubtForSeen(Inbox):
-    """Takes a failure to ask for an answer."""
+class TakesAFailureForADuplicate(Inbox):
+    """Takes a failed statement for the answer that the event has its row."""
 
-    async def _first_time(self, tx: Tx, event: Envelope, *, parked: bool) -> bool:
+    async def _mark_done(self, tx: Tx, event: Envelope, row: ParkedRow | None) -> bool:
         try:
-            return await super()._first_time(tx, event, parked=parked)
+            return await super()._mark_done(tx, event, row)
         except Exception:  # noqa: BLE001 - the fault
             return False
 
 
-class RetriesWithoutLooking(Inbox):
-    """Applies a parked event again without seeing whether it is parked still."""
+class RetriesWhatIsNotParked(Inbox):
+    """Reacts to a parked event again although its row is not parked any more."""
 
-    async def _first_time(self, tx: Tx, event: Envelope, *, parked: bool) -> bool:
-        await super()._first_time(tx, event, parked=parked)
+    async def _mark_done(self, tx: Tx, event: Envelope, row: ParkedRow | None) -> bool:
+        await super()._mark_done(tx, event, row)
         return True
 
 
 class LosesTheBytes(Inbox):
-    """Parks an event without what came."""
+    """Parks an event without its data."""
 
-    async def _keep(self, message: Message, *args: str, pause: timedelta = timedelta(0), **more: object) -> bool:
-        empty = Message(message.topic, message.key, message.attributes, b"", message.origin)
-        return await super()._keep(empty, *args, pause=pause, **more)  # type: ignore[arg-type]  # handed on as they came
+    async def _park(self, delivery: Delivery, parked: Parked) -> None:
+        await super()._park(replace(delivery, message=replace(delivery.message, data=b"")), parked)
 
 
 FAULTS = [
     (AcknowledgesFirst, "was acknowledged and there is no row"),
-    (LooksBeforeItWrites, "effects"),
-    (RemembersApart, "effects"),
-    (TakesDoubtForSeen, "was acknowledged and there is no row"),
-    (RetriesWithoutLooking, "effects"),
+    (SelectsBeforeItInserts, "effects"),
+    (MarksDoneInAnotherTransaction, "effects"),
+    (TakesAFailureForADuplicate, "was acknowledged and there is no row"),
+    (RetriesWhatIsNotParked, "effects"),
     (LosesTheBytes, "has lost its bytes"),
 ]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("fault", "why"), FAULTS)
 def test_planted_fault_is_found(model: type[InboxModel], fault: type[Inbox], why: str) -> None:
     mutant = type("Mutant", (model,), {"inbox": fault})

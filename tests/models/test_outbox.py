@@ -1,10 +1,10 @@
-"""The outbox holds its promises whatever is lost and whoever dies; each planted fault is found."""
+"""The outbox keeps its promises whatever is lost and whichever process dies; each planted fault is found."""
 
 from collections.abc import Sequence
 
 import pytest
 
-from durable_work.outbox import BURY, Outbox
+from durable_work.outbox import MARK_DEAD, Outbox
 from shared_clients.bus.port import Message
 from shared_clients.errors import Permanent, Transient
 from shared_clients.postgres import Tx, sql
@@ -23,7 +23,7 @@ def model(loop: FrozenLoop, server: Server) -> type[OutboxModel]:
     return type("Bound", (OutboxModel,), {"loop": loop, "outside": server})
 
 
-def test_every_committed_event_is_told_and_no_other(model: type[OutboxModel]) -> None:
+def test_every_committed_event_is_published_and_no_other(model: type[OutboxModel]) -> None:
     play(model, budget(EXAMPLES, RULES))
 
 
@@ -33,42 +33,42 @@ class DeletesFirst(Outbox):
         return await super()._send(message)
 
 
-class TakesSilenceForSafe(Outbox):
+class TakesNoAnswerForSafe(Outbox):
     async def _send(self, message: Message) -> bool:
         try:
             await self._bus.publish(message)
         except Transient:
-            await self._safe.put(message.attributes["id"])
+            await self._published_ids.put(message.attributes["id"])
         except Permanent as error:
-            await self._bury(message, str(error))
+            await self._mark_dead(message, str(error))
         else:
-            await self._safe.put(message.attributes["id"])
+            await self._published_ids.put(message.attributes["id"])
         return True
 
 
-class TellsBeforeTheCommit(Outbox):
+class PublishesBeforeTheCommit(Outbox):
     async def publish(self, tx: Tx, event: Envelope) -> None:
         await super().publish(tx, event)
         self.hand_over(Message("t", "k", event.attributes(), event.data))
 
 
-class BuriesInTwoSteps(Outbox):
-    async def _bury(self, message: Message, error: str) -> None:
-        async with self._database.reading() as tx:
-            await tx.run(BURY, id=message.attributes["id"], error=error)
+class MarksDeadInTwoSteps(Outbox):
+    async def _mark_dead(self, message: Message, error: str) -> None:
+        async with self._database.autocommit() as tx:
+            await tx.run(MARK_DEAD, id=message.attributes["id"], error=error)
         async with self._database.transaction() as tx:
             if self._on_dead is not None:
                 await self._on_dead(tx, Envelope.parse(message.attributes, message.data), error)
 
 
-class BuriesAnyFailure(Outbox):
+class MarksAnyFailureDead(Outbox):
     async def _send(self, message: Message) -> bool:
         try:
             await self._bus.publish(message)
         except (Transient, Permanent) as error:
-            await self._bury(message, str(error))
+            await self._mark_dead(message, str(error))
         else:
-            await self._safe.put(message.attributes["id"])
+            await self._published_ids.put(message.attributes["id"])
         return True
 
 
@@ -77,24 +77,25 @@ class NeverSweeps(Outbox):
         return 0
 
 
-class ForgetsTheDead(Outbox):
+class DeletesTheDead(Outbox):
     async def _delete(self, ids: Sequence[str]) -> None:
         await super()._delete(ids)
-        async with self._database.reading() as tx:
+        async with self._database.autocommit() as tx:
             await tx.run(sql("DELETE FROM outbox WHERE state = 'dead'"))
 
 
 FAULTS = [
     (DeletesFirst, "went before its event was safe"),
-    (TakesSilenceForSafe, "went before its event was safe"),
-    (TellsBeforeTheCommit, "was told before its transaction was durable"),
-    (BuriesInTwoSteps, "its death was told"),
-    (BuriesAnyFailure, "is dead and could have been told"),
-    (NeverSweeps, "are left untold"),
-    (ForgetsTheDead, "went before its event was safe|the dead have gone"),
+    (TakesNoAnswerForSafe, "went before its event was safe"),
+    (PublishesBeforeTheCommit, "was published before its transaction was durable"),
+    (MarksDeadInTwoSteps, "on_dead ran"),
+    (MarksAnyFailureDead, "is dead and could have been published"),
+    (NeverSweeps, "are left unpublished"),
+    (DeletesTheDead, "went before its event was safe|dead rows are gone"),
 ]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("fault", "why"), FAULTS)
 def test_planted_fault_is_found(model: type[OutboxModel], fault: type[Outbox], why: str) -> None:
     mutant = type("Mutant", (model,), {"outbox": fault})

@@ -52,6 +52,7 @@ def log_without_fence(store: Store, command: Command) -> Command:
     return (*command[:place], str(given), *command[place + 1 :])
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("fault", "why"),
     [
@@ -87,6 +88,7 @@ FAULTS: list[tuple[str, type, str]] = [
 ]
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(("part", "fault", "why"), FAULTS)
 def test_planted_fault_is_found(model: type[StreamsModel], part: str, fault: type, why: str) -> None:
     mutant = type("Mutant", (model,), {part: fault})

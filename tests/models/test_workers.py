@@ -29,16 +29,16 @@ def test_one_epoch_writes_at_a_time_and_every_run_ends_once(model: type[WorkersM
 FENCE = "AND epoch = :epoch"
 FAULTS = {
     "no fence": (FENCE, "", "wrote"),
-    "end without fence": (f"{FENCE} AND status = :old", "AND status = :old", "wrote 'end'|had ended"),
+    "end without fence": (f"{FENCE} AND status = :old_status", "AND status = :old_status", "wrote 'end'|had ended"),
     "step without fence": (f"{FENCE}\n                           AND status", "AND status", "wrote 'step'"),
     "hand back without fence": (
-        f"tries = tries - :unused\n    WHERE tenant = :tenant AND execution_id = :execution_id {FENCE}",
-        "tries = tries - :unused WHERE tenant = :tenant AND execution_id = :execution_id",
+        f"tries = tries - :unused_tries\n    WHERE tenant = :tenant AND execution_id = :execution_id {FENCE}",
+        "tries = tries - :unused_tries WHERE tenant = :tenant AND execution_id = :execution_id",
         "wrote 'hand back'",
     ),
     "claim out of turn": (
-        "AND e.status IN ('queued', 'running') AND e.turn < ",
-        "AND e.turn < 0 * ",
+        "AND earlier.status IN ('queued', 'running') AND earlier.turn < ",
+        "AND earlier.turn < 0 * ",
         "turn before it|never end",
     ),
     "claim right after an outage": (
@@ -51,6 +51,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_planted_fault_is_found(model: type[WorkersModel], server: Server, fault: str) -> None:
     said, heard, why = FAULTS[fault]

@@ -18,8 +18,8 @@ from hypothesis.stateful import initialize, invariant, rule
 from agent_service import events
 from agent_service.domain.runs import ClaimedRun
 from agent_service.usecases.claim_runs import claim_runs
-from agent_service.usecases.perform_run import Means
-from agent_service.workers import LOOK_SECONDS, Performing
+from agent_service.usecases.perform_run import RunDependencies
+from agent_service.workers import CANCELLATION_POLL_SECONDS, ActiveRuns
 from durable_work.inbox import Inbox
 from durable_work.leases import RENEW_SECONDS, Slots, WorkerLease, run_slots
 from durable_work.outbox import Outbox
@@ -27,12 +27,12 @@ from run_frames.log import log_key, read_log
 from shared_clients.bus.port import Message
 from shared_clients.errors import Transient
 from shared_clients.loops import Tasks, every
-from shared_clients.redis import Pipe, Redis, _in_process
+from shared_clients.redis import CommandBatcher, Redis, _in_process
 from tests.models.database import Server, database_of
 from tests.models.machine import CHOICES, Model
 from tests.models.scheduler import ACTING, Process, must
 from tests.simulators.bus import ScriptedBus
-from tests.simulators.performing import Bench
+from tests.simulators.performing import ScriptedAgents
 from tests.simulators.viewer import seen
 from tests.simulators.working import TABLES, Session
 
@@ -82,8 +82,8 @@ INSTRUMENTS = """
 """
 
 
-class Watched(Performing):
-    """Says under which epoch a task acts, for the trigger to write down."""
+class WatchedRuns(ActiveRuns):
+    """Notes the epoch under which a task acts, for the trigger to write down."""
 
     async def perform(self, run: ClaimedRun) -> None:
         ACTING.set(str(run.epoch))
@@ -91,21 +91,21 @@ class Watched(Performing):
 
 
 class Worker:
-    """One process of agent-service, with the loops that decide who works on what."""
+    """One process of agent-service, with the loops that claim runs and stop them."""
 
     def __init__(self, model: "WorkersModel", process: Process) -> None:
         self.process = process
         self.database = database_of(model.outside, model.scheduler)
         self.outbox = Outbox(self.database, ScriptedBus())
         self.lease = WorkerLease(self.database)
-        self.performing = Watched(Means(self.database, self.outbox, model.redis, Bench(SCRIPT)))
-        self.slots: Slots[ClaimedRun] = Slots(2, self.performing.perform, self.lease)
+        self.active_runs = WatchedRuns(RunDependencies(self.database, self.outbox, model.redis, ScriptedAgents(SCRIPT)))
+        self.slots: Slots[ClaimedRun] = Slots(2, self.active_runs.perform, self.lease)
         self.inbox = Inbox(self.database, "agent-service", events.reactions(self.outbox, self.slots))
 
     async def work(self) -> None:
         async with Tasks() as tasks:
             tasks.start("renew", every(RENEW_SECONDS, self.lease.renew))
-            tasks.start("look", every(LOOK_SECONDS, lambda: self.performing.look(self.lease.worker)))
+            tasks.start("stop unwanted", every(CANCELLATION_POLL_SECONDS, self._stop_unwanted))
             tasks.start("retry", every(1.0, self.inbox.retry))
             tasks.start("slots", lambda: run_slots(self.slots, self._claim))
             await asyncio.get_running_loop().create_future()
@@ -113,6 +113,9 @@ class Worker:
     async def drain(self) -> None:
         await self.slots.close()
         await self.lease.release()
+
+    async def _stop_unwanted(self) -> None:
+        await self.active_runs.stop_unwanted(self.lease.worker)
 
     async def _claim(self, most: int) -> list[ClaimedRun]:
         return list(await claim_runs(self.database, self.outbox, self.lease.worker, most))
@@ -157,10 +160,10 @@ class WorkersModel(Model):
     def hang_at_work_past_the_lease(
         self, session: int, choices: bytes, more: bytes, *, early: bool, leaves: bool
     ) -> None:
-        """Somebody else goes on with the work of a process that hangs, and then it wakes.
+        """Another worker takes over the runs of a process that hangs; then that process wakes.
 
-        Early, it wakes as soon as its work was taken over, and its successor hangs for a while. Leaving, it was asked
-        to while it hung, and gives back what it takes for its own.
+        With `early` it wakes as soon as its runs were taken over, and its successor hangs for a while. With `leaves` it
+        was asked to drain while it hung, and hands back the runs that it takes for its own.
         """
         if not _working(self):
             self.request(session, choices[0] % SEATS, 1)
@@ -238,7 +241,7 @@ class WorkersModel(Model):
 
 
 def _working(model: WorkersModel) -> list[Worker]:
-    return [one for one in model.seats if one and not one.process.dead and one.performing._stops]
+    return [one for one in model.seats if one and not one.process.dead and one.active_runs._active]
 
 
 async def _taken_over(model: WorkersModel) -> int:
@@ -276,12 +279,12 @@ async def _check(model: WorkersModel) -> None:
 
 
 async def _check_ends(model: WorkersModel) -> None:
-    """Every run has one end, told once, and its log ends as its row does."""
+    """Every run has one end, published once, and its log ends as its row does."""
     for session in model.sessions:
         for turn in session.requests:
-            [row] = await model.outside.rows(TOLD, session.request(turn))
-            must(row["ends"] == 1, f"turn {turn} has {row['ends']} ends told")
-            must(row["running"] == row["claims"], f"turn {turn}: {row['claims']} claims, {row['running']} told")
+            [row] = await model.outside.rows(COUNT_PUBLISHED, session.request(turn))
+            must(row["ends"] == 1, f"turn {turn} has {row['ends']} ends published")
+            must(row["running"] == row["claims"], f"turn {turn}: {row['claims']} claims, {row['running']} published")
             frames = await read_log(model.redis, log_key("acme", session.request(turn)))
             if frames and frames[-1].type == "RUN_FINISHED":
                 text = seen(frames, strict=False).text
@@ -297,8 +300,8 @@ async def _outage(model: WorkersModel, seconds: float) -> None:
 
 async def _open_redis(model: WorkersModel) -> None:
     commands, blocking = _in_process()
-    model.redis = Redis(commands, blocking, Pipe(commands))
-    model.scheduler.spawn(model.born("redis"), model.redis.together.run())
+    model.redis = Redis(commands, blocking, CommandBatcher(commands))
+    model.scheduler.spawn(model.born("redis"), model.redis.batched.run())
 
 
 def _deliver(model: WorkersModel, message: Message, seat: int) -> None:
@@ -307,7 +310,7 @@ def _deliver(model: WorkersModel, message: Message, seat: int) -> None:
 
 
 async def _drain(model: WorkersModel, worker: Worker) -> None:
-    """Leave as a process does that was asked to; what it cannot give back, its lease does."""
+    """Drain a worker; the runs that it cannot hand back wait for the end of its lease."""
     with suppress(Transient):
         await worker.drain()
     model.drained.append(worker.process)
@@ -327,7 +330,7 @@ def _seat(model: WorkersModel, number: int) -> Worker:
     return worker
 
 
-TOLD = """
+COUNT_PUBLISHED = """
     SELECT r.answer,
            (SELECT count(*) FROM agent_service.outbox o WHERE o.attributes->>'correlationid' = r.execution_id::text
             AND o.attributes->>'type' LIKE 'flotilla.response.%') AS ends,

@@ -129,6 +129,7 @@ class Scenario(ConfigModel):
 
     Attributes:
         title: what somebody can rely on.
+        transport: whether the promise depends on how events travel, so that even a sample plays it on every fleet.
         values: texts for `${name}`.
         given: what has happened before.
         when: what somebody does.
@@ -136,6 +137,7 @@ class Scenario(ConfigModel):
     """
 
     title: Annotated[str, StringConstraints(min_length=10)]
+    transport: bool = False
     values: dict[str, str | Repeated] = Field(default_factory=dict)
     given: tuple[Step, ...] = ()
     when: tuple[Step, ...]

@@ -1,18 +1,19 @@
-"""Those around request-manager: the door that accepts requests, and agent-service, which tells what becomes of them."""
+"""The services around request-manager: a caller whose requests are accepted, and agent-service with its events."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from durable_work.outbox import Outbox, message_of
-from request_manager.domain import Accepted, Outcome
-from request_manager.usecases.accept_request import Asked, accept_request
+from request_manager.domain import Accepted, AcceptOutcome, normalise
+from request_manager.usecases.accept_request import accept_request
 from shared_clients.bus.port import Message
 from shared_clients.postgres import Database
 from shared_models.catalog import RESPONSE_FAILED, RESPONSE_READY, RUN_CHANGED
 from shared_models.envelope import EventContext, new_event
 from shared_models.ids import new_id
 from shared_models.requests import (
+    FAILURES,
     Failure,
     FailureReason,
     NewRequest,
@@ -29,7 +30,7 @@ LIFETIME = timedelta(minutes=15)
 
 
 def somebody() -> Principal:
-    """Return a person whom nobody has seen before."""
+    """Return the principal of a new person."""
     name = new_id().hex
     return Principal(
         issuer="idp",
@@ -43,7 +44,7 @@ def somebody() -> Principal:
 
 @dataclass
 class Asking:
-    """Accepts requests as the door does, for one person unless it says otherwise."""
+    """Accepts requests as the door does, for one person unless a call names another."""
 
     database: Database
     outbox: Outbox
@@ -57,11 +58,11 @@ class Asking:
         vouched: bool = False,
         key: str | None = None,
         principal: Principal | None = None,
-    ) -> Outcome:
+    ) -> AcceptOutcome:
         body = NewRequest(content=content, session_id=session)
-        known = frozenset({session}) if vouched and session else frozenset()
-        asked = Asked(body, principal or self.principal, known, key)
-        return await accept_request(self.database, self.outbox, asked, LIFETIME)
+        vouched_sessions = frozenset({session}) if vouched and session else frozenset()
+        draft = normalise(body, principal or self.principal, vouched_sessions, idempotency_key=key, lifetime=LIFETIME)
+        return await accept_request(self.database, self.outbox, draft)
 
     async def accepted(self, content: str = "hi", *, session: UUID | None = None) -> Accepted:
         outcome = await self(content, session=session)
@@ -86,11 +87,10 @@ def ready(content: str = "Hello.") -> ResponseReady:
     )
 
 
-def failed(
-    reason: FailureReason = FailureReason.MODEL_UNAVAILABLE, message: str = "The model did not answer."
-) -> ResponseFailed:
-    status = Status.CANCELLED if reason is FailureReason.CANCELLED_BY_CALLER else Status.FAILED
-    return ResponseFailed(status=status, error=Failure(reason=reason, message=message), completed_at=datetime.now(UTC))
+def failed(reason: FailureReason = FailureReason.MODEL_UNAVAILABLE, message: str | None = None) -> ResponseFailed:
+    kind = FAILURES[reason]
+    error = Failure(reason=reason, message=message or kind.notice)
+    return ResponseFailed(status=kind.status, error=error, completed_at=datetime.now(UTC))
 
 
 def ended(accepted: Accepted, end: ResponseReady | ResponseFailed, tenant: str = "acme") -> Message:

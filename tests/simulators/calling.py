@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient, Response
 
-from shared_clients.identity import HEADER, Issuer, TrustedKeys, generate_key, trust
+from shared_clients.identity import IDENTITY_HEADER, Issuer, TrustedKeys, generate_key, trust
 from shared_models.requests import Principal
 from tests.simulators.asking import somebody
 
@@ -43,7 +43,9 @@ class Caller:
         token = self.issuer.issue(
             self.principal, audience=self.service, method=method, path=bare, sessions=self.sessions
         )
-        return await self.raw(method, path, json=json, content=content, headers={HEADER: token, **(headers or {})})
+        return await self.raw(
+            method, path, json=json, content=content, headers={IDENTITY_HEADER: token, **(headers or {})}
+        )
 
     async def raw(
         self,

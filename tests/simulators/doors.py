@@ -9,7 +9,7 @@ from fastapi import FastAPI
 
 from service_process.serving import Stop, bind, serve
 from service_process.web import create_app, draining, event_routes
-from shared_clients.bus import Handshake
+from shared_clients.bus import BrokerAuthentication
 from shared_clients.bus.http import HttpBus
 from shared_clients.bus.port import Handler, Message
 from shared_clients.identity import SharedSecret
@@ -19,7 +19,7 @@ from shared_models.triggers import dump_triggers, triggers
 from tests.simulators.eventing import SECRET, brokering
 
 SHARED: Final = SharedSecret(SECRET)
-HANDSHAKE: Final = Handshake(SHARED.token, SHARED.admit)
+BROKER_AUTHENTICATION: Final = BrokerAuthentication(SHARED.token, SHARED.verify_sender)
 
 
 class Processes:
@@ -46,14 +46,14 @@ async def processes(type_: str, groups: Iterable[str]) -> AsyncGenerator[Process
         buses: dict[str, HttpBus] = {}
         addresses: dict[str, str] = {}
         for group in groups:
-            bus = HttpBus("http://127.0.0.1:9", HANDSHAKE, patience=1)
+            bus = HttpBus("http://127.0.0.1:9", BROKER_AUTHENTICATION, receive_seconds=1)
             stack.push_async_callback(bus.close)
             address = await stack.enter_async_context(serving(door_of(bus)))
             buses[group], addresses[group] = bus, f"{address}/events"
         event = EventType(type_, ProblemBody, frozenset({"test"}), frozenset(buses), type_)
         documents = dump_triggers(triggers(addresses.__getitem__, [event]))
         broker = await stack.enter_async_context(brokering(documents, accept_seconds=3))
-        publisher = HttpBus(broker.sender.url, HANDSHAKE)
+        publisher = HttpBus(broker.sender.url, BROKER_AUTHENTICATION)
         stack.push_async_callback(publisher.close)
         yield Processes(publisher, buses)
 
@@ -76,6 +76,6 @@ async def serving(app: FastAPI) -> AsyncGenerator[str]:
     try:
         yield url
     finally:
-        stop.ask()
-        stop.ask()
+        stop.request()
+        stop.request()
         await served

@@ -106,5 +106,5 @@ async def brokering(*triggers: str, **settings: object) -> AsyncGenerator[Broker
         try:
             yield Brokering(sender, stop, serving)
         finally:
-            stop.ask()
+            stop.request()
             await serving

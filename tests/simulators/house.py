@@ -108,7 +108,7 @@ async def open_house(database_url: str, folder: Path) -> AsyncGenerator[House]:
         try:
             yield House(f"http://{host}", gateway, services, redis, where, bus)
         finally:
-            stop.ask()
+            stop.request()
             await serving
 
 

@@ -1,4 +1,4 @@
-"""A run from its claim to its end: the real loop, journal, frames and scripted model, in a process that may fail it.
+"""A run from its claim to its end, with the real loop, journal, frames and scripted model, and with failures on demand.
 
 Faked: the failures. `FailingDatabase` is the real one that crashes or loses its connection at a chosen call, before the
 call has happened or after it is durable.
@@ -11,19 +11,18 @@ from dataclasses import dataclass, field, replace
 
 from pydantic_ai.messages import ModelMessage, ModelResponse
 
-from agent_service.adapters.models import Candidate, ModelChain, Patience
+from agent_service.adapters.models import ModelCandidate, ModelChain, RetryPolicy
 from agent_service.adapters.scripted import ScriptedModel
 from agent_service.adapters.scripts import ModelScript
 from agent_service.adapters.tools import Toolbox
 from agent_service.domain.runs import ClaimedRun
 from agent_service.errors import UnknownAgent
 from agent_service.ports import Frames, Models, Tool
-from agent_service.usecases.perform_run import Equipped, Means, perform_run
+from agent_service.usecases.perform_run import AgentRuntime, CancellationScope, RunDependencies, perform_run
 from run_frames.log import log_key, read_log
 from shared_clients.postgres import Database, Tx
 from shared_clients.redis import Redis
 from shared_models.agents import Agent, ModelRef, parse_agent, parse_document
-from shared_models.requests import FailureReason
 from tests.simulators.viewer import Viewer, seen
 from tests.simulators.working import Row, Session, Worker
 
@@ -37,49 +36,51 @@ spec:
   limits: {steps: 6, seconds: 30}
 """
 HEAD = "apiVersion: flotilla/v1\nkind: ModelScript\nmetadata: {name: test}\n"
-IMPATIENT = Patience(attempts=1, rounds=1, pause=0.001)
+NO_RETRIES = RetryPolicy(attempts=1, rounds=1, first_pause=0.001)
 
 
 @dataclass
-class Asked:
-    """Models that count how often they were asked for a reply, may fail like a bug, and may give a reply unjudged."""
+class CountingModels:
+    """Models that count the calls for a reply, may fail like a bug, and may return a reply that nothing checked."""
 
     models: Models
     replies: int = 0
     bug: Exception | None = None
-    unjudged: ModelResponse | None = None
+    unchecked: ModelResponse | None = None
     begun: asyncio.Event = field(default_factory=asyncio.Event)
+    called_twice: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def stream_reply(
         self, history: Sequence[ModelMessage], tools: Sequence[Tool], frames: Frames
     ) -> ModelResponse:
         self.replies += 1
         self.begun.set()
+        if self.replies == 2:
+            self.called_twice.set()
         if self.bug is not None:
             raise self.bug
-        if self.unjudged is not None:
-            return self.unjudged
+        if self.unchecked is not None:
+            return self.unchecked
         return await self.models.stream_reply(history, tools, frames)
 
 
-class Bench:
-    """Agents with one agent, whose model speaks a script and whose calls are counted."""
+class ScriptedAgents:
+    """One agent whose model follows a script; the calls of its model and of its tools are counted."""
 
     def __init__(self, script: str, *, agent: str = AGENT) -> None:
         self.agent: Agent = parse_agent("assistant-v1.yaml", agent)
         model = ScriptedModel(parse_document("test.yaml", HEAD + script, ModelScript))
-        chain = ModelChain([Candidate(ModelRef(provider="scripted", name="test"), model)], patience=IMPATIENT)
-        self.models = Asked(chain)
+        chain = ModelChain([ModelCandidate(ModelRef(provider="scripted", name="test"), model)], retry_policy=NO_RETRIES)
+        self.models = CountingModels(chain)
         self.tool_calls = 0
         self.tools = [self._counted(tool) for tool in Toolbox().pick(self.agent.spec.tools)]
 
-    def equip(self, name: str | None) -> Equipped:
+    def runtime_of(self, name: str | None) -> AgentRuntime:
         if name not in {None, "assistant"}:
             raise UnknownAgent(f"{name!r}")
-        return Equipped(self.agent, self.models, self.tools)
+        return AgentRuntime(self.agent, self.models, self.tools)
 
-    def forget(self) -> None:
-        """Count from zero."""
+    def reset_counts(self) -> None:
         self.models.replies = self.tool_calls = 0
 
     def _counted(self, tool: Tool) -> Tool:
@@ -91,7 +92,7 @@ class Bench:
 
 
 class FailingDatabase(Database):
-    """The same schema, which fails at given calls: number (from 1) -> what is raised, before or after it is durable."""
+    """The same schema, which raises at the calls with the given numbers (from 1), before or after they are durable."""
 
     def __init__(
         self,
@@ -112,9 +113,9 @@ class FailingDatabase(Database):
         self._end(number)
 
     @asynccontextmanager
-    async def reading(self) -> AsyncGenerator[Tx]:
+    async def autocommit(self) -> AsyncGenerator[Tx]:
         number = self._begin()
-        async with super().reading() as tx:
+        async with super().autocommit() as tx:
             yield tx
         self._end(number)
 
@@ -130,8 +131,8 @@ class FailingDatabase(Database):
 
 
 @dataclass
-class Desk:
-    """One worker of agent-service, a conversation with it, and what its runs are performed with."""
+class RunHarness:
+    """One worker of agent-service, one conversation with it, and the backends of its runs."""
 
     database: Database
     redis: Redis
@@ -139,42 +140,42 @@ class Desk:
     session: Session = field(default_factory=Session)
 
     async def claimed(self, content: str = "hi", turn: int = 1) -> ClaimedRun:
-        """Let a request come, and claim its run."""
+        """Store a new request, and claim its run."""
         await self.worker.inbox.consume(self.session.created(turn, content))
         return await self.worker.claim_one()
 
     async def taken_over(self) -> ClaimedRun:
-        """Let the worker die, and another one claim its run; from now on that one is the worker."""
+        """Let the worker die, and let a new worker claim its run and take its place."""
         await self.worker.die()
         self.worker = await Worker(self.database).open()
         return await self.worker.claim_one()
 
     def perform(
-        self, bench: Bench, run: ClaimedRun, *, database: Database | None = None, redis: Redis | None = None
-    ) -> "Performing":
-        means = Means(database or self.database, self.worker.outbox, redis or self.redis, bench)
-        stop: asyncio.Future[FailureReason] = asyncio.get_running_loop().create_future()
-        return Performing(asyncio.ensure_future(perform_run(means, run, stop)), stop)
+        self, agents: ScriptedAgents, run: ClaimedRun, *, database: Database | None = None, redis: Redis | None = None
+    ) -> "PerformedRun":
+        dependencies = RunDependencies(database or self.database, self.worker.outbox, redis or self.redis, agents)
+        cancellation = CancellationScope()
+        return PerformedRun(asyncio.ensure_future(perform_run(dependencies, run, cancellation)), cancellation)
 
-    async def answer(self, bench: Bench, content: str = "hi", turn: int = 1) -> Row:
-        """Have a request answered, and return its row."""
-        await self.perform(bench, await self.claimed(content, turn)).task
+    async def answer(self, agents: ScriptedAgents, content: str = "hi", turn: int = 1) -> Row:
+        """Perform the run of a request, and return its row."""
+        await self.perform(agents, await self.claimed(content, turn)).task
         return await self.row(turn)
 
     async def row(self, turn: int = 1) -> Row:
         return await self.session.run(self.database, turn)
 
-    async def told(self, turn: int = 1) -> list[str]:
-        return await self.session.told(self.database, turn)
+    async def published_types(self, turn: int = 1) -> list[str]:
+        return await self.session.published_types(self.database, turn)
 
     async def viewer(self, turn: int = 1) -> Viewer:
-        """Return somebody who has seen the whole log of a run."""
+        """Return a viewer that has read the whole log of a run."""
         return seen(await read_log(self.redis, log_key("acme", self.session.request(turn))))
 
 
 @dataclass
-class Performing:
-    """A run that is being performed, and the way to stop it."""
+class PerformedRun:
+    """A run that is being performed, and the scope that cancels it."""
 
     task: asyncio.Future[None]
-    stop: asyncio.Future[FailureReason]
+    cancellation: CancellationScope

@@ -7,7 +7,7 @@ from shared_clients.postgres import Database, sql
 
 
 async def rows(database: Database, statement: str, **values: object) -> list[Mapping[str, Any]]:
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         return [dict(row) for row in await tx.rows(sql(statement), **values)]
 
 
@@ -17,5 +17,5 @@ async def row(database: Database, statement: str, **values: object) -> Mapping[s
 
 
 async def run(database: Database, statement: str, **values: object) -> int:
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         return await tx.run(sql(statement), **values)

@@ -1,4 +1,4 @@
-"""What a run sees of its process, in memory: a journal that may crash it, a frame log as strict as a client.
+"""A run's journal and frame log in memory: the journal may crash the run, the log is as strict as a client.
 
 Faked: Postgres (the journal) and Redis (the frames), with the promises that the loop relies on. Nothing of the loop.
 """
@@ -42,7 +42,7 @@ class MemoryJournal:
 
 @dataclass
 class FrameLog:
-    """Frames of one epoch; refuses what an AG-UI client would refuse."""
+    """The frames of one epoch; an append that an AG-UI client would refuse fails."""
 
     epoch: int = 1
     frames: list[tuple[Cursor, str, Mapping[str, object]]] = field(default_factory=list)
@@ -92,7 +92,7 @@ class FrameLog:
         ]
 
     def texts(self) -> list[str]:
-        """What a client shows in the end: the text of each message that was not taken back."""
+        """The texts that a client shows in the end: those of the messages that were not taken back."""
         kept: dict[str, str] = {}
         order: list[tuple[Cursor, str]] = []
         for cursor, type_, fields in self.frames:

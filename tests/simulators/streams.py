@@ -30,12 +30,14 @@ class Rows:
     down: int = 0
     asked: list[Sequence[tuple[str, UUID]]] = field(default_factory=list)
 
-    async def __call__(self, runs: Sequence[tuple[str, UUID]]) -> Mapping[UUID, tuple[str, Mapping[str, object]]]:
-        self.asked.append(runs)
+    async def __call__(
+        self, tenant: str, execution_ids: Sequence[UUID]
+    ) -> Mapping[UUID, tuple[str, Mapping[str, object]]]:
+        self.asked.append([(tenant, execution_id) for execution_id in execution_ids])
         if self.down:
             self.down -= 1
             raise Transient("the database is away")
-        return {run: self.ended[run] for _, run in runs if run in self.ended}
+        return {run: self.ended[run] for run in execution_ids if run in self.ended}
 
 
 @dataclass
@@ -53,7 +55,7 @@ class Run:
     def key(self) -> str:
         return log_key(self.tenant, self.execution_id)
 
-    async def still_mine(self) -> bool:
+    async def still_owned(self) -> bool:
         self.asked += 1
         return self.owned
 
@@ -64,7 +66,7 @@ class Run:
             execution_id=self.execution_id,
             thread_id=self.session_id,
             epoch=epoch,
-            still_mine=self.still_mine,
+            still_owned=self.still_owned,
         )
 
     def outcome(self, answer: str | None) -> tuple[str, dict[str, object]]:
@@ -115,7 +117,7 @@ class Run:
 async def flushed(writer: FrameWriter) -> None:
     """Wait until all is in the log, or can never be."""
     async with asyncio.timeout(PATIENCE):
-        await writer._backlog.through.wait()  # the task's own event, which callers never need
+        await writer._backlog.flushed.wait()  # the task's own event, which callers never need
 
 
 @asynccontextmanager

@@ -1,6 +1,6 @@
-"""Workers of agent-service without their loops: they hear of requests, claim runs and end them when a test says so.
+"""Workers of agent-service without their loops: a test makes them consume requests, claim runs and end them.
 
-Faked: the bus, which keeps what it is given. Inbox, outbox, leases, slots and every statement are the real ones.
+Faked: the bus, which only keeps its messages. Inbox, outbox, leases, slots and every statement are the real ones.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from agent_service import events
-from agent_service.domain.runs import ClaimedRun, Served, answered
+from agent_service.domain.runs import AgentRevision, ClaimedRun, answered
 from agent_service.usecases.claim_runs import claim_runs
 from agent_service.usecases.end_run import end_run
 from durable_work.inbox import Inbox
@@ -60,7 +60,7 @@ class Worker:
         return self
 
     async def die(self) -> None:
-        """Let the lease run out, as that of a process that was killed does."""
+        """Let the lease run out, as the lease of a killed process does."""
         await run(self.database, "DELETE FROM worker_leases WHERE worker = :worker", worker=self.id)
 
     async def claim(self, most: int = 8) -> Sequence[ClaimedRun]:
@@ -83,7 +83,7 @@ class Worker:
 
 @dataclass
 class Session:
-    """A conversation, as request-manager tells of it."""
+    """A conversation, with the messages that request-manager publishes about it."""
 
     session_id: UUID = field(default_factory=new_id)
     principal: Principal = ADA
@@ -109,8 +109,8 @@ class Session:
                        WHERE execution_id = :id"""
         return Row(**await row(database, statement, id=self.request(turn)))
 
-    async def told(self, database: Database, turn: int) -> list[str]:
-        """Return the types of the events about a request that are in the outbox, in the order of their making."""
+    async def published_types(self, database: Database, turn: int) -> list[str]:
+        """Return the types of a request's events in the outbox, the oldest first."""
         statement = (
             "SELECT attributes->>'type' AS type FROM outbox WHERE attributes->>'correlationid' = :id ORDER BY id"
         )
@@ -124,7 +124,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A run as the table has it."""
+    """The row of a run."""
 
     status: str
     epoch: int
@@ -137,11 +137,11 @@ class Row:
 
 
 def answer(content: str) -> ResponseReady:
-    return answered(content, Served("assistant", "r1"), Usage(model_calls=1))
+    return answered(content, AgentRevision("assistant", "r1"), Usage(model_calls=1))
 
 
 async def emptied(database: Database) -> Database:
-    """Return the schema without a row, and old enough for its leases to count."""
+    """Delete every row, and wait until the database has been up long enough for expired leases to count."""
     for table in TABLES:
         await run(database, f"DELETE FROM {table}")
     await run(

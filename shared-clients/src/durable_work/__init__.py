@@ -1,1 +1,1 @@
-"""What makes work survive a crash: outbox, inbox, leases, and the tables they keep in each service's schema."""
+"""Durable work, which survives a crash: outbox, inbox, leases, and their tables in each service's schema."""

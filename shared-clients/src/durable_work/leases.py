@@ -1,8 +1,9 @@
-"""Who is alive, and who may work: one lease per worker process, and the slots it works in.
+"""Leases of worker processes, and the slots in which a process does its work.
 
-A service's `queries.py` says what work comes next and puts the worker's id and a rising epoch on it; this module keeps
-the worker's lease and runs the loop. Only the database's clock counts. A claim that finds an expired lease goes on with
-the work under the next epoch; every write of the old owner carries the old epoch and is refused (fencing).
+This module renews one lease for each worker process and runs the loop that claims work. A service's `queries.py`
+selects the next work, and writes the worker's id and a higher epoch on it. The database's clock alone decides whether a
+lease has expired. Work of an expired lease is claimed under the next epoch; every later write of its old owner carries
+the old epoch and is refused (fencing).
 """
 
 import asyncio
@@ -23,24 +24,28 @@ log = structlog.get_logger()
 LEASE_SECONDS: Final = 3.0
 RENEW_SECONDS: Final = 1.0
 POLL_SECONDS: Final = 0.2
+MAX_CLAIM: Final = 8
+"""Pieces of work that one claim takes at most."""
 
 EXPIRED: Final = """
     NOT EXISTS (SELECT FROM worker_leases l WHERE l.worker = {worker} AND l.expires_at > now())
     AND pg_postmaster_start_time() < now() - interval '3 seconds'
 """
-"""The predicate of a claim on somebody else's work. A database that has just come up gives every worker a whole lease
-to renew first, so that an outage does not make all work start again."""
+"""The predicate for claiming another worker's work: the worker has no valid lease, and Postgres is up for 3 seconds.
 
-RENEW = sql("""
+A database that has just started gives every worker a whole lease to renew, so that an outage does not restart all
+work."""
+
+RENEW_LEASE = sql("""
     INSERT INTO worker_leases (worker, expires_at) VALUES (:worker, now() + interval '3 seconds')
     ON CONFLICT (worker) DO UPDATE SET expires_at = excluded.expires_at
 """)
-RELEASE = sql("DELETE FROM worker_leases WHERE worker = :worker")
-FORGET = sql("DELETE FROM worker_leases WHERE expires_at < now() - interval '1 hour'")
+DELETE_LEASE = sql("DELETE FROM worker_leases WHERE worker = :worker")
+DELETE_EXPIRED_LEASES = sql("DELETE FROM worker_leases WHERE expires_at < now() - interval '1 hour'")
 
 
 class WorkerLease:
-    """This process's sign of life in one schema."""
+    """This process's lease in one schema, under a worker id of its own."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -49,39 +54,42 @@ class WorkerLease:
 
     @property
     def alive(self) -> bool:
-        """Whether the lease cannot have run out, by the monotonic clock here: its no comes early, never late."""
+        """Whether the lease is surely valid; by this process's clock it ends before the database lets it expire."""
         return asyncio.get_running_loop().time() < self._alive_until
 
     async def renew(self) -> None:
-        """Extend the lease; call it every `RENEW_SECONDS`."""
-        asked = asyncio.get_running_loop().time()
+        """Extend the lease by `LEASE_SECONDS`; a failure is logged, and the next call tries again.
+
+        It is to be called every `RENEW_SECONDS`.
+        """
+        started = asyncio.get_running_loop().time()
         try:
-            async with self._database.reading() as tx:
-                await tx.run(RENEW, worker=self.worker)
+            async with self._database.autocommit() as tx:
+                await tx.run(RENEW_LEASE, worker=self.worker)
         except Transient as error:
             metrics.LEASE_RENEWALS.labels("failed").inc()
             log.warning("lease_not_renewed", error=str(error))
             return
         metrics.LEASE_RENEWALS.labels("renewed").inc()
         if not self._alive_until:
-            log.info("lease_taken", worker=str(self.worker))  # which process a worker in the tables is
-        self._alive_until = asked + LEASE_SECONDS
+            log.info("lease_taken", worker=str(self.worker))  # tells which process a worker id in the tables belongs to
+        self._alive_until = started + LEASE_SECONDS
 
     async def release(self) -> None:
-        """Give the lease up: others may go on with the work at once."""
+        """Give the lease up, so that other workers may claim its work at once."""
         self._alive_until = 0.0
-        async with self._database.reading() as tx:
-            await tx.run(RELEASE, worker=self.worker)
-            await tx.run(FORGET)
+        async with self._database.autocommit() as tx:
+            await tx.run(DELETE_LEASE, worker=self.worker)
+            await tx.run(DELETE_EXPIRED_LEASES)
 
 
 class Slots[Work]:
-    """The places in which this process works, and what is being done in them.
+    """A bounded number of slots, each of which performs one piece of work at a time.
 
     Args:
-        count: how many pieces of work go on at once.
-        perform: does one; it handles its own failures.
-        lease: no slot is given away while it may have run out.
+        count: the number of slots.
+        perform: performs one piece of work, and handles the failures of it.
+        lease: the worker's lease; no slot is reserved while it may have expired.
     """
 
     def __init__(self, count: int, perform: Callable[[Work], Awaitable[None]], lease: WorkerLease) -> None:
@@ -92,36 +100,36 @@ class Slots[Work]:
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._closed = False
-        self._refused = False
+        self._reservation_refused = False
 
-    def reserve(self, most: int = 1) -> int:
-        """Take up to `most` free slots, and return how many were taken; `start` or `give_back` each."""
+    def reserve(self, count: int = 1) -> int:
+        """Reserve up to `count` free slots, and return how many; each needs `start` or `release` afterwards."""
         if self._closed or not self._lease.alive:
             return 0
-        taken = min(most, self._free)
-        self._free -= taken
-        self._refused = self._refused or taken == 0
-        return taken
+        reserved = min(count, self._free)
+        self._free -= reserved
+        self._reservation_refused = self._reservation_refused or reserved == 0
+        return reserved
 
-    def give_back(self, count: int = 1) -> None:
-        """Free slots that were not needed; look for work if somebody found none free meanwhile."""
+    def release(self, count: int = 1) -> None:
+        """Free reserved slots, and wake the claiming loop if a reservation found no free slot meanwhile."""
         self._free += count
-        if self._refused:
-            self._refused = False
+        if self._reservation_refused:
+            self._reservation_refused = False
             self._wake.set()
 
     def start(self, work: Work) -> None:
-        """Begin work in a reserved slot."""
+        """Perform a piece of work in a reserved slot."""
         task = asyncio.get_running_loop().create_task(self._perform_one(work))
         self._tasks.add(task)
         task.add_done_callback(self._finished)
 
     def wake(self) -> None:
-        """Look for work now: some may have become ready."""
+        """End the pause of the claiming loop, because work may have become ready."""
         self._wake.set()
 
-    async def woken(self) -> None:
-        """Wait for a wake-up or, jittered, for the next poll."""
+    async def wait(self) -> None:
+        """Wait for a wake-up, or for the time of the next poll, which is jittered."""
         try:
             async with asyncio.timeout(POLL_SECONDS * (0.75 + random.random() / 2)):  # noqa: S311 - jitter, no secret
                 await self._wake.wait()
@@ -131,7 +139,7 @@ class Slots[Work]:
             self._wake.clear()
 
     async def close(self) -> None:
-        """Take no more work, and cancel what goes on: each piece hands itself back."""
+        """Refuse all reservations from now on, and cancel the running work, which has to hand itself back."""
         self._closed = True
         for task in self._tasks:
             task.cancel()
@@ -142,29 +150,30 @@ class Slots[Work]:
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        self.give_back()
+        self.release()
         self.wake()
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("work_crashed", exc_info=error)
 
 
 async def run_slots[Work](slots: Slots[Work], claim: Callable[[int], Awaitable[Sequence[Work]]]) -> None:
-    """Keep the slots busy, for ever: claim as much as is free, start it, wait for a wake-up or the next poll.
+    """Claim work for the free slots and start it, again after every wake-up and every poll, for ever.
 
     Args:
-        slots: where the work is done.
-        claim: takes at most that many pieces from the service's own tables, under this worker and the next epoch.
+        slots: the slots to keep busy.
+        claim: claims at most the given number of pieces from the service's tables, under this worker and the next
+            epoch.
     """
     while True:
-        free = slots.reserve(most=8)
+        free = slots.reserve(MAX_CLAIM)
         if free:
-            found: Sequence[Work] = ()
+            claimed: Sequence[Work] = ()
             try:
-                found = await claim(free)
+                claimed = await claim(free)
             except Transient as error:
                 log.warning("claim_failed", error=str(error))
             finally:
-                slots.give_back(free - len(found))
-            for work in found:
+                slots.release(free - len(claimed))
+            for work in claimed:
                 slots.start(work)
-        await slots.woken()
+        await slots.wait()

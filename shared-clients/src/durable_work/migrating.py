@@ -1,4 +1,4 @@
-"""Schema migrations: apart from `postgres`, because Alembic costs a second at start and no serving process needs it."""
+"""Schema migrations, apart from serving processes, which need not spend the second that importing Alembic takes."""
 
 from pathlib import Path
 from typing import Final
@@ -8,25 +8,25 @@ from alembic.config import Config
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from shared_clients.postgres import driver_url, sql, translated
+from shared_clients.postgres import driver_url, sql, translated_errors
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
 
 async def migrate(url: str, schema: str, versions: Path) -> None:
-    """Bring a schema up to date: the durable-work tables first, the service's own after them.
+    """Migrate a schema: first the tables of durable work, then the service's own.
 
-    Replicas may call it at once: an advisory lock lets one do the work. Within a process calls come one after another,
-    because Alembic keeps its context in module globals.
+    Several replicas may migrate at once: an advisory lock makes them wait for each other. Within a process, calls must
+    follow one another, because Alembic keeps its context in module globals.
 
     Args:
         url: a login that may create schemas and tables.
-        schema: the service's schema, made where it is missing.
+        schema: the service's schema, which is created where it is missing.
         versions: the folder of the service's Alembic revisions.
     """
     engine = create_async_engine(driver_url(url), max_overflow=0)
     try:
-        with translated():
+        with translated_errors():
             async with engine.begin() as connection:
                 await connection.execute(sql("SELECT pg_advisory_xact_lock(hashtext(:s))"), {"s": f"migrate:{schema}"})
                 await connection.execute(sql(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'))

@@ -1,7 +1,7 @@
-"""Frames on their way: agent-service writes each run's log in Redis, any replica of any service follows it.
+"""The frames of runs in transit: agent-service writes the log of each run in Redis, and any replica can follow it.
 
-What a frame is says `shared_models.frames`. The log is a convenience: a run goes on without it, and a follower who
-finds none, or finds it silent, is ended by the durable row.
+`shared_models.frames` defines a frame. The log is a convenience: a run goes on without it, and the durable row of the
+run ends the stream of a follower whose log is missing or silent.
 """
 
 from run_frames.log import append_terminal

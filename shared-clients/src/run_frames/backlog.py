@@ -1,8 +1,8 @@
-"""What a run has said and its log is not known to hold: it takes numbers and text at once, and never waits.
+"""The frames of a run that are not known to be in its log; it takes numbers and text at once, and never waits.
 
-The writer's task takes a batch, sends it, and strikes off what is in the log. A batch stays the same until it is
-through, so that sending it twice does no harm; what comes meanwhile gathers behind it. The texts that followers can
-know of are kept as well, because a resync, which makes up for lost frames, tells all of them.
+The writer's task takes a batch, sends it, and marks the frames that are in the log. A batch stays the same until all
+of it is in the log, so that it can be sent twice without harm; new frames gather behind it. The texts that followers
+may have seen are kept as well, because a resync, which makes up for lost frames, repeats all of them.
 """
 
 import asyncio
@@ -14,175 +14,183 @@ from uuid import UUID
 
 from shared_models.frames import REOPENED, Cursor, Fields, Frame, TextEncoder, encode, reset, resync
 
-MAX_GATHERED: Final = 262_144
+MAX_QUEUED: Final = 262_144
 """Characters of text, or bytes of other frames, that may gather; beyond, they are dropped and a resync follows."""
 
 
 @dataclass(slots=True)
-class Entry:
-    """A frame to be: what is not encoded yet is text, which may still grow, or a resync, which tells what went before.
+class QueuedFrame:
+    """A frame that is to be appended; text and resyncs are encoded when they are sent.
+
+    Text may still grow until then, and a resync repeats all text that was appended before it.
 
     Attributes:
-        cursor: its place, given when it was appended.
+        cursor: its position, given when it was queued.
         frame: None until it is encoded.
         message_id: of text; `parts` are its deltas.
-        remains: of a reset, the messages (ids and texts) that it leaves.
+        remaining_messages: of a reset, the ids and texts of the messages that it leaves.
     """
 
     cursor: Cursor
     frame: Frame | None = None
     message_id: UUID | None = None
     parts: list[str] = field(default_factory=list)
-    remains: dict[str, list[str]] | None = None
+    remaining_messages: dict[str, list[str]] | None = None
 
     @property
-    def resyncs(self) -> bool:
+    def is_unsent_resync(self) -> bool:
         return self.frame is None and self.message_id is None
 
 
-class Told:
-    """The run's text messages as far as followers can know them: in the log, or lost and due for a resync."""
+class VisibleText:
+    """The text messages that followers may have seen: in the log, or lost and due for a resync."""
 
     def __init__(self) -> None:
         self._messages: dict[str, list[str]] = {}
 
-    def note(self, entry: Entry) -> None:
-        if entry.message_id is not None:
-            self._messages.setdefault(str(entry.message_id), []).extend(entry.parts)
-        elif entry.remains is not None:
-            self._messages = entry.remains
+    def add(self, queued: QueuedFrame) -> None:
+        if queued.message_id is not None:
+            self._messages.setdefault(str(queued.message_id), []).extend(queued.parts)
+        elif queued.remaining_messages is not None:
+            self._messages = queued.remaining_messages
 
     def messages(self) -> list[tuple[str, str]]:
+        """Return the id and the text of each message."""
         return [(message_id, "".join(parts)) for message_id, parts in self._messages.items()]
 
 
 class Backlog:
-    """Of one run in one epoch.
+    """The frames of one run in one epoch that are not in its log.
 
     Attributes:
-        waiting: set when there is something to send.
-        through: set when there is nothing left to send.
-        batch: what is being sent, until it is struck off, dropped or taken anew.
+        has_frames: set when there is something to send.
+        flushed: set when there is nothing left to send.
+        batch: the frames that are being sent, until they are in the log or dropped.
+        run_fields: of a RUN_STARTED event.
     """
 
     def __init__(self, execution_id: UUID, thread_id: UUID, epoch: int) -> None:
-        self.waiting = asyncio.Event()
-        self.through = asyncio.Event()
-        self.batch: deque[Entry] = deque()
-        self.started = {"threadId": str(thread_id), "runId": str(execution_id)}
+        self.has_frames = asyncio.Event()
+        self.flushed = asyncio.Event()
+        self.batch: deque[QueuedFrame] = deque()
+        self.run_fields = {"threadId": str(thread_id), "runId": str(execution_id)}
         self._execution_id = execution_id
         self._epoch = epoch
         self._sequence = 0
-        self._gathered: list[Entry] = []
-        self._size = 0
-        self._told = Told()
+        self._queue: list[QueuedFrame] = []
+        self._queued_size = 0
+        self._visible = VisibleText()
         self._encoder: tuple[UUID, TextEncoder] | None = None
         self._closed = False
 
     @property
     def last(self) -> Cursor:
+        """The cursor of the last frame that was queued; of sequence 0 before the first."""
         return Cursor(self._epoch, self._sequence)
 
     @property
     def empty(self) -> bool:
-        return not self.batch and not self._gathered
+        return not self.batch and not self._queue
 
-    def event(self, type_: str, fields: Fields, remains: dict[str, list[str]] | None = None) -> Cursor:
-        """Take in an event other than text."""
-        entry = self._put(remains=remains)
-        entry.frame = encode(type_, self._execution_id, entry.cursor, fields)
-        self._grow(len(entry.frame.data))
-        return entry.cursor
+    def add_event(self, type_: str, fields: Fields, remaining_messages: dict[str, list[str]] | None = None) -> Cursor:
+        """Queue an event other than text."""
+        queued = self._enqueue(remaining_messages=remaining_messages)
+        queued.frame = encode(type_, self._execution_id, queued.cursor, fields)
+        self._grow(len(queued.frame.data))
+        return queued.cursor
 
-    def reset(self, keep: Cursor | None, snapshot: Sequence[Mapping[str, object]]) -> None:
-        """Take in a reset and, as AG-UI messages, what remains after it."""
-        self.event("CUSTOM", reset(keep), remains=_said(snapshot))
-        self.event("MESSAGES_SNAPSHOT", {"messages": list(snapshot)})
+    def add_reset(self, keep: Cursor | None, snapshot: Sequence[Mapping[str, object]]) -> None:
+        """Queue a reset and a snapshot of the AG-UI messages that remain after it."""
+        self.add_event("CUSTOM", reset(keep), remaining_messages=_messages_of_this_run(snapshot))
+        self.add_event("MESSAGES_SNAPSHOT", {"messages": list(snapshot)})
 
-    def text(self, message_id: UUID, delta: str) -> Cursor:
-        """Take in text; it joins what was said last, if that is of the same message and still here."""
-        entry = self._gathered[-1] if self._gathered else None
-        if entry is None or entry.message_id != message_id:
-            entry = self._put(message_id=message_id)
-        entry.parts.append(delta)
+    def add_text(self, message_id: UUID, delta: str) -> Cursor:
+        """Queue text; it joins the last queued frame where that is text of the same message."""
+        queued = self._queue[-1] if self._queue else None
+        if queued is None or queued.message_id != message_id:
+            queued = self._enqueue(message_id=message_id)
+        queued.parts.append(delta)
         self._grow(len(delta))
-        return entry.cursor
+        return queued.cursor
 
-    def resync(self) -> None:
-        """Take in a resync, which will tell all that was taken in before it."""
-        self._put()
+    def add_resync(self) -> None:
+        """Queue a resync, which will repeat all text that was queued before it."""
+        self._enqueue()
 
-    def take(self) -> deque[Entry]:
-        """Return the batch to send: the one that is not through yet, or what has gathered, encoded.
+    def next_batch(self) -> deque[QueuedFrame]:
+        """Return the batch to send, encoded: the unfinished one, or else the queued frames.
 
-        It ends before a resync: to tell what went before it, that must be on its way.
+        A new batch ends before a resync, which can only repeat text that has been sent.
         """
         if not self.batch:
-            gathered = self._gathered
-            end = next((place for place, entry in enumerate(gathered) if place and entry.resyncs), len(gathered))
-            self.batch, self._gathered = deque(gathered[:end]), gathered[end:]
-            self._size = self._size if self._gathered else 0
-            for entry in self.batch:
-                entry.frame = entry.frame or self._encode(entry)
+            queue = self._queue
+            end = next((index for index, queued in enumerate(queue) if index and queued.is_unsent_resync), len(queue))
+            self.batch, self._queue = deque(queue[:end]), queue[end:]
+            self._queued_size = self._queued_size if self._queue else 0
+            for queued in self.batch:
+                queued.frame = queued.frame or self._encode(queued)
         return self.batch
 
-    def strike_off(self) -> None:
-        """Take note that the first frame of the batch is in the log."""
-        self._told.note(self.batch.popleft())
+    def mark_appended(self) -> None:
+        """Remove the first frame of the batch, because it is in the log."""
+        self._visible.add(self.batch.popleft())
         if self.empty:
-            self.through.set()
+            self.flushed.set()
 
-    def drop(self) -> None:
-        """Give up what is here: one resync will tell the text that it had."""
-        for entry in (*self.batch, *self._gathered):
-            self._told.note(entry)
-        self.batch, self._gathered, self._size = deque(), [], 0
-        self.resync()
+    def replace_by_resync(self) -> None:
+        """Drop all frames, and queue one resync that repeats their text."""
+        for queued in (*self.batch, *self._queue):
+            self._visible.add(queued)
+        self.batch, self._queue, self._queued_size = deque(), [], 0
+        self.add_resync()
 
-    def reopen(self) -> None:
-        """Put before the batch what begins a log that has gone anew: RUN_STARTED, and a resync of what was in it.
+    def begin_new_log(self) -> None:
+        """Put the start of a new log before the batch, because the old log is gone: RUN_STARTED and a resync.
 
-        The resync has the place of the last frame that was in the log, so that who has seen that one misses nothing.
+        The resync has the cursor of the last frame of the old log, so that a follower of that frame misses nothing.
         """
-        told = Cursor(self._epoch, self.batch[0].cursor.sequence - 1)
-        if told.sequence > 0:
-            self.batch.appendleft(Entry(told, self._encode(Entry(told))))
-        self.batch.appendleft(Entry(REOPENED, encode("RUN_STARTED", self._execution_id, REOPENED, self.started)))
+        last_appended = Cursor(self._epoch, self.batch[0].cursor.sequence - 1)
+        if last_appended.sequence > 0:
+            self.batch.appendleft(QueuedFrame(last_appended, self._encode(QueuedFrame(last_appended))))
+        run_started = encode("RUN_STARTED", self._execution_id, REOPENED, self.run_fields)
+        self.batch.appendleft(QueuedFrame(REOPENED, run_started))
 
     def close(self) -> None:
-        """Forget everything, and take nothing in any more."""
+        """Drop all frames, and from now on give numbers only."""
         self._closed = True
-        self.batch, self._gathered = deque(), []
-        self.through.set()
+        self.batch, self._queue = deque(), []
+        self.flushed.set()
 
-    def _put(self, message_id: UUID | None = None, remains: dict[str, list[str]] | None = None) -> Entry:
+    def _enqueue(
+        self, message_id: UUID | None = None, remaining_messages: dict[str, list[str]] | None = None
+    ) -> QueuedFrame:
         self._sequence += 1
-        entry = Entry(self.last, message_id=message_id, remains=remains)
+        queued = QueuedFrame(self.last, message_id=message_id, remaining_messages=remaining_messages)
         if not self._closed:
-            self._gathered.append(entry)
-            self.through.clear()
-            self.waiting.set()
-        return entry
+            self._queue.append(queued)
+            self.flushed.clear()
+            self.has_frames.set()
+        return queued
 
     def _grow(self, size: int) -> None:
-        self._size += size
-        if self._size > MAX_GATHERED and not self._closed:
-            self.drop()
+        self._queued_size += size
+        if self._queued_size > MAX_QUEUED and not self._closed:
+            self.replace_by_resync()
 
-    def _encode(self, entry: Entry) -> Frame:
-        if entry.message_id is None:
-            return encode("CUSTOM", self._execution_id, entry.cursor, resync(self._told.messages()))
-        if self._encoder is None or self._encoder[0] != entry.message_id:
-            self._encoder = entry.message_id, TextEncoder(self._execution_id, entry.message_id, self._epoch)
-        return self._encoder[1].encode(entry.cursor.sequence, "".join(entry.parts))
+    def _encode(self, queued: QueuedFrame) -> Frame:
+        if queued.message_id is None:
+            return encode("CUSTOM", self._execution_id, queued.cursor, resync(self._visible.messages()))
+        if self._encoder is None or self._encoder[0] != queued.message_id:
+            self._encoder = queued.message_id, TextEncoder(self._execution_id, queued.message_id, self._epoch)
+        return self._encoder[1].encode(queued.cursor.sequence, "".join(queued.parts))
 
 
-def _said(snapshot: Sequence[Mapping[str, object]]) -> dict[str, list[str]]:
-    """Return what the assistant said after the last user message: that is this run's, what went before is not."""
-    said: dict[str, list[str]] = {}
+def _messages_of_this_run(snapshot: Sequence[Mapping[str, object]]) -> dict[str, list[str]]:
+    """Return the assistant's messages after the last user message; earlier ones belong to earlier runs."""
+    messages: dict[str, list[str]] = {}
     for message in snapshot:
         if message["role"] == "user":
-            said = {}
+            messages = {}
         elif message["role"] == "assistant" and message.get("content"):
-            said[str(message["id"])] = [str(message["content"])]
-    return said
+            messages[str(message["id"])] = [str(message["content"])]
+    return messages

@@ -1,7 +1,7 @@
 """The reading side: any number of followers on any number of runs, and one blocked read of Redis for all of them.
 
-What ends a stream is whichever comes first, the terminal frame in the log or the run's durable row, which is asked for
-once a second for all streams that are silent. So a follower reaches the end without Redis, too.
+A stream ends with the terminal frame in the log or with the durable row of the run, whichever comes first. The rows of
+all silent streams are queried together once a second, so a follower reaches the end without Redis, too.
 """
 
 import asyncio
@@ -10,47 +10,51 @@ from typing import Final, Self, cast
 from uuid import UUID
 
 from run_frames import metrics
-from run_frames.follower import MAX_PAGE, Followed, Follower, fitting
-from run_frames.log import PAGE, Entry, log_key, read_page, to_frame
+from run_frames.follower import MAX_PAGE, FollowedLog, Follower, FollowerState, within_page_limit
+from run_frames.log import PAGE, StreamEntry, log_key, read_page, to_frame
 from shared_clients.loops import Backoff, Tasks, every
-from shared_clients.redis import REDIS_ERRORS, Outage, Redis, exchange
+from shared_clients.redis import REDIS_ERRORS, OutageLog, Redis, exchange
 from shared_models.frames import Cursor, Frame, OpenParts, ending
 from shared_models.ids import new_id
 
 BLOCK_SECONDS: Final = 2.0
-LATE_SECONDS: Final = 3.0
-"""After a blocked read should have returned; then its connection is taken for dead."""
-BELL_SECONDS: Final = 60
+GRACE_SECONDS: Final = 3.0
+"""How late a blocked read may return before its connection counts as dead."""
+WAKEUP_STREAM_SECONDS: Final = 60
+"""How long Redis keeps the wakeup stream of a reader after its last entry."""
 SILENCE_SECONDS: Final = 1.0
-BEAT_SECONDS: Final = 15.0
+HEARTBEAT_SECONDS: Final = 15.0
 _PAUSES: Final = Backoff(first=0.05, cap=1.0)
 
-type Finished = Callable[[Sequence[tuple[str, UUID]]], Awaitable[Mapping[UUID, tuple[str, Mapping[str, object]]]]]
-"""Asks durable rows of runs (tenant, execution id): type and fields of the terminal frame of each that has ended."""
+type Outcomes = Mapping[UUID, tuple[str, Mapping[str, object]]]
+"""The type and the fields of the terminal frame of each run."""
+type ListOutcomes = Callable[[str, Sequence[UUID]], Awaitable[Outcomes]]
+"""Queries the durable rows of a tenant's runs, and returns the outcome of each run that has ended."""
 
 
 class FrameReader:
     """Reads the logs of runs for this process; an async context manager.
 
     Args:
-        finished: asks the durable rows; may raise, and is asked again.
+        redis: the connections of this process.
+        list_outcomes: queries the durable rows; it may raise, and is called again.
     """
 
-    def __init__(self, redis: Redis, finished: Finished) -> None:
+    def __init__(self, redis: Redis, list_outcomes: ListOutcomes) -> None:
         self._redis = redis
-        self._finished = finished
-        self._rows = Outage("durable rows")
+        self._list_outcomes = list_outcomes
+        self._rows = OutageLog("durable rows")
         self._tasks = Tasks()
-        self._followed: dict[str, Followed] = {}
-        self._some = asyncio.Event()
-        self._bell = f"frames-bell:{new_id()}"
-        self._heard = "0-0"
-        self._rung = False
+        self._followed: dict[str, FollowedLog] = {}
+        self._has_logs = asyncio.Event()
+        self._wakeup_stream = f"frames-bell:{new_id()}"
+        self._last_wakeup = "0-0"
+        self._wakeup_sent = False
         self._drained = False
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
-        self._tasks.start("frames_read", self._read)
+        self._tasks.start("frames_read", self._read_all)
         self._tasks.start("frames_end", every(SILENCE_SECONDS, self._end_silent))
         return self
 
@@ -59,158 +63,169 @@ class FrameReader:
         self.drain()
 
     def drain(self) -> None:
-        """Stop all streams without an end, and let none begin: their clients go on at another replica."""
+        """Stop all streams without a terminal frame, and start no more; their clients resume at another replica."""
         self._drained = True
-        for followed in self._followed.values():
-            for follower in followed.followers:
+        for log in self._followed.values():
+            for follower in log.followers:
                 follower.end()
 
     async def follow(
-        self, tenant: str, execution_id: UUID, after: Cursor, *, beat: float = BEAT_SECONDS
+        self, tenant: str, execution_id: UUID, after: Cursor, *, heartbeat: float = HEARTBEAT_SECONDS
     ) -> AsyncGenerator[Frame | None]:
         """Yield the frames after a cursor, each once and in order, up to the terminal one.
 
-        None means that there was nothing for `beat` seconds. After the cursor of a terminal frame nothing is yielded.
-        If the durable row comes first, the end is as `shared_models.frames.ending` says. When this reader is closed,
-        its streams stop without an end. Close the generator (or drop it) to leave.
+        None means that there was no frame for `heartbeat` seconds. After the cursor of a terminal frame, nothing is
+        yielded. If the durable row ends the stream, its last frames are those of `shared_models.frames.ending`. When
+        this reader is closed, its streams stop without a terminal frame. Close or drop the generator to leave.
         """
         if after.ended or self._drained:
             return
         follower = Follower(tenant, execution_id, after)
-        followed = self._followed.setdefault(log_key(tenant, execution_id), Followed(follower.run))
-        followed.followers.add(follower)
+        log = self._followed.setdefault(log_key(tenant, execution_id), FollowedLog(follower.run))
+        log.followers.add(follower)
         metrics.STREAMS_OPEN.inc()
         try:
             while not follower.done:
-                follower.wanting = True
-                frame = await self._next(follower, followed, beat)
-                follower.wanting = False
+                follower.client_waits = True
+                frame = await self._next(follower, log, heartbeat)
+                follower.client_waits = False
                 if frame is not None or not follower.done:
                     yield frame
                 if frame is not None and frame.terminal:
                     return
         finally:
             metrics.STREAMS_OPEN.dec()
-            followed.followers.discard(follower)
-            if not followed.followers:
-                self._followed.pop(followed.key, None)
+            log.followers.discard(follower)
+            if not log.followers:
+                self._followed.pop(log.key, None)
 
-    async def _next(self, follower: Follower, followed: Followed, beat: float) -> Frame | None:
+    async def _next(self, follower: Follower, log: FollowedLog, heartbeat: float) -> Frame | None:
+        """Return the next frame, or None after `heartbeat` seconds or at the end."""
         clock = asyncio.get_running_loop().time
-        deadline = clock() + beat
+        deadline = clock() + heartbeat
         failures = 0
         while not follower.done:
-            if (frame := follower.take()) is not None:
+            if (frame := follower.next_frame()) is not None:
                 return frame
             until = deadline
-            if follower.behind:
-                if await self._read_on(follower, followed):
+            if follower.must_read_log:
+                if await self._read_page_for(follower, log):
                     continue
                 failures += 1
                 until = min(deadline, clock() + _PAUSES.pause(failures))
-            await follower.wait(until)
+            await follower.wait_for_change(until)
             if clock() >= deadline:
-                return follower.take()
+                return follower.next_frame()
         return None
 
-    async def _read_on(self, follower: Follower, followed: Followed) -> bool:
-        """Read a page of the log for one follower; return whether that went well."""
-        follower.listening = True
-        position = followed.position
+    async def _read_page_for(self, follower: Follower, log: FollowedLog) -> bool:
+        """Read a page of the log for one follower; return whether Redis answered."""
+        follower.start_reading()
+        position_before = log.position
         try:
-            read = await read_page(self._redis, followed.key, follower.cursor, MAX_PAGE)
+            frames = await read_page(self._redis, log.key, follower.cursor, MAX_PAGE)
         except REDIS_ERRORS as error:
             self._redis.reads.failed(error)
             return False
-        self._redis.reads.answered()
-        if follower.ended:
+        self._redis.reads.succeeded()
+        if follower.state is FollowerState.ENDED:
             return True
-        page = fitting(read)
-        follower.turn(page, last=len(page) == len(read) < MAX_PAGE)
-        end = page[-1].cursor if page else follower.cursor
-        if not follower.behind and followed.join(follower, end, position):
-            self._some.set()
-            await self._ring()
+        page = within_page_limit(frames)
+        follower.add_page(page, last=len(page) == len(frames) < MAX_PAGE)
+        log_end = page[-1].cursor if page else follower.cursor
+        if follower.state is FollowerState.LIVE and log.go_live(follower, log_end, position_before):
+            self._has_logs.set()
+            await self._wake_blocked_read()
         return True
 
-    async def _ring(self) -> None:
-        """Wake the blocked read, so that it takes up what has changed; without Redis, it does so a little later."""
-        if self._rung:
+    async def _wake_blocked_read(self) -> None:
+        """Make the blocked read return and use the new positions; without Redis, it does so when it times out."""
+        if self._wakeup_sent:
             return
-        self._rung = True
+        self._wakeup_sent = True
         try:
-            await self._redis.together.send(
-                ("XADD", self._bell, "MAXLEN", 1, "*", "t", ""), ("EXPIRE", self._bell, BELL_SECONDS)
+            await self._redis.batched.send(
+                ("XADD", self._wakeup_stream, "MAXLEN", 1, "*", "t", ""),
+                ("EXPIRE", self._wakeup_stream, WAKEUP_STREAM_SECONDS),
             )
-            self._redis.writes.answered()
+            self._redis.writes.succeeded()
         except REDIS_ERRORS as error:
             self._redis.writes.failed(error)
 
-    async def _read(self) -> None:
-        """Read for all, for ever."""
+    async def _read_all(self) -> None:
+        """Read the followed logs for all followers until cancelled."""
         failures = 0
         while True:
             if not self._followed:
-                self._some.clear()
-            await self._some.wait()
+                self._has_logs.clear()
+            await self._has_logs.wait()
             try:
                 await self._read_once()
                 failures = 0
             except REDIS_ERRORS as error:
                 failures += 1
-                self._heard = "0-0"
+                self._last_wakeup = "0-0"
                 self._redis.reads.failed(error)
                 await asyncio.sleep(_PAUSES.pause(failures))
 
     async def _read_once(self) -> None:
-        self._rung = False
-        places = {followed.key: str(followed.position) for followed in self._followed.values() if followed.position}
-        places[self._bell] = self._heard
-        waiting = ("XREAD", "COUNT", PAGE, "BLOCK", round(BLOCK_SECONDS * 1000))
-        async with asyncio.timeout(BLOCK_SECONDS + LATE_SECONDS):
-            (reply,) = await exchange(self._redis.blocking, [(*waiting, "STREAMS", *places, *places.values())])
+        self._wakeup_sent = False
+        positions = {log.key: str(log.position) for log in self._followed.values() if log.position}
+        positions[self._wakeup_stream] = self._last_wakeup
+        command = ("XREAD", "COUNT", PAGE, "BLOCK", round(BLOCK_SECONDS * 1000), "STREAMS")
+        async with asyncio.timeout(BLOCK_SECONDS + GRACE_SECONDS):
+            (reply,) = await exchange(self._redis.blocking, [(*command, *positions, *positions.values())])
         if isinstance(reply, Exception):
             raise reply
-        self._redis.reads.answered()
-        for key, entries in cast("list[tuple[bytes, list[Entry]]]", reply or []):
-            name = key.decode()
-            if name == self._bell:
-                self._heard = entries[-1][0].decode()
-            elif followed := self._followed.get(name):
-                followed.deliver([to_frame(entry) for entry in entries], places[name])
+        self._redis.reads.succeeded()
+        for raw_key, entries in cast("list[tuple[bytes, list[StreamEntry]]]", reply or []):
+            key = raw_key.decode()
+            if key == self._wakeup_stream:
+                self._last_wakeup = entries[-1][0].decode()
+            elif log := self._followed.get(key):
+                log.deliver([to_frame(entry) for entry in entries], read_from=positions[key])
 
     async def _end_silent(self) -> None:
         """End the streams that are silent and whose runs have ended."""
         silent = [
             follower
-            for followed in self._followed.values()
-            for follower in followed.followers
+            for log in self._followed.values()
+            for follower in log.followers
             if follower.silent(SILENCE_SECONDS)
         ]
         if not silent:
             return
         try:
-            rows = await self._finished(list({follower.run: None for follower in silent}))
-        except Exception as error:  # noqa: BLE001 - whatever the row's owner raises, it is asked again in a second
+            outcomes = await self._outcomes_of(silent)
+        except Exception as error:  # noqa: BLE001 - any error of the rows' owner: the next try is in a second
             self._rows.failed(error)
             return
-        self._rows.answered()
-        over = [follower for follower in silent if follower.run[1] in rows]
-        ends: dict[tuple[UUID, Cursor], list[Frame]] = {}
-        for follower, goes_on in zip(over, await asyncio.gather(*map(self._goes_on, over)), strict=True):
-            execution_id, seen = follower.run[1], follower.cursor
-            if goes_on:
-                follower.read_again()
+        self._rows.succeeded()
+        ended = [follower for follower in silent if follower.run.execution_id in outcomes]
+        endings: dict[tuple[UUID, Cursor], list[Frame]] = {}
+        for follower, log_has_more in zip(ended, await asyncio.gather(*map(self._log_has_more, ended)), strict=True):
+            execution_id, seen = follower.run.execution_id, follower.cursor
+            if log_has_more:
+                follower.read_log_again()
             elif follower.silent(SILENCE_SECONDS):
-                if (execution_id, seen) not in ends:
-                    outcome = rows[execution_id]
-                    ends[execution_id, seen] = ending(
-                        execution_id, seen, outcome, epoch=seen.epoch, still_open=OpenParts()
+                if (execution_id, seen) not in endings:
+                    endings[execution_id, seen] = ending(
+                        execution_id, seen, outcomes[execution_id], epoch=seen.epoch, still_open=OpenParts()
                     )
-                follower.end(ends[execution_id, seen])
+                follower.end(endings[execution_id, seen])
 
-    async def _goes_on(self, follower: Follower) -> bool:
-        """Tell whether the log has more for a follower: then a process that was held up must not cut it short."""
+    async def _outcomes_of(self, silent: Sequence[Follower]) -> Outcomes:
+        """Query the durable rows of all silent runs, with one call for each tenant."""
+        runs: dict[str, dict[UUID, None]] = {}
+        for follower in silent:
+            runs.setdefault(follower.run.tenant, {})[follower.run.execution_id] = None
+        outcomes: dict[UUID, tuple[str, Mapping[str, object]]] = {}
+        for tenant, execution_ids in runs.items():
+            outcomes.update(await self._list_outcomes(tenant, list(execution_ids)))
+        return outcomes
+
+    async def _log_has_more(self, follower: Follower) -> bool:
+        """Tell whether the log has more frames for a follower, which this process was too slow to read."""
         try:
             return bool(await read_page(self._redis, log_key(*follower.run), follower.cursor))
         except REDIS_ERRORS as error:

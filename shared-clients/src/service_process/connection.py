@@ -1,12 +1,12 @@
-"""One client's connection, with the bounds that uvicorn leaves open.
+"""One client's connection, with the limits that uvicorn lacks.
 
-uvicorn waits for ever for a request's headers and takes any number of them: one byte a minute pins a connection. Here a
-client has ten seconds for each of: its first bytes, the headers of a request, and the rest of a body that nobody
-reads any more because the answer has been sent. (A body that is being read has its deadline in `web.edge`.)
+uvicorn waits for ever for the headers of a request and accepts any number of them, so that one byte a minute keeps a
+connection open. Here a client has ten seconds for each of these: its first bytes, the headers of a request, and the
+rest of a body after the answer has been sent. (`web.request_guard` limits the time of a body that a route reads.)
 
-It also waits for ever for a client that does not read. Here little is kept for it, by us and by the kernel, and it is
-cut when that has not moved for half a minute; a stream's client goes on where it was, for what it has was numbered.
-Connections are counted, and beyond their number only probes are answered.
+uvicorn also waits for ever for a client that does not read. Here this process and the kernel keep only a few bytes for
+a client, and cut the connection when the client has read none of them for half a minute. The client of a stream
+resumes after its last frame. When there are too many connections, only probes are answered.
 """
 
 import asyncio
@@ -25,70 +25,70 @@ from shared_models.problems import ProblemKind, Problems
 log = structlog.get_logger()
 
 WAIT_SECONDS: Final = 10.0
-HEAD_BYTES: Final = 32_768
-"""Of a request line and headers that need more than one read; one read brings at most 256 KiB."""
+MAX_HEAD_BYTES: Final = 32_768
+"""Of a request line and headers that arrive in more than one read; one read brings at most 256 KiB."""
 MAX_HEADERS: Final = 128
 STALL_SECONDS: Final = 30.0
-"""How long a client may leave what was written for it where it is."""
+"""How long a client may read nothing of a response that waits for it."""
 UNSENT_BYTES: Final = 4_096
-"""Kept for a client that does not read, once in this process and once in the kernel, and one write more."""
+"""Bytes kept for a client that does not read: in this process and in the kernel each, besides one write."""
 MAX_CONNECTIONS: Final = 4096
-"""Of one process; a container's usual soft limit of open files leaves room for them."""
+"""Connections of one process; they stay below the usual soft limit of open files in a container."""
 SPARE_CONNECTIONS: Final = 64
-"""Beyond, for probes alone; who asks for something else on one of these is told to come back."""
+"""Further connections that are for probes only; other requests on them get 503 and Retry-After."""
 PROBES: Final = frozenset({b"/livez", b"/readyz", b"/metrics"})
 
 
 class BoundedConnection(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 connection, cut when the client does not go on with what it began."""
+    """uvicorn's HTTP/1.1 connection, which is cut when the client stops in the middle of an exchange."""
 
     wait_seconds = WAIT_SECONDS
     stall_seconds = STALL_SECONDS
     max_connections = MAX_CONNECTIONS
-    _cut: asyncio.TimerHandle | None = None
-    _stalled: asyncio.TimerHandle | None = None
+    _request_timer: asyncio.TimerHandle | None = None
+    _stall_timer: asyncio.TimerHandle | None = None
     _head_bytes = 0
     _surplus = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn narrows it so
         super().connection_made(transport)
-        _keep_little(transport)
+        _limit_unsent_bytes(transport)
         self._surplus = len(self.connections) > self.max_connections
         if len(self.connections) > self.max_connections + SPARE_CONNECTIONS:
             self._refuse(Problems.OVERLOADED.value, "This process has as many connections as it can serve.")
         else:
-            self._await_client()
+            self._start_request_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._client_went_on()
+        self._cancel_request_timer()
         self.resume_writing()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """Take note that the client does not read what it asked for."""
+        """Start the timer of a client that does not read its response."""
         super().pause_writing()
-        self._stalled = self.loop.call_later(self.stall_seconds, self._abort, "reading")
+        self._stall_timer = self.loop.call_later(self.stall_seconds, self._abort, "reading")
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self._stalled is not None:
-            self._stalled.cancel()
-            self._stalled = None
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+            self._stall_timer = None
 
     def data_received(self, data: bytes) -> None:
         awaited_head = _between_requests(self.cycle)
         super().data_received(data)
         if self.transport.get_protocol() is not self:
-            self._client_went_on()  # it is a WebSocket now, with deadlines of its own
+            self._cancel_request_timer()  # it is a WebSocket now, with deadlines of its own
             return
         if self.transport.is_closing() or not _between_requests(self.cycle):
             return
         if awaited_head:
             self._head_bytes += len(data)
-        if self._head_bytes > HEAD_BYTES:
-            self.send_400_response(f"request line and headers may have {HEAD_BYTES} bytes together")
-        elif self._cut is None:
-            self._await_client()
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self.send_400_response(f"request line and headers may have {MAX_HEAD_BYTES} bytes together")
+        elif self._request_timer is None:
+            self._start_request_timer()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if len(self.headers) >= MAX_HEADERS:
@@ -96,7 +96,7 @@ class BoundedConnection(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        self._client_went_on()
+        self._cancel_request_timer()
         self._head_bytes = 0
         if self._surplus and self.url not in PROBES:
             self._refuse(Problems.OVERLOADED.value, "This process has as many connections as it can serve.")
@@ -106,13 +106,13 @@ class BoundedConnection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if _answered(self.cycle) and self.cycle.more_body:
-            self._await_client()
+            self._start_request_timer()
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
         if _answered(self.cycle):
             self.cycle.more_body = False
-            self._await_client()
+            self._start_request_timer()
 
     def send_400_response(self, msg: str) -> None:
         if self.transport.is_closing():
@@ -121,41 +121,41 @@ class BoundedConnection(HttpToolsProtocol):
         self._refuse(Problems.BAD_REQUEST.value, f"{msg} Expected HTTP/1.1 with at most {MAX_HEADERS} headers.")
 
     def _refuse(self, kind: ProblemKind, detail: str) -> None:
-        """Answer and close, without the app: what is here is no request that it could see."""
+        """Answer and close without the app, because there is no request that the app could handle."""
         members = {"type": kind.uri, "title": kind.title, "status": kind.status, "detail": detail}
         body = to_json({**members, "instance": "", "trace_id": tracing.trace_id(), "errors": []})
         phrase = HTTPStatus(kind.status).phrase
-        again = "retry-after: 2\r\n" if kind.status == 503 else ""
+        retry_after = "retry-after: 2\r\n" if kind.status == 503 else ""
         head = (
             f"HTTP/1.1 {kind.status} {phrase}\r\ncontent-type: application/problem+json\r\n"
-            f"content-length: {len(body)}\r\n{again}connection: close\r\n\r\n"
+            f"content-length: {len(body)}\r\n{retry_after}connection: close\r\n\r\n"
         )
         self.transport.write(head.encode() + body)
         self.transport.close()
 
-    def _await_client(self) -> None:
-        self._client_went_on()
-        self._cut = self.loop.call_later(self.wait_seconds, self._abort, "a request")
+    def _start_request_timer(self) -> None:
+        self._cancel_request_timer()
+        self._request_timer = self.loop.call_later(self.wait_seconds, self._abort, "a request")
 
     def _abort(self, awaited: str) -> None:
         metrics.CONNECTIONS_CUT.labels(awaited).inc()
         self.transport.abort()
 
-    def _client_went_on(self) -> None:
-        if self._cut is not None:
-            self._cut.cancel()
-            self._cut = None
+    def _cancel_request_timer(self) -> None:
+        if self._request_timer is not None:
+            self._request_timer.cancel()
+            self._request_timer = None
 
 
-def _keep_little(transport: asyncio.Transport) -> None:
-    """Have us and the kernel keep little for a client that does not read, so that we notice and it costs little.
+def _limit_unsent_bytes(transport: asyncio.Transport) -> None:
+    """Limit the bytes that wait for a client, so that a client that does not read is noticed and costs little.
 
-    What is on its way to a client that does read is not bounded by this: that is the congestion window's business.
+    The bytes in transit to a client that reads are not limited by this, but by the congestion window.
     """
     transport.set_write_buffer_limits(high=UNSENT_BYTES)
-    connected = transport.get_extra_info("socket")
-    if connected is not None and connected.family != socket.AF_UNIX and hasattr(socket, "TCP_NOTSENT_LOWAT"):
-        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+    connection = transport.get_extra_info("socket")
+    if connection is not None and connection.family != socket.AF_UNIX and hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
 
 
 def _answered(latest: RequestResponseCycle | None) -> bool:

@@ -1,18 +1,18 @@
-"""The HTTP door of one service's dead letters: the same routes in each, called by the gateway for an operator."""
+"""HTTP routes for one service's dead letters: every service has the same, and the gateway calls them for operators."""
 
 from fastapi import APIRouter, Depends, Request, Response
 
 from durable_work.dead_letters.settling import DeadLetters
 from service_process.web import parse_body
-from shared_clients.identity import Identity, Verifier, require
+from shared_clients.identity import Identity, Verifier, require_scope
 from shared_models.dead_letters import (
     OPERATE,
     READ_CONTENT,
-    Became,
     DeadLetter,
     DeadLetterPage,
     Discard,
     LetterQuery,
+    Replay,
     Settled,
 )
 from shared_models.problems import Problem, Problems
@@ -21,19 +21,19 @@ PREFIX = "/internal/dead-letters"
 
 
 def dead_letter_routes(letters: DeadLetters, verifier: Verifier) -> APIRouter:
-    """Return the routes for these letters.
+    """Return the routes for the dead letters of one service.
 
     Args:
-        letters: the service's.
-        verifier: tells who asks; every route needs the scope `operate`.
+        letters: the dead letters of the service.
+        verifier: verifies the caller's token; every route needs the scope `operate`.
     """
-    operator = Depends(require(verifier, OPERATE))
+    operator = Depends(require_scope(verifier, OPERATE))
     router = APIRouter(prefix=PREFIX, include_in_schema=False)
 
     @router.post("/list")
     async def list_letters(request: Request, caller: Identity = operator) -> Response:
-        wanted = await parse_body(request, LetterQuery)
-        return _json(DeadLetterPage(letters=tuple(await letters.list(caller.principal, wanted))))
+        query = await parse_body(request, LetterQuery)
+        return _json(DeadLetterPage(letters=tuple(await letters.list(caller.principal, query))))
 
     @router.get("/{letter}")
     async def show_letter(letter: str, caller: Identity = operator) -> Response:
@@ -48,7 +48,7 @@ def dead_letter_routes(letters: DeadLetters, verifier: Verifier) -> APIRouter:
 
     @router.post("/{letter}/replay")
     async def replay_letter(letter: str, request: Request, caller: Identity = operator) -> Response:
-        body = await parse_body(request, Became)
+        body = await parse_body(request, Replay)
         return _json(await letters.replay(caller.principal, letter, body.request_id))
 
     @router.post("/{letter}/discard")

@@ -1,8 +1,8 @@
 """Serving an app until the process is asked to stop, and stopping in an order that loses nothing.
 
-Asked to stop: the app is told (readiness turns false, open streams end), nothing new is accepted, requests in flight
-finish, the app's lifespan closes, all within `drain_seconds`; asked again, at once. Works inside a running loop, so one
-process can serve several apps under one `Stop`.
+The stop has four steps within `drain_seconds`: the app drains (readiness turns false, open streams end), no new request
+is accepted, requests in progress finish, and the app's lifespan closes. A second request to stop ends all of this at
+once. `serve` works inside a running loop, so one process can serve several apps under one `Stop`.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ log = structlog.get_logger()
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 BACKLOG: Final = 2048
 KEEP_ALIVE_SECONDS: Final = 30
-"""Longer than our clients keep an idle connection, so that they and not we let go of it first."""
+"""Longer than our clients keep an idle connection, so that the client closes it first."""
 
 
 class PortTaken(Permanent):
@@ -35,30 +35,30 @@ class PortTaken(Permanent):
 
 
 class Stop:
-    """Whether the process was asked to stop (`asked`), and asked again because that took too long (`forced`)."""
+    """Whether the process was asked to stop (`requested`), and asked again to stop at once (`forced`)."""
 
     def __init__(self) -> None:
-        self.asked = asyncio.Event()
+        self.requested = asyncio.Event()
         self.forced = asyncio.Event()
 
-    def ask(self) -> None:
-        """Stop; a second call forces it."""
-        if self.asked.is_set():
+    def request(self) -> None:
+        """Ask the process to stop; a second call forces it."""
+        if self.requested.is_set():
             self.forced.set()
-        self.asked.set()
+        self.requested.set()
 
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[Stop]:
-    """Turn SIGTERM and SIGINT into a `Stop`, and put back afterwards whatever received them before.
+    """Turn SIGTERM and SIGINT into a `Stop`, and restore their handlers afterwards.
 
-    To be entered once in a process, in the main thread, inside the loop.
+    Enter it once in a process, in the main thread, inside the loop.
     """
     stop = Stop()
     loop = asyncio.get_running_loop()
     before = {number: signal.getsignal(number) for number in SIGNALS}
     for number in SIGNALS:
-        loop.add_signal_handler(number, stop.ask)
+        loop.add_signal_handler(number, stop.request)
     try:
         yield stop
     finally:
@@ -71,8 +71,8 @@ def bind(host: str, port: int) -> socket.socket:
     """Return a socket that listens already, so that clients may connect before `serve` begins.
 
     Raises:
-        PortTaken: somebody else has the port.
-        Permanent: this machine has no such address, or the port is not allowed to us.
+        PortTaken: another program has the port.
+        Permanent: this machine has no such address, or this user may not use the port.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -107,36 +107,36 @@ async def serve(
         host: address to listen on.
         port: port to listen on.
         draining: called once when the stop begins, usually `web.draining(app).set`.
-        sockets: listening already (see `bind`), instead of host and port.
-        stop: shared by several servers of one process; without it the signals of this process are ours.
-        drain_seconds: from being asked to having ended; whatever still goes on then is cancelled.
+        sockets: sockets that listen already (see `bind`), instead of host and port.
+        stop: shared by several servers of one process; by default the signals of this process ask for the stop.
+        drain_seconds: from the request to stop to the end; work that goes on after that is cancelled.
 
     Raises:
-        PortTaken: see `bind`. What the lifespan raises rises too.
+        PortTaken: see `bind`. Errors of the lifespan are raised too.
     """
     listeners = list(sockets) if sockets is not None else [bind(host, port)]
     server = _Server(_configuration(app, drain_seconds))
-    with contextlib.nullcontext(stop) if stop else stop_signals() as asking:
+    with contextlib.nullcontext(stop) if stop else stop_signals() as stopping:
         try:
             async with asyncio.timeout(None) as limit:
-                ending = asyncio.create_task(_end(server, asking, draining, limit, drain_seconds=drain_seconds))
+                ending = asyncio.create_task(_end(server, stopping, draining, limit, drain_seconds=drain_seconds))
                 try:
                     async with app.router.lifespan_context(app):
                         await server.serve(listeners)
-                        await _last_words(server)
+                        await _wait_for_cut_requests(server)
                 finally:
                     ending.cancel()
         except TimeoutError:
             if not limit.expired():
                 raise
-            log.warning("stopped_before_closed", drain_seconds=drain_seconds, forced=asking.forced.is_set())
+            log.warning("stopped_before_closed", drain_seconds=drain_seconds, forced=stopping.forced.is_set())
         finally:
             for listener in listeners:
                 listener.close()
 
 
 def run(main: Callable[[], Coroutine[object, object, None]]) -> None:
-    """Run a process on uvloop; an error of the outside ends it with status 1 and its message, without a traceback."""
+    """Run a process on uvloop; an `OutsideError` ends it with its message and status 1, without a traceback."""
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(main())
@@ -171,9 +171,9 @@ def _configuration(app: Starlette, drain_seconds: float) -> uvicorn.Config:
 async def _end(
     server: uvicorn.Server, stop: Stop, draining: Callable[[], None], limit: asyncio.Timeout, *, drain_seconds: float
 ) -> None:
-    """Wait for the stop and carry it out; an app that is not serving yet is given up at once."""
+    """Wait for the request to stop, and stop; an app that does not serve yet is cancelled at once."""
     clock = asyncio.get_running_loop().time
-    await stop.asked.wait()
+    await stop.requested.wait()
     draining()
     limit.reschedule(clock() + (drain_seconds if server.started else 0))
     server.should_exit = True
@@ -185,7 +185,7 @@ async def _end(
         limit.reschedule(clock())
 
 
-async def _last_words(server: uvicorn.Server) -> None:
-    """Let requests that were cut short unwind before what they use is closed."""
+async def _wait_for_cut_requests(server: uvicorn.Server) -> None:
+    """Wait for cancelled requests to unwind before the lifespan closes the resources that they use."""
     if tasks := server.server_state.tasks:
         await asyncio.wait(tasks, timeout=1)

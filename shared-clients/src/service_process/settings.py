@@ -1,7 +1,7 @@
 """The settings that every service process has; a service's own `settings.py` adds its few.
 
-They come from the environment with the prefix `FLOTILLA_`, are read once, at the start, and are handed on as values:
-nothing else reads the environment. Every field says its unit and why it has its default.
+They come from the environment with the prefix `FLOTILLA_`, are read once at the start, and are passed on as values: no
+other code reads the environment. Every field documents its unit and the reason of its default.
 """
 
 from collections.abc import Sequence
@@ -12,38 +12,39 @@ from typing import Annotated, Final
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from shared_clients.bus import Handshake
+from shared_clients.bus import BrokerAuthentication
 from shared_clients.errors import Permanent
-from shared_clients.identity import Oidc, OidcSenders, SharedSecret, TrustedKeys, load_trusted
+from shared_clients.identity import OidcSenders, OidcSettings, SharedSecret, TrustedKeys, load_trusted
 from shared_clients.secret_files import SECRET_FOLDERS
 
 MIN_SECRET: Final = 16
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 CONTAINER_MARKS: Final = (Path("/.dockerenv"), Path("/run/.containerenv"))
-"""What Docker and Podman leave in a container: a process in one has a network of its own."""
+"""The files by which Docker and Podman mark a container, where a process has a network of its own."""
 
 
 class Mode(StrEnum):
-    """`production` unless somebody says `dev`; nothing infers it."""
+    """The mode of a process: `production`, unless it is set to `dev`; it is never inferred."""
 
     PRODUCTION = "production"
     DEV = "dev"
 
 
 class ProcessSettings(BaseSettings):
-    """What a service process is told from outside, by a variable or by a file in `SECRET_FOLDERS`.
+    """The settings of a service process, each from a variable or from a file in `SECRET_FOLDERS`.
 
     Attributes:
-        mode: production refuses what is only fit for a laptop.
+        mode: production refuses settings that are only fit for a laptop.
         database_url: `postgresql://…`; the service uses its own schema in it.
         bus_url: `kafka://host:port[,host:port]`, or `memory://` in one process.
         redis_url: `redis://…` or `rediss://…`, or `memory://` in one process.
-        host, port: where this process listens; loopback, so that a pod has to say that it wants more.
+        host: the address on which this process listens; by default loopback, so that a wider one is a decision.
+        port: the port on which this process listens.
         log_level: debug, info, warning or error.
-        failpoints: a folder with which tests have this process die in known places; production refuses it.
+        failpoints: the folder of the armed failpoints, by which tests kill this process; production refuses it.
         otlp_endpoint: an OpenTelemetry collector; without it traces are not recorded.
-        auth_trusted_keys: a file with the public keys of those who may vouch for callers; a service behind the gateway
-            needs it unless it shares its process.
+        auth_trusted_keys: a file with the public keys of the services that may name callers; a service behind the
+            gateway needs it unless it shares the process of the gateway.
     """
 
     model_config = SettingsConfigDict(env_prefix="FLOTILLA_", secrets_dir=SECRET_FOLDERS, extra="ignore", frozen=True)
@@ -63,7 +64,7 @@ class ProcessSettings(BaseSettings):
         """Read the trusted keys.
 
         Raises:
-            Permanent: no file is named, or it cannot be used.
+            Permanent: the setting is missing, or the file cannot be used.
         """
         if self.auth_trusted_keys is None:
             raise Permanent("FLOTILLA_AUTH_TRUSTED_KEYS has to name the file with the gateway's public key")
@@ -73,39 +74,41 @@ class ProcessSettings(BaseSettings):
             raise Permanent(f"FLOTILLA_AUTH_TRUSTED_KEYS ({self.auth_trusted_keys}) cannot be used: {error}") from error
 
     def refuse_if_unfit(self, container_marks: Sequence[Path] = CONTAINER_MARKS) -> None:
-        """Refuse what this mode forbids: in production a laptop's stores, in dev an address that others can reach.
+        """Refuse settings that this mode forbids: in production stores in memory, in dev a reachable address.
 
-        In a container it is the port's publication that decides who reaches it, so there dev may listen anywhere.
+        A container is reached only through its published ports, so in a container dev may listen on any address.
 
         Raises:
-            Permanent: naming the setting.
+            Permanent: names the setting.
         """
         if self.mode is Mode.DEV:
             if self.host not in LOOPBACK and not any(mark.exists() for mark in container_marks):
                 expected = f"in dev mode, outside of a container, it has to be one of {', '.join(sorted(LOOPBACK))}"
-                raise Permanent(f"FLOTILLA_HOST is {self.host}: {expected}, where nobody else gets in with the dev key")
+                raise Permanent(
+                    f"FLOTILLA_HOST is {self.host}: {expected}, because the dev key would let in other machines"
+                )
             return
         if self.failpoints is not None:
-            raise Permanent(f"FLOTILLA_FAILPOINTS is {self.failpoints}, which production refuses: it ends processes")
+            raise Permanent(f"FLOTILLA_FAILPOINTS is {self.failpoints}, which production refuses: it kills processes")
         for name, value in (("BUS", self.bus_url), ("REDIS", self.redis_url.get_secret_value())):
             if value.startswith("memory:"):
                 raise Permanent(f"FLOTILLA_{name}_URL is {value}, which production refuses: a restart loses it")
 
-    def handshake(self, audience: str) -> Handshake | None:
-        """Return how this process and the broker of its bus know each other; None where the bus is no broker.
+    def broker_authentication(self, audience: str) -> BrokerAuthentication | None:
+        """Return how this process and its broker authenticate each other; None where the bus is no broker.
 
         Args:
-            audience: the service's name: the broker's tokens have to be for it.
+            audience: the name of the service, which the tokens of the broker have to name.
 
         Raises:
-            Permanent: naming the setting that is missing, or that this mode forbids.
+            Permanent: names the setting that is missing, or that this mode forbids.
         """
         if not self.bus_url.startswith("http"):
             return None
         events = EventSettings()
         if events.events_oidc is not None:
             senders = OidcSenders(events.events_oidc, audience)
-            return Handshake(senders.token, senders.admit)
+            return BrokerAuthentication(senders.token, senders.verify_sender)
         if self.mode is Mode.PRODUCTION:
             raise Permanent("FLOTILLA_EVENTS_OIDC has to say who may send events: FLOTILLA_BUS_URL is a broker's")
         secret = events.events_secret.get_secret_value()
@@ -113,18 +116,18 @@ class ProcessSettings(BaseSettings):
             shared_by = f"at least {MIN_SECRET} characters that this process and its broker share"
             raise Permanent(f"FLOTILLA_EVENTS_SECRET has {len(secret)}; it has to have {shared_by}")
         shared = SharedSecret(secret)
-        return Handshake(shared.token, shared.admit)
+        return BrokerAuthentication(shared.token, shared.verify_sender)
 
 
 class EventSettings(BaseSettings):
-    """What a process whose bus is a broker over HTTP is told besides.
+    """Further settings of a process whose bus is a broker over HTTP.
 
     Attributes:
         events_secret: shared with the broker, in dev only; at least `MIN_SECRET` characters.
-        events_oidc: one JSON object with the members of `identity.Oidc`.
+        events_oidc: one JSON object with the members of `identity.OidcSettings`.
     """
 
     model_config = SettingsConfigDict(env_prefix="FLOTILLA_", secrets_dir=SECRET_FOLDERS, extra="ignore", frozen=True)
 
     events_secret: SecretStr = SecretStr("")
-    events_oidc: Oidc | None = None
+    events_oidc: OidcSettings | None = None

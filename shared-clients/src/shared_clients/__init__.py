@@ -1,1 +1,1 @@
-"""What a Flotilla service reaches outside itself: Postgres, Redis, the bus, HTTP, identity and telemetry."""
+"""Access to the outside systems of a service: Postgres, Redis, the bus, HTTP, identity and telemetry."""

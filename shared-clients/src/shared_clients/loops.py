@@ -1,7 +1,7 @@
-"""Background loops: what a service does for ever beside answering, and what happens when such a loop breaks.
+"""Background loops: work that a service repeats for ever, and its restart after a crash.
 
-A crash is logged with its stack, counted, and followed by a fresh start after a pause that grows; nothing else in a
-service catches everything. Loops end with the `Tasks` that own them, so none outlives its process or its test.
+A crash is logged with its stack, counted, and followed by a restart after a growing pause; no other code of a service
+catches every exception. Loops end with the `Tasks` that own them, so none outlives its process or its test.
 """
 
 import asyncio
@@ -19,16 +19,16 @@ from shared_clients.errors import Transient
 log = structlog.get_logger()
 
 MAX_LOOPS: Final = 100
-"""Of one `Tasks`; more is a leak, not a design."""
+"""Loops of one `Tasks`; more would be a leak."""
 JITTER: Final = 0.1
 CANCEL_SECONDS: Final = 5.0
-"""How long a cancelled loop may take to tidy up before it is named in the log and left behind."""
+"""How long a cancelled loop may take to end; after that, it is logged and no longer awaited."""
 
 type Loop = Callable[[], Awaitable[None]]
 
 
-class Outcome(Enum):
-    """How one life of a loop ended."""
+class LoopEnd(Enum):
+    """How one run of a loop ended."""
 
     RETURNED = auto()
     INTERRUPTED = auto()
@@ -37,12 +37,12 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Pauses between the lives of a loop that crashes, in seconds.
+    """Pauses before the restarts of a loop that crashes, in seconds.
 
     Attributes:
-        first: the longest pause after the first crash; it doubles with each further one.
-        cap: the longest of all.
-        forgiven_after: a loop that lived as long as this starts again from `first`.
+        first: the longest pause after the first crash; it doubles with each further crash.
+        cap: the longest pause after any crash.
+        forgiven_after: after a run of this length, the pauses start again from `first`.
     """
 
     first: float = 0.1
@@ -50,13 +50,13 @@ class Backoff:
     forgiven_after: float = 60.0
 
     def pause(self, crashes: int) -> float:
-        """Return a random pause (between a half and the whole of the bound) after that many crashes in a row."""
+        """Return a random pause after that many crashes in a row: from half of the longest pause up to it."""
         longest = min(self.cap, self.first * 2.0 ** min(crashes - 1, 30))
         return longest * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, no secret
 
 
 class Tasks:
-    """The background loops of a process; an async context manager that cancels them all when it is left."""
+    """The background loops of a process; an async context manager that cancels them at its end."""
 
     def __init__(self, backoff: Backoff = Backoff()) -> None:
         self._backoff = backoff
@@ -75,58 +75,58 @@ class Tasks:
         self._tasks.clear()
 
     def start(self, name: str, loop: Loop) -> None:
-        """Run a loop until it returns or this context is left, starting it again whenever it crashes.
+        """Run a loop until it returns or this context ends; restart it after each crash.
 
         Args:
-            name: unique here, and known in advance: it labels a metric.
-            loop: called for each life.
+            name: unique here, and from a fixed set, because it labels a metric.
+            loop: called for each run.
 
         Raises:
-            ValueError: the name is taken, or there are `MAX_LOOPS` already.
+            ValueError: a loop of that name runs, or `MAX_LOOPS` loops run.
         """
         if name in self._tasks or len(self._tasks) >= MAX_LOOPS:
-            msg = f"cannot start the loop {name!r}: there is one already, or there are {MAX_LOOPS}"
+            msg = f"cannot start the loop {name!r}: a loop of that name runs already, or {MAX_LOOPS} loops run"
             raise ValueError(msg)
-        task = asyncio.get_running_loop().create_task(self._keep_alive(name, loop), name=name)
+        task = asyncio.get_running_loop().create_task(self._keep_running(name, loop), name=name)
         self._tasks[name] = task
         task.add_done_callback(lambda _: self._tasks.pop(name, None))
 
-    async def _keep_alive(self, name: str, loop: Loop) -> None:
+    async def _keep_running(self, name: str, loop: Loop) -> None:
         clock = asyncio.get_running_loop().time
         crashes = 0
         while True:
-            born = clock()
-            if await _live(name, loop) is Outcome.RETURNED:
+            started = clock()
+            if await _run_once(name, loop) is LoopEnd.RETURNED:
                 return
             metrics.LOOP_FAILURES.labels(name).inc()
-            crashes = 1 if clock() - born >= self._backoff.forgiven_after else crashes + 1
+            crashes = 1 if clock() - started >= self._backoff.forgiven_after else crashes + 1
             await asyncio.sleep(self._backoff.pause(crashes))
 
 
-async def _live(name: str, loop: Loop) -> Outcome:
-    """Live once: an outage is an interruption and needs no stack, anything else is a bug."""
+async def _run_once(name: str, loop: Loop) -> LoopEnd:
+    """Run a loop once; an outage is logged without a stack, and any other exception as a bug."""
     try:
         await loop()
     except Transient as error:
         log.warning("loop_interrupted", loop=name, error=str(error))
-        return Outcome.INTERRUPTED
+        return LoopEnd.INTERRUPTED
     except Exception:
         log.exception("loop_crashed", loop=name)
-        return Outcome.CRASHED
-    return Outcome.RETURNED
+        return LoopEnd.CRASHED
+    return LoopEnd.RETURNED
 
 
 def every(seconds: float, work: Callable[[], Awaitable[object]]) -> Loop:
-    """Return a loop for `Tasks.start` that does `work`, pauses, and does it again.
+    """Return a loop for `Tasks.start` that repeats `work` with pauses.
 
     Args:
-        seconds: the pause between two turns; each differs by up to `JITTER`, so that replicas do not march in step.
-        work: one turn.
+        seconds: the pause; it varies by the share `JITTER`, so that replicas do not act at the same moment.
+        work: called once in each turn.
     """
 
-    async def turning() -> None:
+    async def repeat() -> None:
         while True:
             await work()
             await asyncio.sleep(seconds * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311 - jitter, no secret
 
-    return turning
+    return repeat

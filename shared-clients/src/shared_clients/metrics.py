@@ -1,8 +1,8 @@
-"""The one catalogue of metrics: each with its name, its labels, and one sentence for a dashboard.
+"""The catalogue of all metrics: each has its name, its labels, and one sentence for a dashboard.
 
-A package names its metrics in its own `metrics` module. `counter`, `gauge` and `histogram` make the Prometheus object
-and its entry in `CATALOG`, from which documents and dashboards are made, so neither exists without the other. A label
-has few values, known in advance: never an id, tenant, path or person.
+A package defines its metrics in its own `metrics` module. `counter`, `gauge` and `histogram` create the Prometheus
+object and its entry in `CATALOG`, so that the documents and dashboards made from it are complete. A label has few
+values, known in advance: never an id, tenant, path or person.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
-"""Our own calls over HTTP: one client with a deadline, careful retries, the trace, and errors of our four kinds.
+"""An HTTP client with a deadline, careful retries, trace headers, and errors of the four kinds in `errors`.
 
-For the command line, and for services that call services outside the hot path; the gateway's hop has its own transport,
-and the providers' SDKs bring theirs. A call is tried again only when it is known not to have happened, or when
-happening twice is the same as once: a safe or idempotent method, or an Idempotency-Key.
+The command line uses it, and services use it outside the hot path; the gateway's hop has its own transport, and the
+providers' SDKs bring theirs. A call is retried only if it had no effect, or if a second one has no further effect: its
+method is safe or idempotent, or it has an Idempotency-Key.
 """
 
 import asyncio
@@ -31,19 +31,22 @@ from shared_clients.errors import OutsideError, Permanent, Transient, Unknown
 ATTEMPTS: Final = 4
 CONNECTIONS: Final = 128
 SILENCE_SECONDS: Final = 45.0
-"""How long a stream may send nothing, not even a heartbeat, before it is taken for dead."""
+"""How long a stream may send nothing, not even a heartbeat, before it counts as dead."""
 
 _BACKOFF: Final = wait_random_exponential(multiplier=0.2, max=5)
 _REPEATABLE: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
-_NOT_DONE: Final = frozenset({408, 425, 429, 503})
-"""Answers that say: nothing happened, and later it may."""
+_HAD_NO_EFFECT: Final = frozenset({408, 425, 429, 503})
+"""Statuses of requests that had no effect, and may succeed later."""
 
 
-class Outbound:
+class HttpClient:
     """A client of one server; an async context manager that closes its connections.
 
-    `headers` go with each call; `transport` takes the place of the network. Whom to believe over TLS is said by
-    `ca_file`, by the file that SSL_CERT_FILE names, or by the machine.
+    Args:
+        base_url: of the server.
+        headers: sent with each call.
+        transport: replaces the network.
+        ca_file: the certificate authorities for TLS; by default the file that SSL_CERT_FILE names, or the machine's.
     """
 
     def __init__(
@@ -82,14 +85,19 @@ class Outbound:
         headers: Mapping[str, str] | None = None,
         deadline: float = 10.0,
     ) -> httpx.Response:
-        """Make one call, with its retries, and return the 2xx answer.
+        """Make one call, with retries, and return the 2xx response.
 
-        `content` is JSON unless a header says otherwise; `deadline` is in seconds, for all tries together.
+        Args:
+            method: the HTTP method.
+            path: below the base URL.
+            content: the body; JSON unless `headers` has another Content-Type.
+            headers: of this call.
+            deadline: seconds for all tries together.
 
         Raises:
-            Transient: it did not happen and may succeed later.
-            Permanent: it was refused; the message is the problem's title and detail.
-            Unknown: it may have happened.
+            Transient: the call had no effect, or can be repeated safely, and may succeed later.
+            Permanent: the server refused it; the message is the problem's title and detail.
+            Unknown: the call may have had its effect.
         """
         request = self._request(method, path, content, headers)
         retrying = AsyncRetrying(
@@ -104,20 +112,20 @@ class Outbound:
         except TimeoutError:
             raise _undecided(request, f"no answer within {deadline:g} s") from None
 
-    async def once(
+    async def send_once(
         self, method: str, url: str, *, content: bytes, headers: Mapping[str, str], deadline: float
     ) -> httpx.Response:
-        """Send one request and return its answer, whatever that is: for those with rules of their own for it.
+        """Send one request without retries, and return the response of any status.
 
         Raises:
-            Transient: there is no answer; it may have happened.
+            Transient: there is no response; the request may have had its effect.
         """
         request = self._client.build_request(method, url, content=content, headers={**tracing.inject(), **headers})
         try:
             async with asyncio.timeout(deadline):
                 return await self._client.send(request)
         except (httpx.TransportError, TimeoutError) as error:
-            raise Transient(f"{_name(request)}: there is no answer ({type(error).__name__})") from error
+            raise Transient(f"{_name(request)}: there is no response ({type(error).__name__})") from error
 
     @asynccontextmanager
     async def stream(
@@ -129,10 +137,11 @@ class Outbound:
         headers: Mapping[str, str] | None = None,
         deadline: float = 10.0,
     ) -> AsyncGenerator[httpx.Response]:
-        """Open a stream and yield the 2xx response, whose body is read inside the context; see `call`.
+        """Open a stream and yield the 2xx response, whose body is read inside the context.
 
-        Nothing is retried: only the caller knows from where to go on. A stream that is cut, or silent for
-        `SILENCE_SECONDS`, is Transient. `deadline` is for the head of the response.
+        The arguments and errors are those of `call`. There are no retries, because only the caller knows from where to
+        continue. A stream that is cut, or silent for `SILENCE_SECONDS`, raises Transient. `deadline` is for the status
+        and the headers.
         """
         request = self._request(method, path, content, headers)
         try:
@@ -178,9 +187,9 @@ def _name(request: httpx.Request) -> str:
     return f"{request.method} {request.url.copy_with(query=None)}"
 
 
-def _undecided(request: httpx.Request, what: str) -> OutsideError:
-    """Return the error of a call of which nobody knows whether it happened."""
-    message = f"{_name(request)}: {what}"
+def _undecided(request: httpx.Request, reason: str) -> OutsideError:
+    """Return the error of a call that may have had its effect."""
+    message = f"{_name(request)}: {reason}"
     return Transient(message) if _repeatable(request) else Unknown(message)
 
 
@@ -189,12 +198,12 @@ def _repeatable(request: httpx.Request) -> bool:
 
 
 def _refusal(request: httpx.Request, response: httpx.Response) -> OutsideError:
-    what = f"{response.status_code} {_explanation(response)}"
-    if response.status_code in _NOT_DONE:
-        return Transient(f"{_name(request)}: {what}", retry_after(response.headers.get("Retry-After", "")))
+    reason = f"{response.status_code} {_explanation(response)}"
+    if response.status_code in _HAD_NO_EFFECT:
+        return Transient(f"{_name(request)}: {reason}", retry_after(response.headers.get("Retry-After", "")))
     if response.is_server_error:
-        return _undecided(request, what)
-    return Permanent(f"{_name(request)}: {what}")
+        return _undecided(request, reason)
+    return Permanent(f"{_name(request)}: {reason}")
 
 
 def _explanation(response: httpx.Response) -> str:
@@ -206,7 +215,7 @@ def _explanation(response: httpx.Response) -> str:
 
 
 def retry_after(value: str) -> float | None:
-    """Read Retry-After (RFC 9110): seconds, or a date."""
+    """Return the seconds in a Retry-After header (RFC 9110), which holds seconds or a date."""
     if value.isascii() and value.isdigit():
         return float(value[:9])
     try:
@@ -217,5 +226,5 @@ def retry_after(value: str) -> float | None:
 
 def _pause(state: RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
-    asked = error.retry_after if isinstance(error, Transient) else None
-    return _BACKOFF(state) if asked is None else asked
+    requested = error.retry_after if isinstance(error, Transient) else None
+    return _BACKOFF(state) if requested is None else requested

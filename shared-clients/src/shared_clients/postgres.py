@@ -1,8 +1,8 @@
-"""Postgres as Flotilla uses it: SQL text, one schema per service, transactions that say what follows their commit.
+"""Postgres as Flotilla uses it: SQL text, one schema per service, and transactions with callbacks after commit.
 
-`queries.py` of a service holds the statements, as `sql(...)`; this module runs them. Foreign errors leave it only as
-`Transient` (the database is away, busy, or asks to try again), so loops and doors decide by kind. The two hottest
-statements of the product go through `Database.hot`, which skips SQLAlchemy's execution but not its pool.
+A service keeps its statements in `queries.py`, as `sql(...)`; this module runs them. It translates the errors of the
+driver into `Transient`, `Permanent` and `UniqueViolation`, so that loops and routes decide by kind. The most frequent
+statements use `Database.fetch_row`, which skips SQLAlchemy's execution but not its pool.
 """
 
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from shared_clients.errors import Permanent, Transient
 
-AGAIN = (
+RETRYABLE_ERRORS = (
     asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
     asyncpg.TooManyConnectionsError,
@@ -32,21 +32,21 @@ AGAIN = (
     OSError,
     TimeoutError,
 )
-"""What a server that is restarting, full, overloaded or deadlocked answers: the same statement may succeed later."""
+"""Errors of a server that restarts, is full, overloaded or deadlocked: the same statement may succeed later."""
 
-NEVER = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
-"""What a server says of values that it will never take: the same statement fails again."""
+REFUSED_VALUE_ERRORS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
+"""Errors of values that the server never accepts: the same statement fails again."""
 
 sql = text
 
 
 class UniqueViolation(Exception):  # noqa: N818 - Postgres' own word
-    """A row with that key exists; the constraint's name is the message."""
+    """A row with that key exists; the message is the name of the constraint."""
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """Turn what the driver and SQLAlchemy raise into this module's errors."""
+def translated_errors() -> Iterator[None]:
+    """Turn the errors of the driver and of SQLAlchemy into those of this module."""
     try:
         yield
     except PoolTimeoutError as error:
@@ -55,21 +55,21 @@ def translated() -> Iterator[None]:
         cause = getattr(error.orig, "__cause__", None) or error.orig
         if isinstance(cause, asyncpg.UniqueViolationError):
             raise UniqueViolation(cause.constraint_name) from error
-        if error.connection_invalidated or isinstance(cause, AGAIN):
+        if error.connection_invalidated or isinstance(cause, RETRYABLE_ERRORS):
             raise Transient(f"the database does not answer: {type(cause).__name__}") from error
-        if isinstance(cause, NEVER):
+        if isinstance(cause, REFUSED_VALUE_ERRORS):
             raise Permanent(f"the database refuses what it was given: {type(cause).__name__}") from error
         raise
     except asyncpg.UniqueViolationError as error:
         raise UniqueViolation(error.constraint_name) from error
-    except NEVER as error:
+    except REFUSED_VALUE_ERRORS as error:
         raise Permanent(f"the database refuses what it was given: {type(error).__name__}") from error
-    except AGAIN as error:
+    except RETRYABLE_ERRORS as error:
         raise Transient(f"the database does not answer: {type(error).__name__}") from error
 
 
 class Tx:
-    """One transaction (or, from `Database.reading`, one connection that commits each statement)."""
+    """One transaction; from `Database.autocommit`, each statement is a transaction of its own."""
 
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
@@ -88,17 +88,17 @@ class Tx:
         """Run a statement and return how many rows it changed."""
         return (await self._connection.execute(statement, values)).rowcount
 
-    def after_commit(self, follow: Callable[[], None]) -> None:
-        """Call `follow` once the transaction is durable, and never when it is not. It must not raise or wait."""
-        self._after_commit.append(follow)
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        """Call back after the transaction is committed, and only then; the callback must not raise or wait."""
+        self._after_commit.append(callback)
 
-    def after_rollback(self, undo: Callable[[], None]) -> None:
-        """Call `undo` when the transaction came to nothing. It must not raise or wait."""
-        self._after_rollback.append(undo)
+    def after_rollback(self, callback: Callable[[], None]) -> None:
+        """Call back after the transaction is not known to be committed; the callback must not raise or wait."""
+        self._after_rollback.append(callback)
 
-    def ended(self, *, committed: bool) -> None:
-        for follow in self._after_commit if committed else self._after_rollback:
-            follow()
+    def run_callbacks(self, *, committed: bool) -> None:
+        for callback in self._after_commit if committed else self._after_rollback:
+            callback()
 
 
 class Database:
@@ -119,12 +119,12 @@ class Database:
         """Open a transaction; it commits when the block ends and rolls back when it raises.
 
         Raises:
-            Transient: the database is away or asks to try again. Where it went away during the commit itself, nobody
-                knows whether it is durable; then the caller's deterministic keys settle it.
-            Permanent: it refuses a value, and always will.
+            Transient: the database does not answer or asks for a retry. If the connection broke during the commit, the
+                commit may have happened; then the deterministic keys of the caller make the retry safe.
+            Permanent: the database refuses a value, and always will.
             UniqueViolation: a row with that key exists.
         """
-        with translated():
+        with translated_errors():
             connection = await self._engine.connect()
             tx = Tx(connection)
             committed = False
@@ -136,56 +136,56 @@ class Database:
                 try:
                     await connection.close()
                 finally:
-                    tx.ended(committed=committed)
+                    tx.run_callbacks(committed=committed)
 
     @asynccontextmanager
-    async def reading(self) -> AsyncGenerator[Tx]:
-        """Open a connection on which every statement stands alone: for reads and single-statement writes."""
-        with translated():
+    async def autocommit(self) -> AsyncGenerator[Tx]:
+        """Open a connection that commits each statement: for reads, and for writes of one statement."""
+        with translated_errors():
             async with self._autocommit.connect() as connection:
                 yield Tx(connection)
 
-    async def hot(self, statement: str, *values: object) -> Mapping[str, Any] | None:
-        """Run one single-statement write or read on the driver itself, and return its only row.
+    async def fetch_row(self, statement: str, *values: object) -> Mapping[str, Any] | None:
+        """Run one statement directly on the driver, and return its only row, or None; it is committed at once.
 
         Args:
-            statement: SQL with $1, $2, …; prepared once per connection.
-            values: its parameters, as asyncpg takes them.
+            statement: SQL with $1, $2, …; it is prepared once per connection.
+            values: its parameters, in the types of asyncpg.
 
         Raises:
             Transient: as `transaction` does.
             UniqueViolation: a row with that key exists.
         """
-        with translated():
+        with translated_errors():
             connection = await self._engine.raw_connection()
             try:
                 driver = connection.driver_connection
                 assert driver is not None
-                found: Mapping[str, Any] | None = await driver.fetchrow(statement, *values)
+                row: Mapping[str, Any] | None = await driver.fetchrow(statement, *values)
             except BaseException as error:
                 if not isinstance(error, asyncpg.UniqueViolationError):
                     connection.invalidate()
                 raise
             finally:
                 connection.close()
-            return found
+            return row
 
     async def ping(self) -> None:
-        """Ask the database for a sign of life.
+        """Check that the database answers.
 
         Raises:
-            Transient: there is none.
+            Transient: it does not answer.
         """
-        async with self.reading() as tx:
+        async with self.autocommit() as tx:
             await tx.run(sql("SELECT 1"))
 
 
 @asynccontextmanager
 async def open_database(url: str, schema: str, *, pool_size: int = 8) -> AsyncGenerator[Database]:
-    """Open a service's schema.
+    """Open the schema of a service.
 
     Args:
-        url: `postgresql://…`; connections are made when they are needed.
+        url: `postgresql://…`; connections open when they are needed.
         schema: the service's schema.
         pool_size: connections at most; a caller waits 2 s for one.
     """
@@ -195,7 +195,7 @@ async def open_database(url: str, schema: str, *, pool_size: int = 8) -> AsyncGe
         max_overflow=0,
         pool_timeout=2,
         pool_use_lifo=True,
-        hide_parameters=True,  # values are people's words: no error may quote them into a log or a dead letter
+        hide_parameters=True,  # values hold personal data: no error may quote them into a log or a dead letter
         connect_args={
             "timeout": 5,
             "command_timeout": 10,
@@ -215,7 +215,7 @@ async def open_database(url: str, schema: str, *, pool_size: int = 8) -> AsyncGe
 
 
 def driver_url(url: str) -> str:
-    """Return the URL as SQLAlchemy takes it.
+    """Return the URL in the form that SQLAlchemy expects.
 
     Raises:
         ValueError: it is not of the form `postgresql://…`.

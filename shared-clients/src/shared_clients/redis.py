@@ -1,9 +1,9 @@
-"""Redis: the live log of what people see, and nothing that must not be lost.
+"""Redis, which holds only data that may be lost, such as the live frames of runs.
 
-Everything built on it goes on without it: commands give up after half a second and are not retried here, since their
-callers know whether a second try is safe. A reader that blocks has its own connection without that limit, because
-redis-py would otherwise end every long read with an error. What many tasks send at once shares a round trip, which
-costs ten times as much as a command in it. `memory://` is a Redis inside this process.
+All users of Redis go on without it: a command fails after half a second and is not retried here, because only its
+caller knows whether a second try is safe. A blocking reader has its own connection without that limit, because redis-py
+would otherwise end every long read with an error. Commands of many tasks share a round trip, which costs ten times as
+much as one command. `memory://` is a Redis inside this process.
 """
 
 import asyncio
@@ -30,96 +30,102 @@ log = structlog.get_logger()
 
 COMMAND_SECONDS: Final = 0.5
 CONNECTIONS: Final = 16
-"""For commands; whoever finds all of them busy for `COMMAND_SECONDS` is told that Redis does not answer."""
+"""For commands; a command that gets none of them within `COMMAND_SECONDS` fails as if Redis did not answer."""
 
-MOST_WAITING: Final = 16_384
-"""Senders that may wait for their turn; who comes then is told that Redis does not answer, as it does not."""
-COMMANDS_TOGETHER: Final = 512
-"""In one round trip, or a few more."""
+MAX_WAITING: Final = 16_384
+"""Calls that may wait for a round trip; a further call fails as if Redis did not answer."""
+COMMANDS_PER_BATCH: Final = 512
+"""Commands in one round trip, apart from the rest of the last call."""
 _CLOSED = "this process has closed its connections to Redis"
 
 type Command = tuple[str | int | bytes, ...]
 
 REDIS_ERRORS: Final = (RedisError, OSError, TimeoutError)
-"""All that a call may raise when Redis is down, silent, full or confused."""
+"""The errors of a call when Redis is down, does not answer, is full, or sends an invalid reply."""
 
 
-class Outage:
-    """Says once that something outside went away and once that it is back, however many loops and calls notice."""
+class OutageLog:
+    """Logs the start and the end of an outage once each, for any number of callers.
 
-    def __init__(self, what: str) -> None:
-        self._what = what
+    Args:
+        name: the failing system, for the log.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
         self._since: float | None = None
 
     def failed(self, error: Exception) -> None:
         if self._since is None:
             self._since = monotonic()
-            log.warning("outage_began", of=self._what, error=f"{type(error).__name__}: {error}"[:200])
+            log.warning("outage_began", of=self._name, error=f"{type(error).__name__}: {error}"[:200])
 
-    def answered(self) -> None:
+    def succeeded(self) -> None:
         if self._since is not None:
-            log.info("outage_ended", of=self._what, seconds=round(monotonic() - self._since, 1))
+            log.info("outage_ended", of=self._name, seconds=round(monotonic() - self._since, 1))
             self._since = None
 
 
-class Pipe:
-    """Sends together what all tasks of this process gather while the last round trip lasts."""
+class CommandBatcher:
+    """Sends the commands of all tasks in one round trip; new commands gather while a round trip lasts."""
 
     def __init__(self, client: aioredis.Redis) -> None:
         self._client = client
         self._waiting: deque[tuple[Sequence[Command], asyncio.Future[list[object]]]] = deque()
         self._sending: list[tuple[Sequence[Command], asyncio.Future[list[object]]]] = []
-        self._some = asyncio.Event()
+        self._has_commands = asyncio.Event()
         self._closed = False
 
     async def send(self, *commands: Command) -> list[object]:
-        """Return the raw reply, or the error that Redis gave, for each command.
+        """Return the raw reply of Redis, or its error, for each command.
 
         Raises:
-            RedisError, OSError, TimeoutError: there was no answer; any of the commands may have been carried out.
+            RedisError, OSError, TimeoutError: there was no answer; any of the commands may have taken effect.
         """
         if self._closed:
             raise RedisConnectionError(_CLOSED)
-        if len(self._waiting) >= MOST_WAITING:
-            raise RedisConnectionError(f"{MOST_WAITING} senders wait for Redis")
+        if len(self._waiting) >= MAX_WAITING:
+            raise RedisConnectionError(f"{MAX_WAITING} calls wait for Redis already")
         answer: asyncio.Future[list[object]] = asyncio.get_running_loop().create_future()
         self._waiting.append((commands, answer))
-        self._some.set()
+        self._has_commands.set()
         return await answer
 
     async def run(self) -> None:
-        """Send for all, for ever."""
+        """Send batches until cancelled."""
         while True:
-            await self._some.wait()
+            await self._has_commands.wait()
             if self._waiting:
-                await self._send_some()
+                await self._send_batch()
             else:
-                self._some.clear()
+                self._has_commands.clear()
 
     def close(self) -> None:
-        """Fail those who wait, and those who come."""
+        """Fail all calls that wait, and all later ones."""
         self._closed = True
         self._sending = [*self._waiting]
         self._fail(RedisConnectionError(_CLOSED))
 
-    async def _send_some(self) -> None:
-        room = COMMANDS_TOGETHER
-        while self._waiting and room > 0:
+    async def _send_batch(self) -> None:
+        count = 0
+        while self._waiting and count < COMMANDS_PER_BATCH:
             self._sending.append(self._waiting.popleft())
-            room -= len(self._sending[-1][0])
+            count += len(self._sending[-1][0])
         try:
-            replies = iter(await exchange(self._client, [one for commands, _ in self._sending for one in commands]))
+            replies = iter(
+                await exchange(self._client, [command for commands, _ in self._sending for command in commands])
+            )
             for commands, answer in self._sending:
-                mine = list(islice(replies, len(commands)))
+                own_replies = list(islice(replies, len(commands)))
                 if not answer.done():
-                    answer.set_result(mine)
+                    answer.set_result(own_replies)
         except REDIS_ERRORS as error:
             self._fail(error)
         finally:
             self._fail(RedisConnectionError(_CLOSED))
 
     def _fail(self, error: Exception) -> None:
-        """Tell those who have no answer yet."""
+        """Raise the error in the calls of the batch that have no answer yet."""
         for _, answer in self._sending:
             if not answer.done():
                 answer.set_exception(error)
@@ -127,9 +133,9 @@ class Pipe:
 
 
 async def exchange(client: aioredis.Redis, commands: Sequence[Command]) -> list[object]:
-    """Send commands over one of a client's connections; return the raw reply, or the error Redis gave, for each."""
+    """Send commands over one connection of a client; return the raw reply of Redis, or its error, for each."""
     pool = client.connection_pool
-    connection = await pool.get_connection()  # type: ignore[no-untyped-call]  # redis-py has it untyped
+    connection = await pool.get_connection()  # type: ignore[no-untyped-call]  # untyped in redis-py
     try:
         await connection.send_packed_command(connection.pack_commands(commands))
         return [await _reply(connection) for _ in commands]
@@ -150,38 +156,38 @@ class Redis:
 
     Attributes:
         commands: answers or fails within `COMMAND_SECONDS`.
-        blocking: for one reader that waits inside Redis; the caller bounds the wait.
-        together: sends commands with those of other tasks.
-        reads: whether reading works, said once per change.
-        writes: whether writing works (a full Redis still reads).
+        blocking: for blocking reads; the caller limits their time.
+        batched: sends commands in one round trip with those of other tasks.
+        reads: logs the outages of reading.
+        writes: logs the outages of writing, which a full Redis refuses while it still reads.
     """
 
     commands: aioredis.Redis
     blocking: aioredis.Redis
-    together: Pipe
-    reads: Outage = field(default_factory=lambda: Outage("redis reads"))
-    writes: Outage = field(default_factory=lambda: Outage("redis writes"))
+    batched: CommandBatcher
+    reads: OutageLog = field(default_factory=lambda: OutageLog("redis reads"))
+    writes: OutageLog = field(default_factory=lambda: OutageLog("redis writes"))
 
 
 @asynccontextmanager
 async def open_redis(url: str) -> AsyncIterator[Redis]:
-    """Make the connections of this process; none is opened before it is used, so a Redis that is down stops nobody.
+    """Yield the connections of this process; they open at the first use, so the start works without Redis.
 
     Args:
-        url: `redis://`, `rediss://` or `unix://` as redis-py reads them, or `memory://`: a Redis of this process's own,
-            gone with the context.
+        url: `redis://`, `rediss://` or `unix://` as redis-py reads them, or `memory://` for a Redis inside this process
+            that ends with the context.
 
     Raises:
-        ValueError: the address is of another kind, or cannot be read.
+        ValueError: the address has another scheme, or is malformed.
     """
     commands, blocking = _in_process() if urlsplit(url).scheme == "memory" else _outside(url)
-    together = Pipe(commands)
+    batched = CommandBatcher(commands)
     try:
         async with Tasks() as tasks:
-            tasks.start("redis_pipe", together.run)
-            yield Redis(commands, blocking, together)
+            tasks.start("redis_pipe", batched.run)
+            yield Redis(commands, blocking, batched)
     finally:
-        together.close()
+        batched.close()
         await commands.aclose()
         await blocking.aclose()
 
@@ -197,7 +203,7 @@ def _in_process() -> tuple[aioredis.Redis, aioredis.Redis]:
 def _outside(url: str) -> tuple[aioredis.Redis, aioredis.Redis]:
     scheme = urlsplit(url).scheme
     if scheme not in {"redis", "rediss", "unix"}:
-        msg = f"expected a Redis address (redis://, rediss://, unix:// or memory://), and got one of kind {scheme!r}"
+        msg = f"expected a Redis address (redis://, rediss://, unix:// or memory://), and got the scheme {scheme!r}"
         raise ValueError(msg)
     pool = aioredis.BlockingConnectionPool.from_url(
         url,

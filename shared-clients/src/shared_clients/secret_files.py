@@ -1,7 +1,7 @@
-"""The folders in which a container finds secret settings: a file with the variable's name in lower case."""
+"""The folders of secret settings in a container: one file for each variable, with its name in lower case."""
 
 from pathlib import Path
 from typing import Final
 
 SECRET_FOLDERS: Final = tuple(folder for folder in (Path("/run/secrets"),) if folder.is_dir())
-"""Docker and Kubernetes mount them there; on a laptop there are none."""
+"""The place where Docker and Kubernetes mount secrets; empty where it does not exist."""

@@ -1,6 +1,6 @@
-"""The logging and tracing of a process, set up once at its start by `configure`.
+"""The logging and tracing of a process, which `configure` sets up once at its start.
 
-Log fields carry no message content, personal data or secrets.
+Log fields hold no message content, personal data or secrets.
 """
 
 import logging
@@ -18,27 +18,27 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from shared_clients.tracing import PROPAGATOR
 
-_CHATTY = ("httpx", "httpcore", "httpx2", "aiokafka.consumer.fetcher", "uvicorn.error")
-"""Libraries that write at `info` what only a debugger wants to read."""
-_UNSPEAKABLE = frozenset(
+_VERBOSE_LIBRARIES = ("httpx", "httpcore", "httpx2", "aiokafka.consumer.fetcher", "uvicorn.error")
+"""Libraries that log details for debugging at the level `info`."""
+_WITHHELD_FIELDS = frozenset(
     {"api_key", "authorization", "body", "content", "cookie", "data", "headers", "key", "password", "prompt", "secret"}
     | {"text", "token"}
 )
-"""Names of log fields whose values are never written, whoever passed them."""
+"""Names of log fields whose values are never written."""
 
 
 def configure(
     service: str, *, level: str = "info", json: bool, otlp_endpoint: str | None = None, ratio: float = 1.0
 ) -> None:
-    """Set up the logging and tracing of this process; called again, it replaces the logging only.
+    """Set up the logging and tracing of this process; a second call replaces only the logging.
 
     Args:
         service: the name under which spans appear.
         level: the least severe level written (`debug`, `info`, `warning`, `error`).
-        json: one JSON object a line, for pods; otherwise text for people, in colour on a terminal.
-        otlp_endpoint: base URL of an OpenTelemetry collector (OTLP over HTTP). Without it nothing is recorded or sent,
-            and trace ids still go from hop to hop.
-        ratio: the share recorded of the traces that no caller has decided about.
+        json: write one JSON object a line, for pods; otherwise text for people, in colour on a terminal.
+        otlp_endpoint: base URL of an OpenTelemetry collector (OTLP over HTTP). Without it no span is recorded or sent,
+            and trace ids still travel from service to service.
+        ratio: the share of traces that is recorded, where the caller has not decided.
     """
     _configure_logging(logging.getLevelNamesMapping()[level.upper()], json=json)
     propagate.set_global_textmap(PROPAGATOR)
@@ -75,22 +75,22 @@ def _configure_logging(level: int, *, json: bool) -> None:
             structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
         ]
     )
-    out = _Out(sys.stderr)
-    out.setFormatter(
+    handler = _LogOutput(sys.stderr)
+    handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
         )
     )
     root = logging.getLogger()
-    root.handlers = [*(other for other in root.handlers if not isinstance(other, _Out)), out]
+    root.handlers = [*(other for other in root.handlers if not isinstance(other, _LogOutput)), handler]
     root.setLevel(level)
-    for name in _CHATTY:
+    for name in _VERBOSE_LIBRARIES:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
 
 
-class _Out(logging.StreamHandler[TextIO]):
-    """Where our log lines go; known by its type, so that a second `configure` replaces only its own."""
+class _LogOutput(logging.StreamHandler[TextIO]):
+    """The output of `configure`; its type shows a second call which output to replace."""
 
 
 def _add_trace(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:
@@ -101,6 +101,6 @@ def _add_trace(_logger: WrappedLogger, _method: str, fields: EventDict) -> Event
 
 
 def _withhold(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:
-    for name in _UNSPEAKABLE & fields.keys():
+    for name in _WITHHELD_FIELDS & fields.keys():
         fields[name] = "[withheld]"
     return fields

@@ -10,7 +10,7 @@ import pytest
 from durable_work import metrics
 from durable_work.audit import Actor, Entry, record
 from durable_work.audit.anchors import Anchored
-from durable_work.audit.sealing import CLAIM, Sealer
+from durable_work.audit.sealing import CLAIM_LEASE, Sealer
 from durable_work.audit.verifying import verify
 from shared_clients.errors import Permanent, Transient
 from shared_clients.postgres import Database, UniqueViolation, sql
@@ -38,12 +38,12 @@ async def write(database: Database, *subjects: str) -> None:
 
 
 async def sealed(database: Database) -> list[tuple[int, str]]:
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         return [(row["number"], row["subject"]) for row in await tx.rows(SEALED)]
 
 
 async def expire(database: Database) -> None:
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         await tx.run(EXPIRE)
 
 
@@ -145,12 +145,12 @@ async def test_a_sealer_that_stops_in_the_middle_leaves_no_gap_and_cannot_finish
 
     async def stop_and_go_on() -> None:
         async with database.transaction() as tx:
-            await tx.run(CLAIM, me=zombie._me)
-            assert await zombie._extend(tx) == 2
-            assert await successor.seal() is None, "the row is held by who seals"
-            async with database.reading() as other:
+            await tx.run(CLAIM_LEASE, sealer=zombie._sealer)
+            assert await zombie._extend_chain(tx) == 2
+            assert await successor.seal() is None, "the sealing replica has locked the lease's row"
+            async with database.autocommit() as other:
                 await other.run(END_IDLE)
-            await zombie._extend(tx)
+            await zombie._extend_chain(tx)
 
     with pytest.raises(Transient):
         await stop_and_go_on()
@@ -162,7 +162,7 @@ async def test_a_sealer_that_stops_in_the_middle_leaves_no_gap_and_cannot_finish
 async def test_a_second_chain_beside_the_first_is_refused_by_the_tables(database: Database) -> None:
     await write(database, "a", "b")
     await Sealer(database).seal()
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         row = await tx.row(sql("SELECT entry_id FROM audit_seals WHERE number = 1"))
     assert row is not None
     for number, id_ in ((2, new_id()), (3, row["entry_id"])):

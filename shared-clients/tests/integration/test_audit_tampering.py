@@ -121,12 +121,12 @@ async def test_a_row_deleted_with_its_seal_leaves_a_gap(log: Log) -> None:
 async def test_a_deleted_seal_is_found_from_both_sides(log: Log) -> None:
     await log.tamper("DELETE FROM audit_seals WHERE number = 3")
     assert "3: missing, up to 3" in said(await log.verify())
-    assert "its seal was taken away" in said(await log.verify())
+    assert "its seal was deleted" in said(await log.verify())
 
 
 async def test_an_inserted_row_is_found(log: Log) -> None:
     await log.tamper(copy_of(3, new="gen_random_uuid()"))
-    assert "was put in, or its seal was taken away" in said(await log.verify())
+    assert "was inserted without a seal, or its seal was deleted" in said(await log.verify())
 
 
 async def test_a_row_dated_back_and_given_to_the_sealer_is_found(log: Log) -> None:
@@ -178,7 +178,7 @@ async def test_a_chain_that_was_wholly_written_anew_is_found_at_the_first_anchor
     report = await log.verify()
     assert report.faults[0].number == 4
     assert "the chain is rewritten" in said(report)
-    with pytest.raises(Permanent, match=r"the audit log of durable is not what was signed at .* number 9"):
+    with pytest.raises(Permanent, match=r"the audit log of durable is not the one that was signed at .* number 9"):
         await log.anchor()
 
 
@@ -207,8 +207,8 @@ async def test_a_changed_anchor_is_named_by_its_line(log: Log) -> None:
         ("chain", "another"): "has a wrong signature",
         ("signature", "00" * 64): "has a wrong signature",
         ("signature", "no hexadecimal"): "has a wrong signature",
-        ("kid", "somebody"): "is signed with the key somebody, which was not named as ours",
-        ("more", "than there should be"): "cannot be read",
+        ("kid", "somebody"): "is signed with the key somebody, which is not among the given public keys",
+        ("more", "than there should be"): "is unreadable",
     }.items():
         (log.folder / FILE).write_text(f"{json.dumps(json.loads(first) | dict([change]))}\n{second}\n")
         assert f"line 1 of {FILE} {expected}" in said(await log.verify())
@@ -217,7 +217,7 @@ async def test_a_changed_anchor_is_named_by_its_line(log: Log) -> None:
 async def test_an_anchor_of_a_stranger_or_of_another_chain_is_not_believed(log: Log) -> None:
     await log.write("ten")
     await log.anchor(generate_key())
-    assert "which was not named as ours" in said(await log.verify())
+    assert "which is not among the given public keys" in said(await log.verify())
 
 
 async def test_an_anchor_file_of_another_chain_is_not_believed(log: Log, tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ async def test_a_line_that_a_crash_tore_stays_alone(log: Log) -> None:
     await log.write("ten")
     assert await log.anchor() == ROWS + 1
     report = await log.verify()
-    assert said(report) == f"None: line 3 of {FILE} cannot be read: it was torn by a crash, or changed"
+    assert said(report) == f"None: line 3 of {FILE} is unreadable: a crash cut it, or it was changed"
     assert report.anchored == ROWS + 1
 
 

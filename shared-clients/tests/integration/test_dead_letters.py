@@ -1,6 +1,6 @@
-"""Dead letters on real Postgres: seen, read, replayed, discarded; never lost and never done twice.
+"""Dead letters on real Postgres are listed, read, replayed and discarded, never lost and never settled twice.
 
-Faked: the bus of the outbox, by one that fails on demand.
+The outbox's bus is a fake that fails on demand.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ ANN = Principal(issuer="idp", subject="ann", tenant="acme", credential="key-1", 
 
 
 class Agents:
-    """A consumer whose effect is a row for each event; it fails as it is told."""
+    """A consumer whose effect is a row for each event; it raises the errors in `faults`."""
 
     def __init__(self, database: Database) -> None:
         self.faults: list[Exception] = []
@@ -98,7 +98,7 @@ async def audited(database: Database) -> list[tuple[str, str]]:
     return [(one["action"], one["subject"]) for one in found]
 
 
-async def test_letter_tells_what_died_where_and_why_and_nothing_of_its_content(agents: Agents) -> None:
+async def test_letter_has_the_event_and_the_reason_and_no_content(agents: Agents) -> None:
     message = cancelled()
     letter = await agents.dies(message, "no such thing")
     assert (letter.service, letter.box, letter.state) == (AGENTS, "inbox", "dead")
@@ -115,7 +115,7 @@ async def test_letter_tells_what_died_where_and_why_and_nothing_of_its_content(a
     assert await audited(agents.database) == []
 
 
-async def test_bytes_are_shown_as_they_came_and_that_is_on_record(agents: Agents) -> None:
+async def test_content_is_shown_as_it_came_and_leaves_an_audit_entry(agents: Agents) -> None:
     message = cancelled()
     letter = await agents.dies(message)
     shown = await agents.letters.show(OLGA, letter.id, content=True)
@@ -179,7 +179,7 @@ async def test_letter_that_dies_again_is_dead_again_with_the_new_reason(agents: 
     assert await agents.effects() == 0
 
 
-async def test_dead_request_stays_until_it_has_become_a_new_one(agents: Agents) -> None:
+async def test_dead_request_stays_until_a_new_request_takes_its_place(agents: Agents) -> None:
     message = created()
     letter = await agents.dies(message)
     asks = await agents.letters.replay(OLGA, letter.id, None)
@@ -198,7 +198,7 @@ async def test_dead_request_stays_until_it_has_become_a_new_one(agents: Agents) 
     assert await audited(agents.database) == [("dead_letter.replayed", letter.id)]
 
 
-async def test_discarded_letter_is_gone_for_good_and_says_who_did_it_why(agents: Agents) -> None:
+async def test_discarded_letter_is_gone_and_keeps_the_person_and_the_reason(agents: Agents) -> None:
     message = cancelled()
     letter = await agents.dies(message)
     done = Settled(id=letter.id, outcome="discarded")
@@ -222,7 +222,7 @@ async def test_discarded_letter_is_gone_for_good_and_says_who_did_it_why(agents:
 async def test_letter_that_was_replayed_cannot_be_discarded(agents: Agents) -> None:
     letter = await agents.dies(cancelled())
     await agents.letters.replay(OLGA, letter.id, None)
-    with pytest.raises(Problem, match="It was replayed at") as caught:
+    with pytest.raises(Problem, match="The letter was replayed at") as caught:
         await agents.letters.discard(OLGA, letter.id, "too late")
     assert caught.value.kind is Problems.NOT_DEAD.value
     assert await agents.retry() == 1
@@ -259,7 +259,7 @@ async def test_other_tenants_see_and_touch_nothing(agents: Agents) -> None:
     assert [one.id for one in await agents.all(OLGA)] == [letter.id]
     await agents.letters.discard(OLGA, letter.id, "mine")
     with pytest.raises(Problem, match="There is no dead letter"):
-        await agents.letters.discard(stranger, letter.id, "what became of it is not theirs to know either")
+        await agents.letters.discard(stranger, letter.id, "what new_request of it is not theirs to know either")
 
 
 @pytest.mark.parametrize(
@@ -274,7 +274,7 @@ async def test_other_tenants_see_and_touch_nothing(agents: Agents) -> None:
         f"agent-service.in.{'0' * 32}\n",
     ],
 )
-async def test_unknown_id_is_said_so(agents: Agents, letter: str) -> None:
+async def test_unknown_id_is_refused(agents: Agents, letter: str) -> None:
     attempts = (
         agents.letters.show(FLEET, letter, content=False),
         agents.letters.replay(FLEET, letter, None),
@@ -291,7 +291,7 @@ def large() -> Message:
 
 
 @pytest.mark.parametrize(
-    ("poison", "nobodys"),
+    ("poison", "without_tenant"),
     [
         pytest.param(cancelled(id=None), True, id="no id"),
         pytest.param(cancelled(tenantid=None), True, id="no tenant"),
@@ -302,23 +302,25 @@ def large() -> Message:
         pytest.param(cancelled(type=REQUEST_CREATED.name, source="/flotilla/elsewhere"), False, id="a forged request"),
     ],
 )
-async def test_event_that_no_try_can_help_is_not_replayed(agents: Agents, poison: Message, *, nobodys: bool) -> None:
+async def test_event_that_can_never_succeed_is_not_replayed(
+    agents: Agents, poison: Message, *, without_tenant: bool
+) -> None:
     await agents.inbox.consume(poison)
     [letter] = await agents.all(FLEET)
     assert letter.malformed
-    assert letter.tenant == ("" if nobodys else "acme")
-    assert [one.id for one in await agents.all(OLGA)] == ([] if nobodys else [letter.id])
-    for became in (None, new_id()):
+    assert letter.tenant == ("" if without_tenant else "acme")
+    assert [one.id for one in await agents.all(OLGA)] == ([] if without_tenant else [letter.id])
+    for new_request in (None, new_id()):
         with pytest.raises(Problem) as caught:
-            await agents.letters.replay(FLEET, letter.id, became)
+            await agents.letters.replay(FLEET, letter.id, new_request)
         assert caught.value.kind is Problems.NOT_REPLAYABLE.value
     assert await agents.retry() == 0
     await agents.letters.discard(FLEET, letter.id, "its sender is mended")
     [entry] = await rows(agents.database, "SELECT tenant FROM audit_entries")
-    assert entry == {"tenant": "acme"}, "of nobody's letter the operator's own tenant keeps the record"
+    assert entry == {"tenant": "acme"}, "the operator's tenant keeps the record of a letter without a tenant"
 
 
-async def test_event_whose_name_is_too_long_for_an_index_is_kept_like_any_other(agents: Agents) -> None:
+async def test_event_whose_id_is_too_long_for_an_index_is_kept_like_any_other(agents: Agents) -> None:
     chance = random.Random(7)
     name = "".join(chance.choice("αβγδεζηθικλμνξοπρστυφχψω") for _ in range(1024))
     event = cancelled(id=name)
@@ -335,21 +337,21 @@ async def test_event_whose_name_is_too_long_for_an_index_is_kept_like_any_other(
 
 
 @pytest.mark.parametrize("event", [cancelled(), created()], ids=["a cancel", "a request"])
-async def test_event_that_is_tried_again_by_itself_is_shown_and_left_alone(agents: Agents, event: Message) -> None:
+async def test_parked_event_is_listed_and_cannot_be_settled(agents: Agents, event: Message) -> None:
     agents.faults = [Transient("busy")]
     await agents.inbox.consume(event)
     assert await agents.all() == []
     [parked] = await agents.all(state="parked")
     assert (parked.reason, parked.died_at) == ("busy", None)
     for attempt in (agents.letters.replay(OLGA, parked.id, None), agents.letters.discard(OLGA, parked.id, "no")):
-        with pytest.raises(Problem, match="tried again by itself") as caught:
+        with pytest.raises(Problem, match="tries the event again by itself") as caught:
             await attempt
         assert caught.value.kind is Problems.NOT_DEAD.value
     assert await agents.retry() == 1
     assert await agents.effects() == 1
 
 
-async def test_pages_show_each_letter_once_the_last_that_died_first(agents: Agents) -> None:
+async def test_pages_show_each_letter_once_and_the_last_death_first(agents: Agents) -> None:
     died = [(await agents.dies(cancelled())).id for _ in range(5)]
     await run(agents.database, "UPDATE inbox SET died_at = '2026-01-01T00:00:00Z'")
     died.sort(reverse=True)
@@ -362,7 +364,7 @@ async def test_pages_show_each_letter_once_the_last_that_died_first(agents: Agen
     assert [letter.id for letter in seen] == died
 
 
-async def test_filters_keep_what_fits(agents: Agents) -> None:
+async def test_filters_return_only_matching_letters(agents: Agents) -> None:
     old, new = await agents.dies(cancelled()), await agents.dies(created())
     assert new.died_at is not None
     assert [one.id for one in await agents.all(type=REQUEST_CREATED.name)] == [new.id]
@@ -404,8 +406,8 @@ async def test_request_that_could_not_be_published_becomes_a_new_one(database: D
     asks = await letters.replay(OLGA, letter.id, None)
     assert asks == Settled(id=letter.id, outcome="needs_request", request_id=context.request_id)
     fresh = new_id()
-    for became in (fresh, fresh, None):
-        done = await letters.replay(OLGA, letter.id, became)
+    for new_request in (fresh, fresh, None):
+        done = await letters.replay(OLGA, letter.id, new_request)
         assert done == Settled(id=letter.id, outcome="replayed", request_id=fresh)
     assert await rows(database, "SELECT id FROM outbox") == []
     assert bus.safe == [], "the old event is never published"

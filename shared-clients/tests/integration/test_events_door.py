@@ -1,4 +1,4 @@
-"""The door for events with a real inbox behind it: what is acknowledged is done, or dead with a reason, in Postgres."""
+"""The route for events over a real inbox: an acknowledged event is handled, or dead with a reason, in Postgres."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 
@@ -14,7 +14,7 @@ from shared_models.catalog import RESPONSE_FAILED, RESPONSE_READY, RUN_CHANGED
 from shared_models.envelope import Envelope
 from shared_models.requests import RunChanged
 from tests.cloudevents_cases import BASE, HTTP_CASES
-from tests.simulators.doors import HANDSHAKE, door_of
+from tests.simulators.doors import BROKER_AUTHENTICATION, door_of
 from tests.simulators.eventing import SECRET
 
 CONSUMER = "request-manager"
@@ -58,7 +58,7 @@ async def door(database: Database) -> AsyncIterator[Door]:
     inbox = Inbox(
         database, CONSUMER, [Reaction(event, react) for event in (RUN_CHANGED, RESPONSE_READY, RESPONSE_FAILED)]
     )
-    bus = HttpBus("http://127.0.0.1:9", HANDSHAKE)
+    bus = HttpBus("http://127.0.0.1:9", BROKER_AUTHENTICATION)
     transport = ASGITransport(door_of(bus))
     headers = {"Authorization": f"Bearer {SECRET}"}
     async with (
@@ -74,7 +74,7 @@ def counted(outcome: str) -> float:
     return REGISTRY.get_sample_value("flotilla_inbox_events_total", labels) or 0
 
 
-async def test_every_case_is_acknowledged_and_what_is_no_event_is_kept_dead(door: Door) -> None:
+async def test_every_case_is_acknowledged_and_a_request_that_is_no_event_is_kept_dead(door: Door) -> None:
     for case in HTTP_CASES:
         assert case.http is not None
         unknown = counted("unknown")

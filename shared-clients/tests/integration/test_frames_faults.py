@@ -6,19 +6,20 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from structlog.testing import capture_logs
 
 from local_backends import Backend, running_redis
-from run_frames import FrameReader
-from shared_clients.redis import Outage, Redis, open_redis
+from run_frames import FrameReader, FrameWriter
+from shared_clients.redis import OutageLog, Redis, open_redis
 from shared_models.frames import START, Cursor
 from shared_models.ids import new_id
-from tests.simulators.streams import PATIENCE, Rows, Run, flushed, watching
+from tests.simulators.streams import PATIENCE, Rows, Run, Watcher, flushed, watching
 from tests.simulators.viewer import seen
 
 pytestmark = pytest.mark.redis
@@ -36,23 +37,17 @@ async def redis(server: Backend) -> AsyncIterator[Redis]:
         yield redis
 
 
-@pytest.fixture
-def run(redis: Redis) -> Run:
-    return Run(redis)
+async def begin_message(writer: FrameWriter, watcher: Watcher, text: str) -> UUID:
+    """Begin a run and its first message, and wait until its text reaches a follower; return the message's id."""
+    message = new_id()
+    await writer.begin(None, [])
+    writer.append("TEXT_MESSAGE_START", messageId=message)
+    writer.text(message, text)
+    await watcher.until(Cursor(1, 3))
+    return message
 
 
-@pytest.fixture
-def rows() -> Rows:
-    return Rows()
-
-
-@pytest.fixture
-async def reader(redis: Redis, rows: Rows) -> AsyncIterator[FrameReader]:
-    async with FrameReader(redis, rows) as reader:
-        yield reader
-
-
-class Noticed(Outage):
+class Noticed(OutageLog):
     """Tells a test when an outage is noticed."""
 
     def __init__(self, what: str) -> None:
@@ -68,11 +63,7 @@ async def test_a_redis_killed_in_mid_stream_that_comes_back_empty_costs_no_text_
     run: Run, reader: FrameReader, server: Backend, tmp_path: Path
 ) -> None:
     async with watching(reader, run) as watcher, run.writer() as writer:
-        message = new_id()
-        await writer.begin(None, [])
-        writer.append("TEXT_MESSAGE_START", messageId=message)
-        writer.text(message, "Before ")
-        await watcher.until(Cursor(1, 3))
+        message = await begin_message(writer, watcher, "Before ")
         await server.kill()
         shutil.rmtree(tmp_path / "appendonlydir")
         writer.text(message, "and while ")
@@ -96,11 +87,7 @@ async def test_a_redis_that_comes_back_with_its_data_costs_nothing(
     run: Run, reader: FrameReader, server: Backend
 ) -> None:
     async with watching(reader, run) as watcher, run.writer() as writer:
-        message = new_id()
-        await writer.begin(None, [])
-        writer.append("TEXT_MESSAGE_START", messageId=message)
-        writer.text(message, "Before ")
-        await watcher.until(Cursor(1, 3))
+        message = await begin_message(writer, watcher, "Before ")
         await server.kill()
         for word in ("and ", "while "):
             writer.text(message, word)
@@ -121,11 +108,7 @@ async def test_a_paused_redis_holds_up_neither_the_run_nor_the_end_of_its_stream
     run: Run, reader: FrameReader, rows: Rows, server: Backend
 ) -> None:
     async with watching(reader, run) as watcher, run.writer() as writer:
-        message = new_id()
-        await writer.begin(None, [])
-        writer.append("TEXT_MESSAGE_START", messageId=message)
-        writer.text(message, "All ")
-        await watcher.until(Cursor(1, 3))
+        message = await begin_message(writer, watcher, "All ")
         os.kill(server.pid, signal.SIGSTOP)
         try:
             slowest = 0.0
@@ -150,9 +133,7 @@ async def test_a_paused_redis_holds_up_neither_the_run_nor_the_end_of_its_stream
     assert frames[-1].type == "RUN_FINISHED"
 
 
-async def test_who_follows_through_a_pause_gets_every_frame_once(
-    run: Run, reader: FrameReader, server: Backend
-) -> None:
+async def test_a_follower_gets_every_frame_once_across_a_pause(run: Run, reader: FrameReader, server: Backend) -> None:
     async with watching(reader, run) as watcher, run.writer() as writer:
         message = new_id()
         await writer.begin(None, [])
@@ -181,11 +162,7 @@ async def test_a_full_redis_costs_frames_and_a_resync_makes_up_for_them(
     noticed = Noticed("redis writes")
     full = dataclasses.replace(redis, writes=noticed)
     async with watching(reader, run) as watcher, run.writer(redis=full) as writer:
-        message = new_id()
-        await writer.begin(None, [])
-        writer.append("TEXT_MESSAGE_START", messageId=message)
-        writer.text(message, "Begun. ")
-        await watcher.until(Cursor(1, 3))
+        message = await begin_message(writer, watcher, "Begun. ")
         await redis.commands.config_set("maxmemory", "1")
         for _ in range(20):
             writer.append("TOOL_CALL_RESULT", toolCallId="c", messageId=new_id(), content="x" * 60_000)
@@ -224,6 +201,12 @@ async def test_a_run_and_its_followers_do_without_a_redis_that_is_not_there(
     assert sorted(outages) == ["redis reads", "redis writes"]
 
 
+async def logged(logs: Sequence[Mapping[str, object]], event: str) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while event not in [entry["event"] for entry in logs]:  # noqa: ASYNC110 - the log is a list
+            await asyncio.sleep(0.01)
+
+
 async def test_an_outage_is_logged_once_and_so_is_its_end(run: Run, server: Backend) -> None:
     with capture_logs() as logs:
         async with run.writer() as writer:
@@ -231,9 +214,9 @@ async def test_an_outage_is_logged_once_and_so_is_its_end(run: Run, server: Back
             await flushed(writer)
             await server.kill()
             writer.append("STEP_STARTED", stepName="triage")
-            await asyncio.sleep(0.5)
+            await logged(logs, "outage_began")
             await server.restart()
-            await flushed(writer)
+            await logged(logs, "outage_ended")
 
     assert [entry["event"] for entry in logs] == ["outage_began", "outage_ended"]
     assert server.url.split("@")[0] not in str(logs)

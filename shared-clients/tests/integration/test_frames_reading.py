@@ -1,4 +1,4 @@
-"""What followers get of a run, on both kinds of Redis."""
+"""The frames that followers of a run get, on both kinds of Redis."""
 
 import asyncio
 import gc
@@ -8,7 +8,7 @@ from contextlib import aclosing
 import pytest
 
 from run_frames import FrameReader
-from run_frames.follower import MAX_LIVE
+from run_frames.follower import MAX_LIVE, FollowerState
 from shared_clients.redis import Redis, open_redis
 from shared_models.frames import START, Cursor, Frame
 from shared_models.ids import new_id
@@ -16,12 +16,6 @@ from tests.simulators.streams import PATIENCE, Rows, Run, flushed, watching
 from tests.simulators.viewer import Viewer, seen
 
 WORDS = [f"word {number} " for number in range(12)]
-
-
-@pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.redis)])
-async def redis(request: pytest.FixtureRequest) -> AsyncIterator[Redis]:
-    async with open_redis("memory://" if request.param == "memory" else request.getfixturevalue("redis_url")) as redis:
-        yield redis
 
 
 @pytest.fixture
@@ -32,22 +26,6 @@ async def replica(redis: Redis, request: pytest.FixtureRequest) -> AsyncIterator
     else:
         async with open_redis(request.getfixturevalue("redis_url")) as other:
             yield other
-
-
-@pytest.fixture
-def run(redis: Redis) -> Run:
-    return Run(redis)
-
-
-@pytest.fixture
-def rows() -> Rows:
-    return Rows()
-
-
-@pytest.fixture
-async def reader(redis: Redis, rows: Rows) -> AsyncIterator[FrameReader]:
-    async with FrameReader(redis, rows) as reader:
-        yield reader
 
 
 async def test_a_follower_sees_all_of_a_run_while_it_goes_on(run: Run, reader: FrameReader) -> None:
@@ -119,7 +97,7 @@ async def test_live_followers_of_one_process_share_the_bytes_that_were_encoded_o
     assert first is second
 
 
-async def test_one_who_comes_later_to_a_run_that_is_being_read_gets_all_of_it(run: Run, reader: FrameReader) -> None:
+async def test_a_late_follower_of_a_run_that_is_being_read_gets_all_of_it(run: Run, reader: FrameReader) -> None:
     async with watching(reader, run) as early, run.writer() as writer:
         message = new_id()
         await writer.begin(None, [])
@@ -141,7 +119,7 @@ async def test_one_who_comes_later_to_a_run_that_is_being_read_gets_all_of_it(ru
             assert await resumed.rest() == log[5:]
 
 
-async def test_a_restart_of_the_run_reaches_those_who_follow_it(run: Run, reader: FrameReader) -> None:
+async def test_a_restart_of_the_run_reaches_its_followers(run: Run, reader: FrameReader) -> None:
     following = asyncio.create_task(run.follow(reader))
     async with run.writer(epoch=1) as old:
         half = new_id()
@@ -192,10 +170,10 @@ async def test_a_slow_follower_gets_everything_and_little_waits_for_it(run: Run,
         assert await slow.rest() == log
 
 
-async def test_silence_is_broken_by_beats(run: Run, reader: FrameReader) -> None:
+async def test_silence_is_broken_by_heartbeats(run: Run, reader: FrameReader) -> None:
     async with run.writer() as writer, asyncio.timeout(PATIENCE):
         await writer.begin(None, [])
-        async with aclosing(reader.follow(run.tenant, run.execution_id, START, beat=0.05)) as stream:
+        async with aclosing(reader.follow(run.tenant, run.execution_id, START, heartbeat=0.05)) as stream:
             while await anext(stream) is None:
                 pass
             assert [await anext(stream) for _ in range(3)] == [None, None, None]
@@ -224,7 +202,7 @@ async def test_the_durable_row_ends_a_stream_whose_terminal_frame_does_not_come(
     assert await answered.follow(reader, told_answer.cursor) == []
 
 
-async def test_a_durable_row_does_not_overtake_what_the_log_still_has(
+async def test_a_durable_row_does_not_cut_off_frames_that_are_in_the_log(
     run: Run, reader: FrameReader, rows: Rows
 ) -> None:
     async with watching(reader, run) as watcher, run.writer() as writer:
@@ -242,7 +220,7 @@ async def test_a_durable_row_does_not_overtake_what_the_log_still_has(
         assert await watcher.rest() == await run.log()
 
 
-async def test_runs_without_a_log_are_told_from_their_rows_with_one_question_for_all(
+async def test_runs_without_a_log_end_by_their_rows_with_one_query_for_all(
     redis: Redis, reader: FrameReader, rows: Rows
 ) -> None:
     runs = [Run(redis) for _ in range(5)]
@@ -270,8 +248,8 @@ async def test_a_log_that_was_lost_and_begun_anew_is_followed_without_a_gap(
         await level.until(Cursor(1, 3))
         (lagging,) = (follower for follower in reader._followed[run.key].followers if follower.cursor == Cursor(1, 1))
         for _ in range(MAX_LIVE):
-            lagging.push(Frame(Cursor(1, 2), "CUSTOM", b"{}"))
-        assert lagging.behind
+            lagging.add_live(Frame(Cursor(1, 2), "CUSTOM", b"{}"))
+        assert lagging.state is FollowerState.BEHIND
 
         await redis.commands.delete(run.key)
         resuming = asyncio.create_task(behind.until(Cursor(1, 3)))
@@ -286,12 +264,12 @@ async def test_a_log_that_was_lost_and_begun_anew_is_followed_without_a_gap(
     assert (told.resyncs, untold.resyncs) == (0, 1)
 
 
-async def test_whoever_leaves_leaves_nothing_behind(run: Run, reader: FrameReader) -> None:
+async def test_a_closed_dropped_or_cancelled_stream_leaves_no_follower(run: Run, reader: FrameReader) -> None:
     async with run.writer() as writer:
         await writer.begin(None, [])
         async with watching(reader, run) as watcher:
             await watcher.until(Cursor(1, 1))
-        waiting = reader.follow(run.tenant, run.execution_id, Cursor(1, 1), beat=0.01)
+        waiting = reader.follow(run.tenant, run.execution_id, Cursor(1, 1), heartbeat=0.01)
         dropped = reader.follow(run.tenant, run.execution_id, START)
         await anext(dropped)
         await anext(waiting)

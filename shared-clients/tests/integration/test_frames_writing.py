@@ -1,8 +1,7 @@
-"""What a run writes into its log, on both kinds of Redis."""
+"""The frames that a run writes into its log, on both kinds of Redis."""
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator
 from typing import cast
 from uuid import UUID
 
@@ -12,7 +11,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from run_frames import append_terminal
 from shared_clients.errors import Transient
-from shared_clients.redis import Command, Pipe, Redis, open_redis
+from shared_clients.redis import Command, CommandBatcher, Redis, open_redis
 from shared_models.frames import Cursor, Frame
 from shared_models.ids import new_id
 from tests.simulators.streams import Run, flushed
@@ -21,26 +20,15 @@ from tests.simulators.viewer import seen
 SNAPSHOT = [{"id": "m1", "role": "user", "content": "Hi"}]
 
 
-@pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.redis)])
-async def redis(request: pytest.FixtureRequest) -> AsyncIterator[Redis]:
-    async with open_redis("memory://" if request.param == "memory" else request.getfixturevalue("redis_url")) as redis:
-        yield redis
+class Lossy(CommandBatcher):
+    """A batcher that loses the next replies, after Redis has carried out the commands."""
 
-
-@pytest.fixture
-def run(redis: Redis) -> Run:
-    return Run(redis)
-
-
-class Lossy(Pipe):
-    """A pipe that loses the next replies, after Redis has done what it was told."""
-
-    def __init__(self, pipe: Pipe, losses: int) -> None:
-        self._pipe = pipe
+    def __init__(self, batcher: CommandBatcher, losses: int) -> None:
+        self._batcher = batcher
         self.losses = losses
 
     async def send(self, *commands: Command) -> list[object]:
-        replies = await self._pipe.send(*commands)
+        replies = await self._batcher.send(*commands)
         if self.losses:
             self.losses -= 1
             raise RedisTimeoutError("the reply got lost")
@@ -48,7 +36,7 @@ class Lossy(Pipe):
 
 
 def lossy(redis: Redis, losses: int) -> Redis:
-    return dataclasses.replace(redis, together=Lossy(redis.together, losses))
+    return dataclasses.replace(redis, batched=Lossy(redis.batched, losses))
 
 
 def types(frames: list[Frame]) -> list[str]:
@@ -59,7 +47,7 @@ def value(frame: Frame) -> dict[str, object]:
     return cast("dict[str, object]", from_json(frame.data)["value"])
 
 
-async def test_a_whole_run_is_valid_for_agui_clients_and_tells_its_answer(run: Run) -> None:
+async def test_a_complete_run_is_valid_for_agui_clients_and_holds_its_answer(run: Run) -> None:
     message = new_id()
     async with run.writer() as writer:
         await writer.begin(None, [])
@@ -123,7 +111,7 @@ async def test_a_stale_writer_writes_nothing_after_its_successors_first_frame(ru
         assert run.asked == 0
 
 
-async def test_a_new_epoch_closes_what_is_open_and_voids_what_came_after_the_last_step(run: Run) -> None:
+async def test_a_new_epoch_closes_open_parts_and_voids_the_frames_after_the_last_step(run: Run) -> None:
     async with run.writer(epoch=1) as old:
         first, half = new_id(), new_id()
         await old.begin(None, [])
@@ -285,7 +273,7 @@ async def test_nothing_is_written_after_the_terminal_frame(run: Run) -> None:
         assert await run.log() == log
 
 
-async def test_a_sweep_makes_up_for_what_a_crash_left_out(run: Run) -> None:
+async def test_a_sweep_makes_up_for_frames_that_a_crash_left_out(run: Run) -> None:
     async with run.writer() as crashed:
         message = new_id()
         await crashed.begin(None, [])

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from shared_clients.errors import Permanent, Transient
-from shared_clients.identity.jwks import fetching
+from shared_clients.identity.jwks import key_set_fetcher
 
 
 class Issuer:
@@ -62,14 +62,14 @@ async def issuer(authority: Path) -> AsyncIterator[Issuer]:
 
 
 async def test_keys_come_from_the_issuer_with_the_token_it_asks_for(issuer: Issuer, authority: Path) -> None:
-    assert await fetching(issuer.url, ca_file=authority, token=lambda: "ours")() == b"{}"
+    assert await key_set_fetcher(issuer.url, ca_file=authority, token=lambda: "ours")() == b"{}"
     assert issuer.asked.startswith(b"GET /jwks HTTP/1.1\r\n")
     assert b"authorization: bearer ours\r\n" in issuer.asked.lower()
 
 
-async def test_an_issuer_that_cannot_prove_who_it_is_is_not_believed(issuer: Issuer) -> None:
+async def test_an_issuer_without_a_valid_certificate_is_not_believed(issuer: Issuer) -> None:
     with pytest.raises(Transient) as refused:
-        await fetching(issuer.url, ca_file=None, token=None)()
+        await key_set_fetcher(issuer.url, ca_file=None, token=None)()
     assert "CERTIFICATE_VERIFY_FAILED" in str(refused.value.__cause__)
 
 
@@ -86,4 +86,4 @@ async def test_an_issuer_that_cannot_prove_who_it_is_is_not_believed(issuer: Iss
 async def test_any_other_answer_is_none(issuer: Issuer, authority: Path, answer: bytes, error: type[Exception]) -> None:
     issuer.answer = answer
     with pytest.raises(error):
-        await fetching(issuer.url, ca_file=authority, token=None)()
+        await key_set_fetcher(issuer.url, ca_file=authority, token=None)()

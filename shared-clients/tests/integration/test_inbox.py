@@ -20,16 +20,16 @@ from shared_models.requests import RunChanged, Status
 
 
 class Counter:
-    """A consumer whose effect is a row for each event; it fails as it is told."""
+    """A consumer whose effect is a row for each event; it raises the errors in `faults`."""
 
     def __init__(self, database: Database) -> None:
         self.faults: list[Exception] = []
-        self.buried: list[str] = []
+        self.marked_dead: list[str] = []
         self.inbox = Inbox(
             database,
             "request-manager",
             [
-                Reaction(RUN_CHANGED, self.react, bury=self.bury),
+                Reaction(RUN_CHANGED, self.react, on_dead=self.on_dead),
                 Reaction(RESPONSE_READY, self.react),
                 Reaction(RESPONSE_FAILED, self.react),
             ],
@@ -40,14 +40,14 @@ class Counter:
         if self.faults:
             raise self.faults.pop(0)
 
-    async def bury(self, tx: Tx, event: Envelope, error: str) -> None:
+    async def on_dead(self, tx: Tx, event: Envelope, error: str) -> None:
         assert await tx.rows(sql("SELECT 1 FROM inbox WHERE state = 'dead'"))
-        self.buried.append(f"{event.id} {error}")
+        self.marked_dead.append(f"{event.id} {error}")
 
 
 @pytest.fixture
 async def counter(database: Database) -> Counter:
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         await tx.run(sql("CREATE TABLE effects (id text, epoch bigint)"))
     return Counter(database)
 
@@ -65,17 +65,17 @@ def with_data(data: bytes) -> Message:
 
 
 async def effects(database: Database) -> int:
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         return len(await tx.rows(sql("SELECT id FROM effects")))
 
 
 async def states(database: Database) -> Sequence[tuple[str, str | None]]:
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         return [(r["state"], r["error"]) for r in await tx.rows(sql("SELECT state, error FROM inbox ORDER BY seen_at"))]
 
 
 async def due(database: Database) -> None:
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         await tx.run(sql("UPDATE inbox SET next_attempt_at = now() WHERE state = 'parked'"))
 
 
@@ -115,9 +115,9 @@ async def test_failure_that_does_not_end_is_dead_after_counted_tries_and_frees_w
         await due(database)
         await counter.inbox.retry()
     assert await states(database) == [("dead", "ValueError: a bug")]
-    assert counter.buried == [f"{sent.attributes['id']} ValueError: a bug"]
+    assert counter.marked_dead == [f"{sent.attributes['id']} ValueError: a bug"]
     assert await effects(database) == 0
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         kept = await tx.row(sql("SELECT data, attributes, attempts FROM inbox"))
     assert kept is not None
     assert kept["data"] == sent.data
@@ -129,30 +129,32 @@ async def test_permanent_failure_is_dead_at_once(database: Database, counter: Co
     counter.faults = [Permanent("never")]
     await counter.inbox.consume(message())
     assert await states(database) == [("dead", "never")]
-    assert len(counter.buried) == 1
+    assert len(counter.marked_dead) == 1
 
 
-async def test_event_that_is_refused_each_time_it_comes_is_buried_once(database: Database, counter: Counter) -> None:
+async def test_event_that_is_refused_each_time_it_comes_is_marked_dead_once(
+    database: Database, counter: Counter
+) -> None:
     foreign = message(source="/flotilla/api-gateway")
     for _ in range(3):
         await counter.inbox.consume(foreign)
     assert [state for state, _ in await states(database)] == ["dead"]
-    assert len(counter.buried) == 1
+    assert len(counter.marked_dead) == 1
 
 
-async def test_event_that_two_processes_give_up_is_buried_once(
+async def test_event_that_two_processes_give_up_is_marked_dead_once(
     database: Database, counter: Counter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counter.faults = [ValueError("a bug")] * 3
     await counter.inbox.consume(message())
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         await tx.run(sql("UPDATE inbox SET attempts = :all_but_one"), all_but_one=MAX_ATTEMPTS - 1)
     await due(database)
     transaction, begun = database.transaction, itertools.count(1)
 
     @asynccontextmanager
     async def overtaken() -> AsyncIterator[Tx]:
-        if next(begun) == 2:  # the try has failed, and burying begins: another process does all of it meanwhile
+        if next(begun) == 2:  # the try has failed; before its event is dead, another process does all of it
             await due(database)
             assert await counter.inbox.retry() == 1
         async with transaction() as tx:
@@ -162,7 +164,7 @@ async def test_event_that_two_processes_give_up_is_buried_once(
     assert await counter.inbox.retry() == 1
     assert next(begun) == 5, "two tries, and two that gave up"
     assert await states(database) == [("dead", "ValueError: a bug")]
-    assert len(counter.buried) == 1
+    assert len(counter.marked_dead) == 1
 
 
 @pytest.mark.parametrize(
@@ -202,7 +204,7 @@ async def test_event_of_a_later_release_waits_for_it(database: Database, counter
         await due(database)
         await counter.inbox.retry()
     assert [state for state, _ in await states(database)] == ["parked"]
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         await tx.run(sql("UPDATE inbox SET seen_at = now() - interval '25 hours'"))
     await due(database)
     await counter.inbox.retry()
@@ -222,11 +224,11 @@ async def test_field_that_a_later_release_added_is_ignored(database: Database, c
 async def test_event_is_not_taken_for_seen_when_the_database_cannot_be_asked(
     database: Database, counter: Counter
 ) -> None:
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         await tx.run(sql("ALTER TABLE inbox RENAME TO away"))
     with pytest.raises(Exception, match="inbox"):
         await counter.inbox.consume(message())
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         await tx.run(sql("ALTER TABLE away RENAME TO inbox"))
     assert await states(database) == []
 

@@ -1,4 +1,4 @@
-"""Leases and slots on real Postgres: who is alive by the database's clock, and work that is never taken twice."""
+"""Leases and slots on real Postgres: leases end by the database's clock, and no work is claimed twice."""
 
 import asyncio
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from shared_clients.postgres import Database, sql
 
 
 async def expired(database: Database, lease: WorkerLease) -> bool:
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         row = await tx.row(sql(f"SELECT {EXPIRED.format(worker='CAST(:worker AS uuid)')} AS gone"), worker=lease.worker)
     assert row is not None
     return bool(row["gone"])
@@ -16,7 +16,7 @@ async def expired(database: Database, lease: WorkerLease) -> bool:
 
 async def database_is_old_enough(database: Database) -> None:
     young = sql("SELECT pg_sleep(extract(epoch FROM pg_postmaster_start_time() + interval '3.1 seconds' - now()))")
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         await tx.run(young)
 
 
@@ -32,25 +32,27 @@ async def test_lease_is_alive_when_renewed_and_gone_when_released(database: Data
     assert await expired(database, lease)
 
 
-async def test_lease_that_nobody_renews_expires_by_the_databases_clock(database: Database) -> None:
+async def test_lease_that_is_not_renewed_expires_by_the_databases_clock(database: Database) -> None:
     await database_is_old_enough(database)
     lease = WorkerLease(database)
     await lease.renew()
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         await tx.run(sql("UPDATE worker_leases SET expires_at = expires_at - interval '3 seconds'"))
     assert await expired(database, lease)
     await lease.renew()
-    assert not await expired(database, lease), "a worker that was only slow is alive again; epochs fence what it lost"
+    assert not await expired(database, lease), (
+        "a worker that was only slow is alive again; epochs fence the work it lost"
+    )
 
 
-async def test_slot_is_only_given_while_the_lease_holds(database: Database) -> None:
+async def test_slot_is_reserved_only_while_the_lease_is_alive(database: Database) -> None:
     lease = WorkerLease(database)
     slots: Slots[int] = Slots(2, lambda _: asyncio.sleep(0), lease)
     assert slots.reserve() == 0
     await lease.renew()
     assert slots.reserve(5) == 2
     assert slots.reserve() == 0
-    slots.give_back(2)
+    slots.release(2)
     assert slots.reserve() == 1
 
 
@@ -84,7 +86,7 @@ async def test_slots_take_all_the_work_there_is_and_never_more_than_fits(databas
     assert most == 3
 
 
-async def test_process_without_work_asks_for_some_at_the_pace_of_its_polls(database: Database) -> None:
+async def test_process_without_work_claims_at_the_pace_of_its_polls(database: Database) -> None:
     lease = WorkerLease(database)
     await lease.renew()
     claims = 0
@@ -101,18 +103,18 @@ async def test_process_without_work_asks_for_some_at_the_pace_of_its_polls(datab
     assert claims <= 6
 
 
-async def test_slot_that_somebody_was_refused_has_work_looked_for_when_it_is_free(database: Database) -> None:
+async def test_release_after_a_refused_reservation_ends_the_wait(database: Database) -> None:
     lease = WorkerLease(database)
     await lease.renew()
     slots: Slots[int] = Slots(1, lambda _: asyncio.sleep(0), lease)
     assert slots.reserve() == 1
     assert slots.reserve() == 0
-    slots.give_back()
+    slots.release()
     async with asyncio.timeout(POLL_SECONDS / 2):
-        await slots.woken()
+        await slots.wait()
 
 
-async def test_close_cancels_what_goes_on_and_takes_no_more(database: Database) -> None:
+async def test_close_cancels_running_work_and_refuses_reservations(database: Database) -> None:
     lease = WorkerLease(database)
     await lease.renew()
     begun, handed_back = asyncio.Event(), list[int]()

@@ -1,4 +1,4 @@
-"""The outbox on real Postgres: an event is told if and only if its transaction is, and kept until it is safe."""
+"""The outbox on real Postgres: an event is published only after its commit, and kept until it is safe."""
 
 from datetime import UTC, datetime
 from uuid import UUID
@@ -21,22 +21,22 @@ def event() -> Envelope:
 
 
 async def rows(database: Database) -> dict[str, str]:
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         return {row["id"]: row["state"] for row in await tx.rows(sql("SELECT id, state FROM outbox"))}
 
 
 async def overdue(database: Database) -> None:
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         await tx.run(sql("UPDATE outbox SET next_attempt_at = now() - interval '1 second'"))
 
 
 async def test_committed_event_is_published_at_once_and_its_row_goes(database: Database, bus: ScriptedBus) -> None:
-    outbox, told = Outbox(database, bus), event()
+    outbox, written = Outbox(database, bus), event()
     async with outbox.running(), database.transaction() as tx:
-        await outbox.publish(tx, told)
-    assert [message.attributes for message in bus.safe] == [told.attributes()]
-    assert bus.safe[0].data == told.data
-    assert bus.safe[0].key == told.partitionkey
+        await outbox.publish(tx, written)
+    assert [message.attributes for message in bus.safe] == [written.attributes()]
+    assert bus.safe[0].data == written.data
+    assert bus.safe[0].key == written.partitionkey
     assert await rows(database) == {}
 
 
@@ -46,7 +46,7 @@ async def failing(database: Database, outbox: Outbox) -> None:
         raise RuntimeError("changed my mind")
 
 
-async def test_event_of_a_transaction_that_rolls_back_is_never_told(database: Database, bus: ScriptedBus) -> None:
+async def test_event_of_a_transaction_that_rolls_back_is_never_published(database: Database, bus: ScriptedBus) -> None:
     outbox = Outbox(database, bus)
     async with outbox.running():
         with pytest.raises(RuntimeError, match="changed my mind"):
@@ -55,31 +55,31 @@ async def test_event_of_a_transaction_that_rolls_back_is_never_told(database: Da
     assert await rows(database) == {}
 
 
-async def test_event_that_did_not_get_through_is_kept_and_swept(database: Database, bus: ScriptedBus) -> None:
-    outbox, told = Outbox(database, bus), event()
+async def test_event_that_the_bus_did_not_take_is_kept_and_swept(database: Database, bus: ScriptedBus) -> None:
+    outbox, written = Outbox(database, bus), event()
     bus.faults = [Transient]
     async with outbox.running(), database.transaction() as tx:
-        await outbox.publish(tx, told)
-    assert await rows(database) == {told.id: "pending"}
+        await outbox.publish(tx, written)
+    assert await rows(database) == {written.id: "pending"}
     assert await outbox.sweep() == 0, "it is left alone for a while first"
     await overdue(database)
     async with outbox.running():
         assert await outbox.sweep() == 1
-    assert [message.attributes["id"] for message in bus.safe] == [told.id]
+    assert [message.attributes["id"] for message in bus.safe] == [written.id]
     assert await rows(database) == {}
 
 
 async def test_event_of_a_process_that_died_before_handing_it_over_is_swept(
     database: Database, bus: ScriptedBus
 ) -> None:
-    dead, told = Outbox(database, bus), event()
+    dead, written = Outbox(database, bus), event()
     async with database.transaction() as tx:
-        await dead.publish(tx, told)
+        await dead.publish(tx, written)
     await overdue(database)
     successor = Outbox(database, bus)
     async with successor.running():
         await successor.sweep()
-    assert [message.attributes for message in bus.safe] == [told.attributes()]
+    assert [message.attributes for message in bus.safe] == [written.attributes()]
     assert await rows(database) == {}
 
 
@@ -103,7 +103,7 @@ async def keep(database: Database, outbox: Outbox, count: int) -> None:
     await overdue(database)
 
 
-async def test_backlog_goes_as_fast_as_the_bus_takes_it(database: Database, bus: ScriptedBus) -> None:
+async def test_sweep_publishes_a_backlog_without_a_pause(database: Database, bus: ScriptedBus) -> None:
     outbox = Outbox(database, bus)
     await keep(database, outbox, 2 * SWEEP_BATCH + 10)
     async with Outbox(database, bus).running():
@@ -123,37 +123,37 @@ async def test_event_that_has_waited_for_an_hour_goes_within_seconds_of_the_bus(
 ) -> None:
     outbox = Outbox(database, bus)
     await keep(database, outbox, 1)
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         await tx.run(sql("UPDATE outbox SET attempts = 60"))
     bus.faults = [Transient]
     await outbox.sweep()
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         row = await tx.row(sql("SELECT extract(epoch FROM next_attempt_at - now())::float8 AS pause FROM outbox"))
     assert row is not None
     assert 0 < row["pause"] <= 7.5
 
 
-async def test_event_that_can_never_be_published_is_dead_and_its_owner_is_told(
+async def test_event_that_can_never_be_published_is_dead_and_on_dead_is_called(
     database: Database, bus: ScriptedBus
 ) -> None:
-    buried: list[UUID] = []
+    dead_requests: list[UUID] = []
 
     async def on_dead(tx: Tx, dead: Envelope, error: str) -> None:
         assert error == "as scripted"
         assert await tx.row(sql("SELECT 1 AS one FROM outbox WHERE id = :id AND state = 'dead'"), id=dead.id)
-        buried.append(dead.correlationid)
+        dead_requests.append(dead.correlationid)
 
-    outbox, told = Outbox(database, bus, on_dead), event()
+    outbox, written = Outbox(database, bus, on_dead), event()
     bus.faults = [Permanent]
     async with outbox.running(), database.transaction() as tx:
-        await outbox.publish(tx, told)
-    assert buried == [told.correlationid]
-    assert await rows(database) == {told.id: "dead"}
+        await outbox.publish(tx, written)
+    assert dead_requests == [written.correlationid]
+    assert await rows(database) == {written.id: "dead"}
     await overdue(database)
-    assert await outbox.sweep() == 0, "the dead are not tried again"
+    assert await outbox.sweep() == 0, "dead rows are not tried again"
 
 
-async def test_bug_in_burying_one_event_holds_up_no_other(database: Database, bus: ScriptedBus) -> None:
+async def test_bug_in_on_dead_holds_up_no_other_event(database: Database, bus: ScriptedBus) -> None:
     async def on_dead(tx: Tx, dead: Envelope, error: str) -> None:
         raise ValueError("a bug")
 
@@ -168,14 +168,14 @@ async def test_bug_in_burying_one_event_holds_up_no_other(database: Database, bu
     assert await rows(database) == {poison.id: "pending"}
 
 
-async def test_what_ends_the_context_rises_as_it_is(database: Database, bus: ScriptedBus) -> None:
+async def test_error_that_ends_the_context_rises_as_it_is(database: Database, bus: ScriptedBus) -> None:
     with pytest.raises(LookupError, match="something else"):
         async with Outbox(database, bus).running():
             raise LookupError("something else")
 
 
 async def test_outbox_is_full_while_too_many_rows_wait_and_not_afterwards(database: Database, bus: ScriptedBus) -> None:
-    outbox = Outbox(database, bus, most=3)
+    outbox = Outbox(database, bus, max_pending=3)
     for _ in range(3):
         await outbox.sweep()
         assert not outbox.full
@@ -183,30 +183,30 @@ async def test_outbox_is_full_while_too_many_rows_wait_and_not_afterwards(databa
             await outbox.publish(tx, event())
     await outbox.sweep()
     assert outbox.full
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         await tx.run(sql("DELETE FROM outbox"))
     await outbox.sweep()
     assert not outbox.full
 
 
 async def test_outbox_is_full_when_one_row_has_waited_too_long(database: Database, bus: ScriptedBus) -> None:
-    outbox = Outbox(database, bus, oldest=900)
+    outbox = Outbox(database, bus, max_age_seconds=900)
     for seconds, full in ((10, False), (901, True)):
         async with database.transaction() as tx:
             await outbox.publish(tx, event())
-        async with database.reading() as tx:
+        async with database.autocommit() as tx:
             await tx.run(sql("UPDATE outbox SET created_at = now() - make_interval(secs => :seconds)"), seconds=seconds)
         await outbox.sweep()
         assert outbox.full is full
-        async with database.reading() as tx:
+        async with database.autocommit() as tx:
             await tx.run(sql("DELETE FROM outbox"))
 
 
 async def test_a_dead_row_does_not_make_the_outbox_full(database: Database, bus: ScriptedBus) -> None:
-    outbox = Outbox(database, bus, most=1)
+    outbox = Outbox(database, bus, max_pending=1)
     async with database.transaction() as tx:
         await outbox.publish(tx, event())
-    async with database.reading() as tx:
+    async with database.autocommit() as tx:
         await tx.run(sql("UPDATE outbox SET state = 'dead', died_at = now()"))
     await outbox.sweep()
     assert not outbox.full

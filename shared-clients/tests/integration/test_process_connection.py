@@ -1,4 +1,4 @@
-"""Clients that are slow, endless or malformed, on a real socket: each is cut or told, and nobody else waits."""
+"""Clients that are slow, endless or malformed, on a real socket: each is cut or answered, and no other client waits."""
 
 import asyncio
 import contextlib
@@ -145,7 +145,7 @@ async def test_a_body_that_comes_by_the_byte_gets_408_and_is_cut(dial: Dial) -> 
     await dripping
 
 
-async def test_the_rest_of_a_body_that_nobody_reads_is_cut(dial: Dial) -> None:
+async def test_a_connection_is_cut_when_the_rest_of_an_unread_body_does_not_arrive(dial: Dial) -> None:
     talk = await dial()
     talk.say(b"POST /unread HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\nContent-Length: 9000\r\n\r\n")
     assert (await talk.hear())[0] == 200
@@ -167,7 +167,7 @@ async def test_a_body_too_large_is_answered_before_it_has_come_and_the_connectio
     assert (await talk.hear())[0] == 200
 
 
-async def test_after_a_body_that_nobody_read_the_connection_rests_and_goes_on(dial: Dial) -> None:
+async def test_after_an_unread_body_the_connection_serves_the_next_request(dial: Dial) -> None:
     talk = await dial()
     for size in (300_000, 70_000, 40_000, 1):
         head = (
@@ -237,7 +237,7 @@ async def test_pipelined_requests_are_answered_in_order(dial: Dial) -> None:
         "url",
     ],
 )
-async def test_what_is_no_request_gets_a_400_problem_and_is_cut(dial: Dial, request_bytes: bytes) -> None:
+async def test_bytes_that_are_no_request_get_a_400_problem_and_are_cut(dial: Dial, request_bytes: bytes) -> None:
     talk = await dial()
     talk.say(request_bytes)
     status, headers, body = await talk.hear()

@@ -1,4 +1,4 @@
-"""Clients that do not read, and too many of them, on real sockets: little is kept for them, and nobody else waits."""
+"""Clients that do not read, and too many clients, on real sockets: little is kept for them, and others do not wait."""
 
 import asyncio
 import contextlib

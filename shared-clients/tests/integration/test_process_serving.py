@@ -115,7 +115,7 @@ async def test_a_stop_lets_the_request_in_flight_finish_and_takes_no_more(client
         group.create_task(service.serve(stop))
         answer = group.create_task(client.get(f"{service.url}/slow"))
         await service.began.wait()
-        stop.ask()
+        stop.request()
         await refused(service.port)
         assert draining(service.app).is_set()
         assert not answer.done()
@@ -125,14 +125,14 @@ async def test_a_stop_lets_the_request_in_flight_finish_and_takes_no_more(client
     assert asyncio.all_tasks() == before
 
 
-async def test_open_streams_are_told_to_end(client: httpx.AsyncClient) -> None:
+async def test_open_streams_end_when_the_stop_begins(client: httpx.AsyncClient) -> None:
     service, stop = Served(), Stop()
     started = time.monotonic()
     async with asyncio.TaskGroup() as group:
         group.create_task(service.serve(stop))
         answer = group.create_task(client.get(f"{service.url}/stream"))
         await service.began.wait()
-        stop.ask()
+        stop.request()
     assert answer.result().text == "first\ncome back\n"
     assert service.happened == ["opened", "stream ended", "closed"]
     assert time.monotonic() - started < 3
@@ -145,7 +145,7 @@ async def test_what_does_not_finish_is_cut_when_the_time_is_over(client: httpx.A
         group.create_task(service.serve(stop, drain_seconds=2))
         answer = group.create_task(failing(client.get(f"{service.url}/slow")))
         await service.began.wait()
-        stop.ask()
+        stop.request()
     assert answer.result()
     assert service.happened == ["opened", "cancelled", "closed"]
     assert time.monotonic() - started < 3
@@ -158,8 +158,8 @@ async def test_asked_twice_it_stops_at_once(client: httpx.AsyncClient) -> None:
         group.create_task(service.serve(stop, drain_seconds=60))
         answer = group.create_task(failing(client.get(f"{service.url}/slow")))
         await service.began.wait()
-        stop.ask()
-        stop.ask()
+        stop.request()
+        stop.request()
     assert answer.result()
     assert "cancelled" in service.happened
     assert time.monotonic() - started < 3
@@ -181,14 +181,16 @@ async def test_several_apps_of_one_process_stop_together(client: httpx.AsyncClie
             group.create_task(service.serve(stop))
         for service in services:
             assert (await client.get(f"{service.url}/readyz")).status_code == 200
-        stop.ask()
+        stop.request()
     for service in services:
         assert service.happened == ["opened", "closed"]
         await refused(service.port)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_signals_stop_it_and_go_back_to_who_had_them(number: signal.Signals, client: httpx.AsyncClient) -> None:
+async def test_signals_stop_it_and_their_handlers_are_restored(
+    number: signal.Signals, client: httpx.AsyncClient
+) -> None:
     service = Served()
     before = [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)]
     async with asyncio.TaskGroup() as group:
@@ -199,7 +201,7 @@ async def test_signals_stop_it_and_go_back_to_who_had_them(number: signal.Signal
     assert [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)] == before
 
 
-async def test_a_taken_port_is_named_with_what_to_do() -> None:
+async def test_a_taken_port_is_named_with_a_remedy() -> None:
     taken = bind("127.0.0.1", 0)
     port = taken.getsockname()[1]
     with pytest.raises(PortTaken, match=rf"port {port} on 127\.0\.0\.1 is in use by another program; stop"):
@@ -235,7 +237,7 @@ async def test_a_stop_during_the_start_gives_it_up() -> None:
     async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
         group.create_task(serve(app, host="", port=0, draining=draining(app).set, sockets=[service.socket], stop=stop))
         await starting.wait()
-        stop.ask()
+        stop.request()
 
 
 SCRIPT: Final = dedent("""
@@ -304,7 +306,7 @@ async def up(client: httpx.AsyncClient, url: str) -> None:
 
 
 @pytest.mark.processes
-async def test_a_process_on_uvloop_finishes_what_it_began_and_exits_clean(
+async def test_a_process_on_uvloop_finishes_its_requests_and_exits_with_zero(
     tmp_path: Path, client: httpx.AsyncClient
 ) -> None:
     port = free_port()

@@ -7,7 +7,7 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from shared_clients.redis import COMMANDS_TOGETHER, REDIS_ERRORS, Redis, open_redis
+from shared_clients.redis import COMMANDS_PER_BATCH, REDIS_ERRORS, Redis, open_redis
 from shared_models.ids import new_id
 
 
@@ -18,10 +18,10 @@ async def redis(request: pytest.FixtureRequest) -> AsyncIterator[Redis]:
 
 
 async def test_everybody_gets_the_replies_to_their_own_commands(redis: Redis) -> None:
-    keys = [f"test:{new_id()}" for _ in range(3 * COMMANDS_TOGETHER)]
+    keys = [f"test:{new_id()}" for _ in range(3 * COMMANDS_PER_BATCH)]
 
     replies = await asyncio.gather(
-        *(redis.together.send(("SET", key, key), ("EXPIRE", key, 60), ("GET", key)) for key in keys)
+        *(redis.batched.send(("SET", key, key), ("EXPIRE", key, 60), ("GET", key)) for key in keys)
     )
 
     assert replies == [[b"OK", 1, key.encode()] for key in keys]
@@ -30,48 +30,48 @@ async def test_everybody_gets_the_replies_to_their_own_commands(redis: Redis) ->
 async def test_an_error_is_the_reply_to_its_own_command_only(redis: Redis) -> None:
     key = f"test:{new_id()}"
 
-    made, wrong, kept = await redis.together.send(("SET", key, "text", "EX", 60), ("XLEN", key), ("GET", key))
+    made, wrong, kept = await redis.batched.send(("SET", key, "text", "EX", 60), ("XLEN", key), ("GET", key))
 
     assert (made, kept) == (b"OK", b"text")
     assert isinstance(wrong, ResponseError)
 
 
 async def test_who_stops_waiting_takes_no_reply_from_others(redis: Redis) -> None:
-    leaving = asyncio.ensure_future(redis.together.send(("ECHO", "mine")))
-    staying = asyncio.ensure_future(redis.together.send(("ECHO", "yours")))
+    leaving = asyncio.ensure_future(redis.batched.send(("ECHO", "mine")))
+    staying = asyncio.ensure_future(redis.batched.send(("ECHO", "yours")))
     await asyncio.sleep(0)
     leaving.cancel()
 
     assert await staying == [b"yours"]
 
 
-async def test_a_redis_that_is_not_there_fails_everybody_who_waits() -> None:
+async def test_an_absent_redis_fails_every_waiting_call() -> None:
     async with open_redis("redis://127.0.0.1:9") as nowhere:
-        answers = await asyncio.gather(*(nowhere.together.send(("PING",)) for _ in range(3)), return_exceptions=True)
+        answers = await asyncio.gather(*(nowhere.batched.send(("PING",)) for _ in range(3)), return_exceptions=True)
 
     assert all(isinstance(answer, REDIS_ERRORS) for answer in answers)
 
 
-async def test_closed_connections_fail_those_who_wait_and_those_who_come(redis: Redis) -> None:
+async def test_closed_connections_fail_waiting_and_later_calls(redis: Redis) -> None:
     async with open_redis("redis://127.0.0.1:9") as closing:
-        waiting = asyncio.ensure_future(closing.together.send(("PING",)))
+        waiting = asyncio.ensure_future(closing.batched.send(("PING",)))
         await asyncio.sleep(0)
 
     with pytest.raises(REDIS_ERRORS):
         await waiting
     with pytest.raises(RedisConnectionError, match="closed"):
-        await closing.together.send(("PING",))
+        await closing.batched.send(("PING",))
 
 
 async def test_a_redis_inside_the_process_is_its_openers_alone() -> None:
     async with open_redis("memory://") as one, open_redis("memory://") as other:
-        await one.together.send(("SET", "key", "value"))
+        await one.batched.send(("SET", "key", "value"))
 
-        assert await other.together.send(("GET", "key")) == [None]
+        assert await other.batched.send(("GET", "key")) == [None]
 
 
 async def test_an_address_of_another_kind_is_refused_without_its_secrets() -> None:
-    with pytest.raises(ValueError, match="got one of kind 'http'") as refused:
+    with pytest.raises(ValueError, match="got the scheme 'http'") as refused:
         async with open_redis("http://:secret@host"):
             pass
     assert "secret" not in str(refused.value)

@@ -70,14 +70,14 @@ def test_every_entry_reads_an_event_as_the_specification_says(
             text.encode()
 
 
-def test_what_is_no_event_shows_what_came_but_for_the_secret() -> None:
+def test_a_request_that_is_no_event_shows_its_headers_except_the_secret() -> None:
     [message] = decode_post([(b"x-from", b"\xff"), (b"authorization", b"Bearer hunter2")], b"\x00")
     assert message.attributes == {"header:x-from": "\\xff"}
     assert message.data == b"\x00"
     assert message.origin.startswith("http:")
 
 
-def test_two_events_without_an_id_are_told_apart_and_one_is_the_same_again() -> None:
+def test_events_without_an_id_have_an_origin_of_their_own_that_a_redelivery_repeats() -> None:
     one, again, other = (decode_post([(b"ce-type", kind)], b"x")[0].origin for kind in (b"t", b"t", b"u"))
     assert one == again != other
 

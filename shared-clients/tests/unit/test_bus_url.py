@@ -2,9 +2,9 @@
 
 import pytest
 
-from shared_clients.bus import Handshake, ensure_topics, open_bus
+from shared_clients.bus import BrokerAuthentication, ensure_topics, open_bus
 from shared_clients.bus.http import HttpBus
-from shared_clients.bus.kafka import KafkaBus, servers_of
+from shared_clients.bus.kafka import KafkaBus, kafka_servers
 from shared_clients.bus.memory import MemoryBus
 
 
@@ -18,18 +18,18 @@ async def test_kafka_url_opens_without_waiting_for_a_broker() -> None:
         assert isinstance(bus, KafkaBus)
 
 
-async def admit(authorization: str) -> None:
+async def verify_sender(authorization: str) -> None:
     del authorization
 
 
-HANDSHAKE = Handshake(lambda: "hunter2", admit)
+BROKER_AUTHENTICATION = BrokerAuthentication(lambda: "hunter2", verify_sender)
 
 
 @pytest.mark.parametrize(
     "url", ["http://127.0.0.1:1", "http://broker/ns/default", "https://[::1]:8443/", "http://b-1.c"]
 )
 async def test_http_url_opens_without_waiting_for_a_broker(url: str) -> None:
-    async with open_bus(url, HANDSHAKE) as bus:
+    async with open_bus(url, BROKER_AUTHENTICATION) as bus:
         assert isinstance(bus, HttpBus)
 
 
@@ -38,8 +38,8 @@ async def test_only_kafka_needs_topics_made(url: str) -> None:
     await ensure_topics(url, frozenset({"flotilla.requests"}))
 
 
-async def test_broker_that_nobody_has_a_handshake_with_is_refused() -> None:
-    with pytest.raises(ValueError, match="nothing says how it and this process know each other"):
+async def test_broker_without_authentication_is_refused() -> None:
+    with pytest.raises(ValueError, match="broker_authentication has to be given"):
         async with open_bus("http://127.0.0.1:1"):
             pass
 
@@ -58,14 +58,14 @@ async def test_broker_that_nobody_has_a_handshake_with_is_refused() -> None:
 )
 async def test_http_url_with_more_than_an_address_is_refused_without_repeating_it(url: str) -> None:
     with pytest.raises(ValueError, match=r"http://host:port\[/path\]") as refused:
-        async with open_bus(url, HANDSHAKE):
+        async with open_bus(url, BROKER_AUTHENTICATION):
             pass
     assert "hunter2" not in str(refused.value)
 
 
 @pytest.mark.parametrize("url", ["kafka://a:9092", "kafka://a:9092/", "kafka://10.0.0.1:9092,[::1]:9093,b-1.c:1"])
 def test_kafka_url_names_one_or_more_brokers(url: str) -> None:
-    assert ",".join(servers_of(url)) == url.removeprefix("kafka://").removesuffix("/")
+    assert ",".join(kafka_servers(url)) == url.removeprefix("kafka://").removesuffix("/")
 
 
 @pytest.mark.parametrize(
@@ -84,8 +84,8 @@ def test_kafka_url_names_one_or_more_brokers(url: str) -> None:
         "kafka://h:p",
     ],
 )
-async def test_any_other_url_is_refused_naming_what_is_accepted(url: str) -> None:
+async def test_any_other_url_is_refused_and_the_accepted_forms_are_named(url: str) -> None:
     with pytest.raises(ValueError, match=r"kafka://host:port\[,host:port\]") as refused:
-        async with open_bus(url, HANDSHAKE):
+        async with open_bus(url, BROKER_AUTHENTICATION):
             pass
     assert "hunter2" not in str(refused.value)

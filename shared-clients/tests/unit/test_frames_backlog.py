@@ -2,7 +2,7 @@ from uuid import UUID
 
 from pydantic_core import from_json
 
-from run_frames.backlog import MAX_GATHERED, Backlog
+from run_frames.backlog import MAX_QUEUED, Backlog
 from shared_models.frames import Cursor, Frame
 from tests.simulators.viewer import seen
 
@@ -13,94 +13,94 @@ def backlog(epoch: int = 1) -> Backlog:
     return Backlog(RUN, SESSION, epoch)
 
 
-def batch(of: Backlog) -> list[Frame]:
-    return [entry.frame for entry in of.take() if entry.frame]
+def batch(queue: Backlog) -> list[Frame]:
+    return [queued.frame for queued in queue.next_batch() if queued.frame]
 
 
-def sent(of: Backlog) -> list[Frame]:
+def sent(queue: Backlog) -> list[Frame]:
     """Bring all of it into a log that works."""
     frames = list[Frame]()
-    while not of.empty:
-        frames += batch(of)
-        while of.batch:
-            of.strike_off()
+    while not queue.empty:
+        frames += batch(queue)
+        while queue.batch:
+            queue.mark_appended()
     return frames
 
 
 def value(frame: Frame) -> dict[str, object]:
-    found = from_json(frame.data)["value"]
-    assert isinstance(found, dict)
-    return found
+    content = from_json(frame.data)["value"]
+    assert isinstance(content, dict)
+    return content
 
 
 def test_text_that_waits_is_one_frame_and_keeps_its_first_cursor() -> None:
-    waiting = backlog()
+    queue = backlog()
 
-    cursors = {waiting.text(ONE, delta) for delta in ("one ", "two ", "three")}
+    cursors = {queue.add_text(ONE, delta) for delta in ("one ", "two ", "three")}
 
-    assert cursors == {Cursor(1, 1)} == {waiting.last}
-    assert [from_json(frame.data)["delta"] for frame in batch(waiting)] == ["one two three"]
+    assert cursors == {Cursor(1, 1)} == {queue.last}
+    assert [from_json(frame.data)["delta"] for frame in batch(queue)] == ["one two three"]
 
 
 def test_text_is_not_merged_into_another_message_nor_across_an_event() -> None:
-    waiting = backlog()
-    waiting.text(ONE, "a")
-    waiting.text(TWO, "b")
-    waiting.event("TEXT_MESSAGE_END", {"messageId": ONE})
-    waiting.text(TWO, "c")
+    queue = backlog()
+    queue.add_text(ONE, "a")
+    queue.add_text(TWO, "b")
+    queue.add_event("TEXT_MESSAGE_END", {"messageId": ONE})
+    queue.add_text(TWO, "c")
 
-    assert [frame.cursor.sequence for frame in batch(waiting)] == [1, 2, 3, 4]
-
-
-def test_a_batch_stays_the_same_until_it_is_through() -> None:
-    waiting = backlog()
-    waiting.text(ONE, "a")
-    first = batch(waiting)
-
-    waiting.text(ONE, "b")
-
-    assert batch(waiting) == first
-    waiting.strike_off()
-    assert [from_json(frame.data)["delta"] for frame in batch(waiting)] == ["b"]
+    assert [frame.cursor.sequence for frame in batch(queue)] == [1, 2, 3, 4]
 
 
-def test_too_much_is_dropped_and_one_resync_tells_its_text() -> None:
-    waiting = backlog()
-    waiting.event("RUN_STARTED", waiting.started)
-    waiting.text(ONE, "before ")
-    waiting.take()
-    waiting.text(ONE, "lost ")
-    waiting.text(ONE, "x" * MAX_GATHERED)
-    waiting.text(ONE, " after")
+def test_a_batch_stays_the_same_until_it_is_in_the_log() -> None:
+    queue = backlog()
+    queue.add_text(ONE, "a")
+    first = batch(queue)
 
-    resync, after = batch(waiting)
+    queue.add_text(ONE, "b")
+
+    assert batch(queue) == first
+    queue.mark_appended()
+    assert [from_json(frame.data)["delta"] for frame in batch(queue)] == ["b"]
+
+
+def test_frames_beyond_the_limit_are_dropped_and_one_resync_repeats_their_text() -> None:
+    queue = backlog()
+    queue.add_event("RUN_STARTED", queue.run_fields)
+    queue.add_text(ONE, "before ")
+    queue.next_batch()
+    queue.add_text(ONE, "lost ")
+    queue.add_text(ONE, "x" * MAX_QUEUED)
+    queue.add_text(ONE, " after")
+
+    resync, after = batch(queue)
 
     assert value(resync) == {
         "messageId": str(ONE),
-        "content": f"before lost {'x' * MAX_GATHERED}",
+        "content": f"before lost {'x' * MAX_QUEUED}",
     }
     assert from_json(after.data)["delta"] == " after"
 
 
-def test_what_waits_is_bounded_however_long_nothing_is_sent() -> None:
-    waiting = backlog()
+def test_queued_frames_are_bounded_when_none_is_sent() -> None:
+    queue = backlog()
 
     for _ in range(20):
-        waiting.event("TOOL_CALL_RESULT", {"toolCallId": "c", "messageId": ONE, "content": "x" * 60_000})
+        queue.add_event("TOOL_CALL_RESULT", {"toolCallId": "c", "messageId": ONE, "content": "x" * 60_000})
 
-    assert sum(len(frame.data) for frame in batch(waiting)) <= MAX_GATHERED
+    assert sum(len(frame.data) for frame in batch(queue)) <= MAX_QUEUED
 
 
-def test_a_resync_tells_all_messages_and_not_what_was_voided() -> None:
-    waiting = backlog(epoch=2)
-    waiting.text(TWO, "voided")
+def test_a_resync_repeats_all_messages_except_voided_ones() -> None:
+    queue = backlog(epoch=2)
+    queue.add_text(TWO, "voided")
     before = [{"id": "a", "role": "assistant", "content": "an earlier turn"}, {"id": "u", "role": "user"}]
     kept = [{"id": str(ONE), "role": "assistant", "content": "kept"}, {"id": "c", "role": "tool", "content": "found"}]
-    waiting.reset(Cursor(1, 9), [*before, *kept])
-    waiting.text(RUN, "again")
-    waiting.resync()
+    queue.add_reset(Cursor(1, 9), [*before, *kept])
+    queue.add_text(RUN, "again")
+    queue.add_resync()
 
-    assert value(sent(waiting)[-1]) == {
+    assert value(sent(queue)[-1]) == {
         "earlier": [{"messageId": str(ONE), "content": "kept"}],
         "messageId": str(RUN),
         "content": "again",
@@ -108,63 +108,63 @@ def test_a_resync_tells_all_messages_and_not_what_was_voided() -> None:
 
 
 def test_a_reset_that_is_dropped_still_counts() -> None:
-    waiting = backlog()
-    waiting.text(ONE, "voided")
-    sent(waiting)
-    waiting.reset(None, [])
-    waiting.text(TWO, "x" * MAX_GATHERED + "!")
+    queue = backlog()
+    queue.add_text(ONE, "voided")
+    sent(queue)
+    queue.add_reset(None, [])
+    queue.add_text(TWO, "x" * MAX_QUEUED + "!")
 
-    assert value(sent(waiting)[0]) == {"messageId": str(TWO), "content": "x" * MAX_GATHERED + "!"}
+    assert value(sent(queue)[0]) == {"messageId": str(TWO), "content": "x" * MAX_QUEUED + "!"}
 
 
-def test_a_resync_in_the_middle_waits_until_what_went_before_it_is_through() -> None:
-    waiting = backlog()
-    waiting.text(ONE, "before")
-    waiting.resync()
-    waiting.text(ONE, " after")
+def test_a_resync_waits_until_the_frames_before_it_are_in_the_log() -> None:
+    queue = backlog()
+    queue.add_text(ONE, "before")
+    queue.add_resync()
+    queue.add_text(ONE, " after")
 
-    frames = sent(waiting)
+    frames = sent(queue)
 
     assert [frame.type for frame in frames] == ["TEXT_MESSAGE_CONTENT", "CUSTOM", "TEXT_MESSAGE_CONTENT"]
     assert value(frames[1])["content"] == "before"
     assert seen(frames, strict=False).text == "before after"
 
 
-def test_a_log_begun_anew_tells_what_was_in_it_at_the_place_of_its_last_frame() -> None:
-    waiting = backlog()
-    waiting.event("RUN_STARTED", waiting.started)
-    waiting.event("TEXT_MESSAGE_START", {"messageId": ONE})
-    waiting.text(ONE, "there")
-    sent(waiting)
-    waiting.text(ONE, " and not there")
-    waiting.take()
+def test_a_new_log_repeats_the_text_of_the_old_one_at_the_cursor_of_its_last_frame() -> None:
+    queue = backlog()
+    queue.add_event("RUN_STARTED", queue.run_fields)
+    queue.add_event("TEXT_MESSAGE_START", {"messageId": ONE})
+    queue.add_text(ONE, "there")
+    sent(queue)
+    queue.add_text(ONE, " and not there")
+    queue.next_batch()
 
-    waiting.reopen()
+    queue.begin_new_log()
 
-    started, resync, text = batch(waiting)
+    started, resync, text = batch(queue)
     assert (started.type, str(started.cursor)) == ("RUN_STARTED", "0-1")
     assert (value(resync)["content"], str(resync.cursor)) == ("there", "1-3")
     assert str(text.cursor) == "1-4"
 
 
 def test_a_log_that_never_was_begins_without_a_resync() -> None:
-    waiting = backlog(epoch=2)
-    waiting.reset(None, [])
-    waiting.take()
+    queue = backlog(epoch=2)
+    queue.add_reset(None, [])
+    queue.next_batch()
 
-    waiting.reopen()
+    queue.begin_new_log()
 
-    assert [frame.type for frame in batch(waiting)] == ["RUN_STARTED", "CUSTOM", "MESSAGES_SNAPSHOT"]
-    assert value(batch(waiting)[1]) == {}
+    assert [frame.type for frame in batch(queue)] == ["RUN_STARTED", "CUSTOM", "MESSAGES_SNAPSHOT"]
+    assert value(batch(queue)[1]) == {}
 
 
 def test_after_its_end_it_takes_numbers_and_keeps_nothing() -> None:
-    waiting = backlog()
-    waiting.close()
+    queue = backlog()
+    queue.close()
 
-    waiting.text(ONE, "x" * (MAX_GATHERED + 1))
-    waiting.event("TEXT_MESSAGE_END", {"messageId": ONE})
+    queue.add_text(ONE, "x" * (MAX_QUEUED + 1))
+    queue.add_event("TEXT_MESSAGE_END", {"messageId": ONE})
 
-    assert waiting.empty
-    assert waiting.through.is_set()
-    assert waiting.last == Cursor(1, 2)
+    assert queue.empty
+    assert queue.flushed.is_set()
+    assert queue.last == Cursor(1, 2)

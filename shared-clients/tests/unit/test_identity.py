@@ -18,7 +18,7 @@ from httpx import ASGITransport, AsyncClient
 
 from service_process.web import create_app
 from shared_clients.identity import (
-    HEADER,
+    IDENTITY_HEADER,
     DenyAll,
     DevKey,
     Identity,
@@ -30,7 +30,7 @@ from shared_clients.identity import (
     load_private,
     load_trusted,
     private_pem,
-    require,
+    require_scope,
     trust,
 )
 from shared_models.problems import Problem
@@ -236,7 +236,7 @@ async def test_a_route_that_requires_identity_gets_it_or_answers_401() -> None:
     router = APIRouter()
 
     @router.get("/me")
-    async def me(identity: Identity = Depends(require(verifier, "requests"))) -> str:  # noqa: B008, FAST002 - a local verifier cannot be in an annotation
+    async def me(identity: Identity = Depends(require_scope(verifier, "requests"))) -> str:  # noqa: B008, FAST002 - a local verifier cannot be in an annotation
         return identity.principal.subject
 
     async def ready() -> None:
@@ -245,8 +245,8 @@ async def test_a_route_that_requires_identity_gets_it_or_answers_401() -> None:
     app = create_app("test", version="1", routers=[router], ready=ready)
     token = issuer.issue(PRINCIPAL, audience="request-manager", method="GET", path="/me")
     async with AsyncClient(transport=ASGITransport(app), base_url="http://test") as client:
-        assert (await client.get("/me", headers={HEADER: token})).json() == "ada"
-        for headers in ([], [(HEADER, "forged")], [(HEADER, token), (HEADER, token)]):
+        assert (await client.get("/me", headers={IDENTITY_HEADER: token})).json() == "ada"
+        for headers in ([], [(IDENTITY_HEADER, "forged")], [(IDENTITY_HEADER, token), (IDENTITY_HEADER, token)]):
             answer = await client.get("/me", headers=headers)
             assert answer.status_code == 401
             assert answer.headers["www-authenticate"].startswith("Bearer")

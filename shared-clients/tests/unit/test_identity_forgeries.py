@@ -1,4 +1,4 @@
-"""Tokens that nobody may get in with; each differs from the real one in one thing."""
+"""Forged tokens, which are all refused; each differs from the real one in one thing."""
 
 import base64
 import hashlib

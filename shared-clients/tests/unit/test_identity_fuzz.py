@@ -1,4 +1,4 @@
-"""Whatever somebody sends as an identity is refused as a problem: no text, however broken, raises anything else."""
+"""Any text that is sent as an identity is refused as a problem, and raises no other error."""
 
 import base64
 from typing import Final

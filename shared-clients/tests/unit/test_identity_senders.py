@@ -1,4 +1,4 @@
-"""Who may hand a process events: only tokens of the issuer, for this service, of a known sender, while good."""
+"""Senders of events need a valid token of the issuer, for this service and of an accepted subject."""
 
 import asyncio
 import json
@@ -16,9 +16,9 @@ from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 from pydantic import ValidationError
 
 from shared_clients.errors import Transient
-from shared_clients.identity import Oidc, OidcSenders, SharedSecret
+from shared_clients.identity import OidcSenders, OidcSettings, SharedSecret
 from shared_clients.identity.jwks import FetchedKeys
-from shared_clients.identity.senders import mounted
+from shared_clients.identity.senders import token_file_reader
 from shared_models.problems import Problem, Problems
 
 ISSUER = "https://kubernetes.default.svc"
@@ -71,9 +71,9 @@ class Issuer:
         return FetchedKeys(self.fetch, lambda: self.now)
 
 
-def oidc(**changes: Any) -> Oidc:
+def oidc(**changes: Any) -> OidcSettings:
     given = {"issuer": ISSUER, "jwks_url": f"{ISSUER}/openid/v1/jwks", "senders": [BROKER], "token_file": "/token"}
-    return Oidc.model_validate({**given, **changes})
+    return OidcSettings.model_validate({**given, **changes})
 
 
 @pytest.fixture
@@ -99,8 +99,8 @@ def senders(issuer: Issuer) -> OidcSenders:
     ids=["RS256", "ES256", "one audience", "several audiences", "without nbf", "within the leeway"],
 )
 async def test_the_broker_is_let_in(senders: OidcSenders, good: Callable[[], str]) -> None:
-    await senders.admit(f"Bearer {good()}")
-    await senders.admit(f"bearer {good()}")
+    await senders.verify_sender(f"Bearer {good()}")
+    await senders.verify_sender(f"bearer {good()}")
 
 
 def unsigned() -> str:
@@ -148,9 +148,9 @@ FORGED: Mapping[str, Callable[[], str]] = {
 
 
 @pytest.mark.parametrize("name", FORGED)
-async def test_everybody_else_gets_the_same_answer(senders: OidcSenders, name: str) -> None:
+async def test_every_faulty_token_gets_the_same_answer(senders: OidcSenders, name: str) -> None:
     with pytest.raises(Problem) as refused:
-        await senders.admit(FORGED[name]())
+        await senders.verify_sender(FORGED[name]())
     assert refused.value.kind is Problems.NO_IDENTITY.value
 
 
@@ -158,10 +158,10 @@ async def test_everybody_else_gets_the_same_answer(senders: OidcSenders, name: s
 async def test_senders_may_share_a_beginning(issuer: Issuer, sender: str, subject: str, *, good: bool) -> None:
     senders = OidcSenders(oidc(senders=[sender]), AUDIENCE, issuer.fetch)
     if good:
-        await senders.admit(f"Bearer {token(sub=subject)}")
+        await senders.verify_sender(f"Bearer {token(sub=subject)}")
     else:
         with pytest.raises(Problem):
-            await senders.admit(f"Bearer {token(sub=subject)}")
+            await senders.verify_sender(f"Bearer {token(sub=subject)}")
 
 
 @pytest.mark.parametrize(
@@ -180,9 +180,9 @@ def test_settings_that_would_let_others_in_are_refused(wrong: dict[str, Any]) ->
         oidc(**wrong)
 
 
-async def test_many_who_ask_at_once_cause_one_fetch(issuer: Issuer, senders: OidcSenders) -> None:
+async def test_concurrent_checks_share_one_fetch(issuer: Issuer, senders: OidcSenders) -> None:
     issuer.gate.clear()
-    asking = [asyncio.create_task(senders.admit(f"Bearer {token()}")) for _ in range(20)]
+    asking = [asyncio.create_task(senders.verify_sender(f"Bearer {token()}")) for _ in range(20)]
     while not issuer.asked:  # noqa: ASYNC110 - until the first of them has got there
         await asyncio.sleep(0)
     issuer.gate.set()
@@ -219,12 +219,14 @@ async def test_a_rotated_key_is_found_and_made_up_ones_do_not_hammer_the_issuer(
 
 
 @pytest.mark.parametrize("down", [Transient("away"), ValueError("no JSON"), Transient("no token to show there")])
-async def test_nobody_is_turned_away_for_good_while_the_keys_cannot_be_had(issuer: Issuer, down: Exception) -> None:
+async def test_tokens_are_not_refused_for_good_while_the_keys_cannot_be_fetched(
+    issuer: Issuer, down: Exception
+) -> None:
     issuer.down = down
     senders = OidcSenders(oidc(), AUDIENCE, issuer.fetch)
     for _ in range(2):
         with pytest.raises(Transient, match="does not give its keys"):
-            await senders.admit(f"Bearer {token()}")
+            await senders.verify_sender(f"Bearer {token()}")
     assert issuer.asked == 1
 
 
@@ -251,7 +253,7 @@ async def test_a_stale_key_is_good_while_another_asks_for_fresh_ones(issuer: Iss
 
 def test_our_token_is_read_again_when_its_file_has_changed(tmp_path: Path) -> None:
     file = tmp_path / "token"
-    read = mounted(file)
+    read = token_file_reader(file)
     with pytest.raises(Transient, match="cannot be read"):
         read()
     file.write_text("one\n")
@@ -264,7 +266,7 @@ def test_our_token_is_read_again_when_its_file_has_changed(tmp_path: Path) -> No
 
 async def test_a_shared_secret_is_compared_whole() -> None:
     shared = SharedSecret("0123456789abcdef")
-    await shared.admit(f"Bearer {shared.token()}")
+    await shared.verify_sender(f"Bearer {shared.token()}")
     for wrong in ("", "Bearer 0123456789abcde", "Bearer 0123456789abcdef0", "Bearer é"):
         with pytest.raises(Problem):
-            await shared.admit(wrong)
+            await shared.verify_sender(wrong)

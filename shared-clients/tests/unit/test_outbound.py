@@ -1,4 +1,4 @@
-"""Our own HTTP calls: what is tried again, what is not, and which kind of error the caller gets."""
+"""The HTTP client: which calls are retried, and which kind of error the caller gets."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,7 +11,7 @@ import pytest
 
 from shared_clients import tracing
 from shared_clients.errors import OutsideError, Permanent, Transient, Unknown
-from shared_clients.outbound import Outbound
+from shared_clients.outbound import HttpClient
 
 AT_ONCE: Final = {"Retry-After": "0"}
 PROBLEM: Final = b'{"type":"urn:x","title":"There is no such request","status":404,"detail":"r-1 is not yours"}'
@@ -35,8 +35,8 @@ class Server:
             raise reply
         return reply
 
-    def client(self) -> Outbound:
-        return Outbound("http://server", headers={"Authorization": "Bearer k"}, transport=httpx.MockTransport(self))
+    def client(self) -> HttpClient:
+        return HttpClient("http://server", headers={"Authorization": "Bearer k"}, transport=httpx.MockTransport(self))
 
 
 def busy(status: int = 503) -> httpx.Response:
@@ -46,7 +46,7 @@ def busy(status: int = 503) -> httpx.Response:
 async def test_a_call_brings_its_answer_with_our_headers_and_the_trace() -> None:
     server = Server()
     async with server.client() as client:
-        with tracing.continued({"traceparent": f"00-{TRACE}-b7ad6b7169203331-00"}, "asking"):
+        with tracing.consumer_span({"traceparent": f"00-{TRACE}-b7ad6b7169203331-00"}, "asking"):
             answer = await client.call("POST", "/requests", content=b"{}", headers={"Idempotency-Key": "k1"})
     assert answer.content == b"fine"
     sent = server.asked[0].headers
@@ -99,7 +99,7 @@ async def test_a_refusal_is_not_tried_again(status: int) -> None:
     assert len(server.asked) == 1
 
 
-async def test_a_refusal_says_what_the_problem_says() -> None:
+async def test_a_refusal_repeats_the_title_and_detail_of_the_problem() -> None:
     async with Server(httpx.Response(404, content=PROBLEM)).client() as client:
         with pytest.raises(Permanent) as refused:
             await client.call("GET", "/requests/r-1?key=hunter2")
@@ -140,7 +140,7 @@ async def hang(_request: httpx.Request) -> httpx.Response:
 
 @pytest.mark.parametrize(("method", "kind"), [("GET", Transient), ("POST", Unknown)])
 async def test_the_deadline_is_for_all_tries_together(method: str, kind: type[OutsideError]) -> None:
-    async with Outbound("http://server", transport=httpx.MockTransport(hang)) as client:
+    async with HttpClient("http://server", transport=httpx.MockTransport(hang)) as client:
         with pytest.raises(kind, match=r"no answer within 0\.05 s"):
             await client.call(method, "/", deadline=0.05)
 
@@ -156,7 +156,7 @@ class Chunks(httpx.AsyncByteStream):
             raise httpx.RemoteProtocolError("peer closed connection")
 
 
-async def read(client: Outbound) -> list[bytes]:
+async def read(client: HttpClient) -> list[bytes]:
     async with client.stream("GET", "/chat/r-1") as response:
         return [chunk async for chunk in response.aiter_raw()]
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared_clients.bus.lanes import FIRST_PAUSE, LONGEST_PAUSE, pause_after
+from shared_clients.bus.dispatching import FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS, pause_after
 from shared_clients.loops import Backoff
 
 ATTEMPTS = st.integers(1, 10**6)
@@ -11,7 +11,7 @@ ATTEMPTS = st.integers(1, 10**6)
 
 @given(ATTEMPTS)
 def test_pause_of_a_lane_lies_between_a_half_and_the_whole_of_its_bound(attempts: int) -> None:
-    bound = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(attempts - 1, 60))
+    bound = min(MAX_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(attempts - 1, 60))
     assert bound / 2 <= pause_after(attempts) <= bound
 
 

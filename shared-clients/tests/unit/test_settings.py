@@ -1,4 +1,4 @@
-"""What a mode forbids is refused at the start, by the setting's name."""
+"""A forbidden setting is refused at the start, and named."""
 
 from pathlib import Path
 
@@ -59,6 +59,6 @@ def test_a_secret_is_read_from_a_file_named_like_its_variable(tmp_path: Path) ->
     assert given.database_url.get_secret_value() == "postgresql://db/from-a-file"
 
 
-def test_mode_is_production_unless_somebody_says_dev() -> None:
+def test_mode_is_production_by_default() -> None:
     stores = {"database_url": "postgresql://db/x", "bus_url": "kafka://k:9092", "redis_url": "redis://r"}
     assert ProcessSettings.model_validate(stores).mode is Mode.PRODUCTION

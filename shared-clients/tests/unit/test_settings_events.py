@@ -22,22 +22,22 @@ def settings(mode: Mode, bus_url: str = "http://broker/ns/default") -> ProcessSe
 
 @pytest.mark.parametrize("bus_url", ["memory://", "kafka://k:9092"])
 def test_other_buses_need_no_handshake(bus_url: str) -> None:
-    assert settings(Mode.PRODUCTION, bus_url).handshake("agent-service") is None
+    assert settings(Mode.PRODUCTION, bus_url).broker_authentication("agent-service") is None
 
 
 async def test_a_laptop_shares_a_secret_with_its_broker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLOTILLA_EVENTS_SECRET", "0123456789abcdef")
-    handshake = settings(Mode.DEV).handshake("agent-service")
-    assert handshake is not None
-    assert handshake.token() == "0123456789abcdef"
-    await handshake.admit("Bearer 0123456789abcdef")
+    broker_authentication = settings(Mode.DEV).broker_authentication("agent-service")
+    assert broker_authentication is not None
+    assert broker_authentication.token() == "0123456789abcdef"
+    await broker_authentication.verify_sender("Bearer 0123456789abcdef")
 
 
 @pytest.mark.parametrize("secret", ["", "hunter2", "0123456789abcde"])
 def test_without_a_secret_of_some_length_a_laptop_does_not_start(secret: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLOTILLA_EVENTS_SECRET", secret)
     with pytest.raises(Permanent, match=f"FLOTILLA_EVENTS_SECRET has {len(secret)}; it has to have at least 16") as no:
-        settings(Mode.DEV).handshake("agent-service")
+        settings(Mode.DEV).broker_authentication("agent-service")
     assert not secret or secret not in str(no.value)
 
 
@@ -45,12 +45,12 @@ def test_without_a_secret_of_some_length_a_laptop_does_not_start(secret: str, mo
 def test_production_does_not_start_without_an_issuer(bus_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLOTILLA_EVENTS_SECRET", "0123456789abcdef")
     with pytest.raises(Permanent, match="FLOTILLA_EVENTS_OIDC has to say who may send events"):
-        settings(Mode.PRODUCTION, bus_url).handshake("agent-service")
+        settings(Mode.PRODUCTION, bus_url).broker_authentication("agent-service")
 
 
 def test_production_shows_the_token_of_its_service_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "token").write_text("a.b.c\n")
     monkeypatch.setenv("FLOTILLA_EVENTS_OIDC", json.dumps({**OIDC, "token_file": str(tmp_path / "token")}))
-    handshake = settings(Mode.PRODUCTION).handshake("agent-service")
-    assert handshake is not None
-    assert handshake.token() == "a.b.c"
+    broker_authentication = settings(Mode.PRODUCTION).broker_authentication("agent-service")
+    assert broker_authentication is not None
+    assert broker_authentication.token() == "a.b.c"

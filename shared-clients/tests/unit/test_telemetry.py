@@ -26,10 +26,11 @@ UNSAMPLED: Final = f"00-{TRACE}-b7ad6b7169203331-00"
 def configured() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers, root.level
+    before = structlog.get_config()
     telemetry.configure("test", json=True)
     yield
     root.handlers, root.level = handlers, level
-    structlog.reset_defaults()
+    structlog.configure(**before)
 
 
 @pytest.fixture
@@ -64,9 +65,9 @@ async def follow(traceparent: str) -> list[str]:
     app = create_app("test", version="1", routers=[router], ready=ready)
     async with AsyncClient(transport=ASGITransport(app), base_url="http://test") as client:
         event = (await client.get("/accept", headers={"traceparent": traceparent} if traceparent else {})).json()
-    with tracing.continued(event, "process request.created", turn=1):
+    with tracing.consumer_span(event, "process request.created", turn=1):
         seen.append(tracing.trace_id())
-        with tracing.span("chat scripted", model="echo"):
+        with tracing.client_span("chat scripted", model="echo"):
             seen.append(tracing.trace_id())
             seen.append(tracing.inject()["traceparent"].split("-")[1])
     return seen
@@ -105,7 +106,7 @@ async def test_a_sampled_trace_is_recorded_hop_by_hop(spans: InMemorySpanExporte
 
 
 async def test_a_failure_is_recorded_by_its_type_and_not_its_text(spans: InMemorySpanExporter) -> None:
-    with pytest.raises(RuntimeError), tracing.continued({"traceparent": SAMPLED}, "failing"):
+    with pytest.raises(RuntimeError), tracing.consumer_span({"traceparent": SAMPLED}, "failing"):
         raise RuntimeError("the person's secret")
     failed = by_name(spans)["failing"]
     assert failed.status.status_code is trace.StatusCode.ERROR
@@ -122,7 +123,7 @@ async def test_probes_are_not_traced(spans: InMemorySpanExporter) -> None:
 
 
 def test_an_event_does_not_inherit_whatever_ran_before_it() -> None:
-    with tracing.continued({"traceparent": UNSAMPLED}, "one"), tracing.continued({}, "two"):
+    with tracing.consumer_span({"traceparent": UNSAMPLED}, "one"), tracing.consumer_span({}, "two"):
         assert tracing.trace_id() != TRACE
 
 
@@ -135,7 +136,7 @@ def test_outside_of_any_trace_each_id_is_fresh_and_valid() -> None:
 
 def test_log_lines_are_json_with_the_trace_and_from_all_loggers(capsys: pytest.CaptureFixture[str]) -> None:
     telemetry.configure("test", json=True)
-    with tracing.continued({"traceparent": UNSAMPLED}, "work"):
+    with tracing.consumer_span({"traceparent": UNSAMPLED}, "work"):
         structlog.get_logger("ours").info("request_accepted", request_id="r-1")
         logging.getLogger("alembic").warning("upgraded %s", "schema")
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]

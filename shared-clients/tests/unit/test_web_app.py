@@ -268,7 +268,7 @@ async def test_livez_does_not_depend_on_anything(client: AsyncClient, dependency
     assert (await client.get("/livez")).status_code == 200
 
 
-async def test_readyz_follows_what_the_service_needs(client: AsyncClient, dependency: Dependency) -> None:
+async def test_readyz_follows_the_dependency_of_the_service(client: AsyncClient, dependency: Dependency) -> None:
     assert (await client.get("/readyz")).status_code == 200
     dependency.down = Transient(SECRET)
     assert_problem(await client.get("/readyz"), "unavailable", 503)

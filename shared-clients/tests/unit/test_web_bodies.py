@@ -1,4 +1,4 @@
-"""Bodies that strangers send: each gets an answer that says what is wrong where, and none is a crash."""
+"""Hostile bodies: each is refused with its fault and the place of it, and none causes a crash."""
 
 import contextlib
 import json
@@ -95,7 +95,7 @@ NOT_A_REQUEST: Final[dict[str, tuple[bytes, str]]] = {
 
 @pytest.mark.parametrize("body", NOT_JSON.values(), ids=NOT_JSON)
 @pytest.mark.parametrize("model", [NewRequest, Anything])
-def test_what_is_not_json_is_told_so(body: bytes, model: type[BaseModel]) -> None:
+def test_a_body_that_is_not_json_is_refused_as_such(body: bytes, model: type[BaseModel]) -> None:
     with pytest.raises(Problem) as refused:
         parse_json(body, model)
     assert refused.value.kind.slug == "invalid-json"
@@ -103,7 +103,7 @@ def test_what_is_not_json_is_told_so(body: bytes, model: type[BaseModel]) -> Non
 
 
 @pytest.mark.parametrize(("body", "pointer"), NOT_A_REQUEST.values(), ids=NOT_A_REQUEST)
-def test_json_of_another_shape_is_told_where_it_is_wrong(body: bytes, pointer: str) -> None:
+def test_a_faulty_body_is_refused_with_the_place_of_the_fault(body: bytes, pointer: str) -> None:
     with pytest.raises(Problem) as refused:
         parse_json(body, NewRequest)
     assert refused.value.kind.slug == "invalid-body"

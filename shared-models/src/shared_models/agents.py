@@ -1,7 +1,7 @@
 """Agent configuration: `kind: Agent`, as people write it in `agent-configs/agents/<name>-v<N>.yaml`.
 
-A file is immutable once applied: the digest of its meaning is its revision. `parse_agent` is the only way in, and its
-errors name file, line and column, because people will read them in an editor.
+A file is immutable once applied: its revision is the digest of its content. `parse_agent` alone reads such files. Its
+errors name file, line and column, because people read them beside an editor.
 """
 
 import hashlib
@@ -56,15 +56,17 @@ class Dialect(ConfigModel):
 
 
 class ModelRef(ConfigModel):
-    """Which model answers.
+    """The model that answers, and its parameters.
 
     Attributes:
         provider: `scripted` needs no key; `openai` takes OPENAI_API_KEY and OPENAI_BASE_URL from the environment.
         name: the provider's model name; for `scripted` the name of a file in `agent-configs/scripts/`.
-        temperature: 0 to 2, where the model knows it.
-        max_tokens: the longest answer, in tokens.
-        request_seconds: how long one call may take before its first byte, and between two reads; any byte counts.
-        dialect: what the server knows less than its provider; members that it refuses by name are found out anyway.
+        temperature: 0 to 2, for models that have this parameter.
+        max_tokens: tokens of the longest answer.
+        request_seconds: seconds that one call may take to its first byte, and from one byte to the next; the meaning of
+            the bytes does not count.
+        dialect: changes of requests for a server that knows less than its provider; a member that the server refuses
+            by name is left out without it.
     """
 
     provider: Literal["scripted", "openai"]
@@ -84,9 +86,9 @@ class AgentLimits(ConfigModel):
     """Bounds of one run.
 
     Attributes:
-        steps: model calls.
-        seconds: active time; the request's own deadline is wall time.
-        history_messages: how many messages of the session are sent along.
+        steps: model calls, at most.
+        seconds: seconds of active time, at most; the request's own deadline is wall time.
+        history_messages: messages of the session that the model is sent, at most.
     """
 
     steps: Annotated[int, Field(ge=1, le=100)] = 10
@@ -95,12 +97,13 @@ class AgentLimits(ConfigModel):
 
 
 class AgentSpec(ConfigModel):
-    """What the agent is.
+    """The agent's model, prompts, tools and limits.
 
     Attributes:
-        model: answers; `fallbacks` are tried in their order when it cannot.
-        prompts: what it is told.
-        tools: names of built-in read-only tools it may call in place.
+        model: the model that answers.
+        fallbacks: models that are tried, in this order, when `model` cannot answer.
+        prompts: the texts that every model call begins with.
+        tools: names of built-in read-only tools that the agent may call.
         limits: bounds of one run.
     """
 
@@ -119,13 +122,13 @@ class Agent(ConfigModel):
 
     @property
     def revision(self) -> str:
-        """Sixteen hex digits of the SHA-256 over the meaning of the file: comments and layout do not count."""
+        """Sixteen hex digits of a SHA-256 over the file's content, without comments and layout."""
         return hashlib.sha256(to_json(self.model_dump(mode="json", by_alias=True))).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """One thing wrong in a file; line and column count from 1."""
+    """One mistake in a file; `where` is the dotted path to it, line and column count from 1."""
 
     line: int
     column: int
@@ -134,7 +137,7 @@ class Mistake:
 
 
 class ConfigError(ValueError):
-    """A configuration file cannot be used; the message names every mistake as file:line:column."""
+    """A configuration file is invalid; the message names every mistake as file:line:column."""
 
     def __init__(self, file: str, mistakes: tuple[Mistake, ...]) -> None:
         self.file = file
@@ -148,11 +151,11 @@ def parse_agent(file: str, text: str) -> Agent:
     """Read an agent file.
 
     Args:
-        file: its name, for messages.
+        file: the file's name, for messages.
         text: YAML without aliases, at most `MAX_FILE` bytes.
 
     Raises:
-        ConfigError: with one mistake per fault, each at its line and column.
+        ConfigError: names each mistake with its line and column.
     """
     return parse_document(file, text, Agent)
 
@@ -169,7 +172,7 @@ def parse_document[T: BaseModel](file: str, text: str, model: type[T]) -> T:
 
 
 def config_error(file: str, text: str, faults: Mapping[tuple[int | str, ...], str]) -> ConfigError:
-    """Return the error for faults that only the reader of several files can see, each by its path in this one."""
+    """Return an error for mistakes found by comparing several files; `faults` maps paths in this file to messages."""
     root = _compose(file, text)
     return ConfigError(file, tuple(_mistake(root, path, message) for path, message in faults.items()))
 
@@ -191,7 +194,7 @@ def _compose(file: str, text: str) -> yaml.Node:
 
 
 def _mistake(root: yaml.Node, path: tuple[int | str, ...], message: str) -> Mistake:
-    """Find the deepest node of the document that `path` names, and point at it."""
+    """Return a mistake at the deepest node of the document that `path` leads to."""
     node = root
     for step in path:
         child = _child(node, step)

@@ -1,14 +1,14 @@
-"""The catalogue of what goes into the audit log: every decision about identity, permission and other people's work.
+"""The catalogue of audited actions: decisions about identity, about permissions and about other people's work.
 
-A service writes an entry in the transaction of the effect (`durable_work.audit.record`). That a request was accepted is
-not here: its row in request-manager is the record of it. Names are stable, because they stay in logs for years.
+A service writes an audit entry in the transaction of the action's effect (`durable_work.audit.record`). Accepting a
+request is no entry, because its row in request-manager is the record. Names are stable: logs keep them for years.
 """
 
 from enum import StrEnum
 
 
 class Action(StrEnum):
-    """What was done, or was refused."""
+    """An action that was done or refused."""
 
     REQUEST_CANCEL_ASKED = "request.cancel_asked"
     """The owner asked for a running request to be stopped. Subject: the request."""
@@ -23,21 +23,21 @@ class Action(StrEnum):
     SIGNED_OUT = "sign_in.ended"
     """A browser's credential was revoked by its owner. Subject: the credential."""
     IDENTITY_REFUSED = "identity.refused"
-    """A call came in without an identity that we know (401). Subject: method and route."""
+    """A call had no valid identity (401). Subject: method and route."""
     PERMISSION_REFUSED = "permission.refused"
-    """A known caller asked for what it may not have, or a foreign page used its cookie (403). Subject: as above."""
+    """A known caller lacked a permission, or a foreign page used its cookie (403). Subject: method and route."""
     REFUSALS_COUNTED = "refusals.counted"
-    """More refusals than are written one by one. Subject: the action they would have had; details: how many."""
+    """Refusals beyond those that are written one by one. Subject: their action; details: their number."""
     DEAD_LETTER_READ = "dead_letter.read"
-    """The bytes of an event that could not be handled were shown. Subject: the dead letter."""
+    """The bytes of a dead letter's event were shown. Subject: the dead letter."""
     DEAD_LETTER_REPLAYED = "dead_letter.replayed"
-    """A dead letter was given another try. Subject: the dead letter."""
+    """A dead letter was replayed. Subject: the dead letter."""
     DEAD_LETTER_DISCARDED = "dead_letter.discarded"
-    """A dead letter was given up, with a reason. Subject: the dead letter."""
+    """A dead letter was discarded, with a reason. Subject: the dead letter."""
 
 
 class Outcome(StrEnum):
-    """How it went."""
+    """Whether the action was done or refused."""
 
     DONE = "done"
     REFUSED = "refused"

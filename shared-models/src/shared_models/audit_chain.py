@@ -1,8 +1,8 @@
-"""The chain of hashes over a service's audit entries: its form, so that anybody can check it, and the checker we use.
+"""The hash chain over a service's audit entries, and its checker.
 
-Number n has the hash SHA-256(hash of n-1, then the canonical bytes of n): JSON in the form of RFC 8785 (JCS), in which
-every value is a string, so that any JCS library can check us. The chain begins from its schema's name. Each number
-shows its own fault: it is computed from the hash that is stored before it, not from what that should have been.
+Entry number n has the hash SHA-256(hash of n-1, then the canonical bytes of n). Canonical bytes are JSON in the form of
+RFC 8785 (JCS), and every value is a string, so any JCS library can check the chain. The chain begins with a hash of its
+schema's name. The checker computes each hash from the stored hash before it, so a fault shows at its own number only.
 """
 
 import hashlib
@@ -17,12 +17,12 @@ from pydantic import BaseModel, ConfigDict
 
 VERSION: Final = "flotilla-audit-1"
 LATE: Final = timedelta(minutes=1)
-"""How long after its time an entry may become visible: no transaction of ours lives as long."""
+"""Time after its timestamp at which an entry may still become visible: every transaction is shorter."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """An entry as it is stored; `at` is UTC with microseconds, as `moment` writes it."""
+    """A stored audit entry; `at` is UTC with microseconds, as `moment` writes it."""
 
     id: UUID
     tenant: str
@@ -37,16 +37,16 @@ class Row:
 
 
 class Anchor(BaseModel):
-    """A head of a chain, signed outside of Postgres: a line of an anchor file.
+    """The newest seal of a chain, signed outside of Postgres: a line of an anchor file.
 
     Attributes:
         chain: the schema.
-        number: of the last seal there was.
-        hash: its hash, in hexadecimal.
-        at: when, by the database's clock.
-        whole_until: what is older than this was sealed by then, unless its transaction was still open.
+        number: the seal's number.
+        hash: the seal's hash, in hexadecimal.
+        at: the time of signing, by the database's clock.
+        whole_until: every entry older than this was sealed by then, unless its transaction was still open.
         kid: the signing key's thumbprint (RFC 7638).
-        signature: Ed25519 over the canonical bytes of all the others, in hexadecimal.
+        signature: Ed25519 over the canonical bytes of all other fields, in hexadecimal.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,24 +60,24 @@ class Anchor(BaseModel):
     signature: str = ""
 
     def signed(self) -> bytes:
-        """Return the bytes that the signature is over."""
+        """Return the bytes that are signed."""
         return canonical(self.model_dump(exclude={"number", "signature"}) | {"number": str(self.number), "v": VERSION})
 
 
 class Fault(BaseModel):
-    """Something that is not as it was written; `number` is its place in the chain, where it has one."""
+    """A change of the chain after it was written; `number` is its number in the chain, where it has one."""
 
     number: int | None
     what: str
 
 
 class Checker:
-    """Walks a chain, number by number, and yields what is wrong.
+    """Checks a chain, number by number, and yields its faults.
 
     Args:
         chain: the schema.
-        anchors: what was signed of it, by number.
-        after: where to begin; at 0 the whole chain is proved, elsewhere only from there on.
+        anchors: the chain's anchors, by number.
+        after: the number before the first to be checked; only 0 proves the whole chain.
     """
 
     def __init__(self, chain: str, anchors: Mapping[int, Anchor], after: int = 0) -> None:
@@ -87,7 +87,7 @@ class Checker:
         self.number = after
 
     def take(self, number: int, stored: bytes, row: Row | None) -> Iterator[Fault]:
-        """Check the next seal that there is, and its entry (None: there is none)."""
+        """Check the next stored seal and its entry; None means that the entry is gone."""
         if number != self.number + 1:
             yield Fault(number=self.number + 1, what=f"missing, up to {number - 1}: seals were deleted")
             self.hash = None
@@ -107,7 +107,7 @@ class Checker:
         self.number, self.hash = number, stored
 
     def end(self) -> Iterator[Fault]:
-        """Check that no anchor lies beyond the end."""
+        """Check that no anchor has a higher number than the last seal."""
         beyond = [anchor for number, anchor in self._anchors.items() if number > self.number]
         if beyond:
             last = max(beyond, key=lambda anchor: anchor.number)
@@ -116,28 +116,28 @@ class Checker:
 
 
 def first_hash(chain: str) -> bytes:
-    """Return the hash before number 1."""
+    """Return the hash that stands before number 1."""
     return hashlib.sha256(f"{VERSION}:{chain}".encode()).digest()
 
 
 def next_hash(previous: bytes, number: int, row: Row) -> bytes:
-    """Return the hash of a number, from the hash before it and its entry."""
+    """Return the hash of a number, made from the hash before it and its entry."""
     members = {**asdict(row), "id": str(row.id), "number": str(number)}
     return hashlib.sha256(previous + canonical(members)).digest()
 
 
 def canonical(members: Mapping[str, object]) -> bytes:
-    """Return the JSON of RFC 8785 of an object whose values are strings, or objects of strings."""
+    """Return the RFC 8785 JSON of an object whose values are strings or objects of strings."""
     return json.dumps(_ordered(members), ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def moment(time: datetime) -> str:
-    """Write a time so that texts compare as times do."""
+    """Return a time as a text; texts sort as their times do."""
     return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def _ordered(value: object) -> object:
-    """Sort members by their names' UTF-16 code units, as the RFC has it."""
+    """Sort members by their names' UTF-16 code units, as RFC 8785 demands."""
     if isinstance(value, Mapping):
         return {name: _ordered(value[name]) for name in sorted(value, key=lambda name: name.encode("utf-16-be"))}
     return value

@@ -1,7 +1,7 @@
-"""The catalogue of events: what may be on the bus, who writes it, who reads it, under which topic and key.
+"""The catalogue of events: all types on the bus, with their producers, consumers, topic and key.
 
-Kafka topics, Knative triggers, the AsyncAPI document and the consumers' subscriptions are all made from it, so an event
-that is not here does not exist.
+Kafka topics, Knative triggers, the AsyncAPI document and the consumers' subscriptions are made from it. An event type
+outside the catalogue does not exist.
 """
 
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ from shared_models.requests import RequestCancelled, RequestCreated, ResponseFai
 
 @dataclass(frozen=True, slots=True)
 class EventType:
-    """One kind of event.
+    """One type of event.
 
     Attributes:
         name: the CloudEvents type, with its version.
-        data: the model of its data.
-        producers: services that may write it; consumers check the envelope's `source` against it.
+        data: the model of the event's data.
+        producers: services that may publish it; consumers check the envelope's `source` against them.
         consumers: services that read it.
         topic: the Kafka topic.
-        key: what the partition key is.
+        key: the kind of partition key.
     """
 
     name: str
@@ -76,10 +76,10 @@ TOPICS: frozenset[str] = frozenset(event.topic for event in EVENTS.values())
 
 
 def topics_of(consumer: str) -> frozenset[str]:
-    """Return the topics that a service has to read."""
+    """Return the topics that a service subscribes to."""
     return frozenset(event.topic for event in EVENTS.values() if consumer in event.consumers)
 
 
 def topic_of(name: str) -> str:
-    """Return the topic of a type of event; one that is not here has a topic of its own, called like it."""
+    """Return the topic of an event type; a type outside the catalogue has a topic with the type's name."""
     return EVENTS[name].topic if name in EVENTS else name

@@ -1,10 +1,11 @@
-"""Dead letters: events that a service could not handle or publish, as operators see them and deal with them.
+"""Dead letters: events that a service could not handle or publish, in the types that operators and services exchange.
 
-Each service keeps its own; the gateway puts them together. A letter belongs to its event's tenant; one whose event
-cannot even be read belongs to nobody (tenant ""), and is seen by those who operate the whole fleet.
+Each service stores its own letters; the gateway merges them into one list. A letter belongs to its event's tenant. A
+letter whose event cannot be read has the tenant "", and only operators of the whole fleet see it.
 """
 
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Final, Literal, Self
 from uuid import UUID
@@ -14,15 +15,16 @@ from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, Stri
 from shared_models.requests import ClosedModel, OpenModel
 
 OPERATE: Final = "operate"
-"""The scope that seeing and settling one's own tenant's dead letters needs."""
+"""The scope for reading and settling the dead letters of the caller's own tenant."""
 OPERATE_FLEET: Final = "operate:fleet"
-"""The further scope for letters that belong to no tenant."""
+"""The additional scope for letters that belong to no tenant."""
 READ_CONTENT: Final = "content:read"
-"""The further scope for an event's headers and bytes, which hold what people wrote."""
+"""The additional scope for an event's headers and bytes, which contain people's texts."""
 
 PAGE: Final = 50
+"""Letters on one page, or in one batch of replays, where the caller names no number."""
 MOST: Final = 200
-"""Letters on one page, and in one batch of replays."""
+"""Letters on one page, or in one batch of replays, at most."""
 
 _ID: Final = re.compile(r"([a-z][a-z-]{0,62})\.(in|out)\.([0-9a-f]{32})")
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d")
@@ -32,14 +34,14 @@ Reason = Annotated[str, StringConstraints(min_length=1, max_length=500, strip_wh
 EventName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 ServiceName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z-]{0,62}$")]
 Letters = Literal["dead", "parked"]
-"""Which letters: dead ones, or events that are tried again by themselves, those replayed among them."""
+"""State of letters: `dead`, or `parked` for events that are retried on their own, such as replayed ones."""
 
 
 def parse_cursor(cursor: str) -> tuple[datetime, str]:
-    """Return the moment and the letter behind which a page goes on.
+    """Return the time and the letter id after which a page begins.
 
     Raises:
-        ValueError: it is no `next` of any page.
+        ValueError: the text is not the `next` of a page.
     """
     match = _CURSOR.fullmatch(cursor)
     if match is None:
@@ -54,7 +56,7 @@ def _checked(cursor: str) -> str:
 
 
 def _written(moment: object) -> object:
-    """Let pass what is written as RFC 3339 has it; pydantic alone would take numbers for seconds since 1970."""
+    """Accept only RFC 3339 texts; pydantic alone would read a number as seconds since 1970."""
     if isinstance(moment, datetime) or (isinstance(moment, str) and _DATE.match(moment)):
         return moment
     msg = "expected a time with its zone, such as 2026-11-21T09:00:00Z"
@@ -66,26 +68,26 @@ Before = Annotated[str, StringConstraints(max_length=300), AfterValidator(_check
 
 
 class LetterContent(OpenModel):
-    """An event as it came: its attributes, and its data in Base64, as CloudEvents' JSON format has it."""
+    """An event's original attributes, and its data in Base64, as in CloudEvents' JSON format."""
 
     attributes: dict[str, str]
     data_base64: str
 
 
 class DeadLetter(OpenModel):
-    """One event that needs somebody's decision.
+    """One event that needs an operator's decision.
 
     Attributes:
-        id: stable; the same event that dies again has the same.
-        service: which service keeps it: the consumer of an `inbox` letter, the producer of an `outbox` one.
-        tenant: whose it is; "" where its event cannot be read.
-        subject, correlation_id: as the event says.
-        reason: why it is dead, or why it is parked.
-        attempts: tries since it came, or since it was last replayed.
-        first_seen, died_at: when it came; when it was given up, which a parked one may never have been.
-        size: bytes of its data.
-        malformed: it is no event that could be tried again.
-        content: only where it was asked for.
+        id: a stable id; an event that is dead-lettered again has the same id.
+        service: the service that stores it: the consumer of an `inbox` letter, the producer of an `outbox` letter.
+        tenant: the event's tenant; "" where the event cannot be read.
+        subject, correlation_id: the event's attributes.
+        reason: the reason why it is dead or parked.
+        attempts: attempts since it arrived, or since its last replay.
+        first_seen, died_at: the times of its arrival and of its death; a parked letter may have no death.
+        size: bytes of the event's data.
+        malformed: whether the event is unreadable, so that it cannot be replayed.
+        content: the event itself, only where it was requested.
     """
 
     id: str
@@ -108,7 +110,7 @@ class DeadLetter(OpenModel):
 
     @property
     def place(self) -> tuple[datetime, str]:
-        """Where it stands in a list: the last that died comes first."""
+        """Sort key in a list, in which the latest death comes first."""
         return self.died_at or self.first_seen, self.id
 
     @property
@@ -118,18 +120,18 @@ class DeadLetter(OpenModel):
 
 
 class DeadLetterPage(OpenModel):
-    """The body of `GET /api/v1/dead-letters`; `next` is the `before` of the page that follows."""
+    """The response to `GET /api/v1/dead-letters`; `next` is the `before` of the next page."""
 
     letters: tuple[DeadLetter, ...]
     next: str | None = None
 
 
 class LetterFilter(ClosedModel):
-    """Which letters are meant: the body of `POST /api/v1/dead-letters/replay`, which takes one batch at a time.
+    """A selection of letters: the body of `POST /api/v1/dead-letters/replay`, which replays one batch at a time.
 
     Attributes:
-        since: those that died at this moment or later.
-        before: the `next` of the page or batch before.
+        since: selects letters that died at this time or later.
+        before: the `next` of the previous page or batch.
     """
 
     service: ServiceName | None = None
@@ -140,7 +142,7 @@ class LetterFilter(ClosedModel):
 
 
 class LetterQuery(LetterFilter):
-    """What the gateway asks a service for: one letter more than fits, to know whether there are more."""
+    """The gateway's query to a service: one letter more than fits on a page, to see whether there are more."""
 
     state: Letters = "dead"
     limit: Annotated[int, Field(ge=1, le=MOST + 1)] = PAGE
@@ -157,12 +159,12 @@ class Discard(ClosedModel):
 
 
 class Settled(OpenModel):
-    """What became of a letter.
+    """The outcome of a decision about a letter.
 
     Attributes:
-        outcome: `replayed`: it is tried again, or is a new request; `discarded`: it is given up. `needs_request` is
-            between services: nothing has changed, and `request_id` is the request that has to be asked anew.
-        request_id: the new request, where the letter was one.
+        outcome: `replayed`: the event is retried, or its request is a new one; `discarded`: the letter is closed.
+            `needs_request` exists only between services: nothing has changed, and `request_id` has to be retried.
+        request_id: the new request, where the letter's event was a request.
     """
 
     id: str
@@ -170,33 +172,33 @@ class Settled(OpenModel):
     request_id: UUID | None = None
 
 
-class Became(ClosedModel):
-    """Between services: the new request that a letter has become, where there is one already."""
+class Replay(ClosedModel):
+    """The body of a replay between services; `request_id` is the new request, once one is accepted for the letter."""
 
     request_id: UUID | None = None
 
 
 class RetryRequest(ClosedModel):
-    """Between services: the failed request that has to be asked anew."""
+    """Between services: the failed request that is to be retried."""
 
     request_id: UUID
 
 
 class Retried(OpenModel):
-    """Between services: the new request."""
+    """Between services: the new request of a retry."""
 
     request_id: UUID
 
 
 class NotReplayed(OpenModel):
-    """A letter of a batch that stays as it is, and why."""
+    """A letter of a batch that was not replayed, and the reason."""
 
     id: str
     detail: str
 
 
 class ReplayedBatch(OpenModel):
-    """The body that answers `POST /api/v1/dead-letters/replay`; `next` is the `before` of the batch that follows."""
+    """The response to `POST /api/v1/dead-letters/replay`; `next` is the `before` of the next batch."""
 
     replayed: int
     requests: tuple[UUID, ...] = ()
@@ -204,7 +206,22 @@ class ReplayedBatch(OpenModel):
     next: str | None = None
 
 
-def parse_letter_id(letter: str) -> tuple[str, str, str] | None:
-    """Return the service, the box (`in` or `out`) and the key that a letter's id names; None where it is none."""
+@dataclass(frozen=True, slots=True)
+class LetterId:
+    """The parts of a letter's id.
+
+    Attributes:
+        service: the service that keeps the letter.
+        table: the table of the letter's row: `in` for the inbox, `out` for the outbox.
+        key: the hash of the row's key.
+    """
+
+    service: str
+    table: str
+    key: str
+
+
+def parse_letter_id(letter: str) -> LetterId | None:
+    """Return the parts of a letter's id; None where the text is no such id."""
     match = _ID.fullmatch(letter)
-    return None if match is None else (match[1], match[2], match[3])
+    return None if match is None else LetterId(match[1], match[2], match[3])

@@ -1,7 +1,7 @@
 """The envelope of every event between services: CloudEvents 1.0 with Flotilla's extension attributes.
 
-It says nothing about a transport: `shared_clients.bus` writes it as Kafka headers or HTTP headers (binary mode), and
-the outbox and the inbox keep exactly these attributes and bytes. Which types exist is in `catalog`.
+The envelope is independent of transports: `shared_clients.bus` writes it as Kafka or HTTP headers (binary mode). The
+outbox and the inbox store exactly these attributes and bytes. `catalog` lists the event types.
 """
 
 from collections.abc import Mapping
@@ -16,53 +16,53 @@ from shared_models.catalog import EventType
 from shared_models.ids import new_id
 
 MAX_DATA = 262_144
-"""Bytes of data in one event; larger content is a reference."""
+"""Bytes of data in one event, at most."""
 
-Text = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+AttributeText = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 
 
 class Envelope(BaseModel):
     """One event: attributes as CloudEvents names them, and the data as its JSON bytes.
 
     Attributes:
-        specversion: of CloudEvents: 1.0.
-        id: names the event within its source, for ever.
-        source: who wrote it: `/flotilla/<service>`.
-        type: what it says, with its version.
-        subject: the id of what it is about.
-        time: when it was written, by its producer's clock.
+        specversion: the version of CloudEvents: 1.0.
+        id: the event's name, unique within its source for ever.
+        source: the service that published it: `/flotilla/<service>`.
+        type: the event type's name, with its version.
+        subject: the id of the thing that the event is about.
+        time: the time of publication, by the producer's clock.
         datacontenttype: the data's media type.
         partitionkey: events of one key keep their order where the transport can.
-        turn: the request's number in its session; consumers order by it, never by arrival.
-        expirytime: when the request's deadline passes.
-        traceparent, tracestate: W3C trace context of the work that led here.
+        turn: the request's number in its session; consumers order events by it, never by arrival.
+        expirytime: the request's deadline.
+        traceparent, tracestate: W3C trace context of the work that caused the event.
         tenantid: the organisation.
-        correlationid: the request that everything belongs to.
-        causationid: the event that led here.
+        correlationid: the request that the event belongs to.
+        causationid: the id of the event that caused this one.
         data: at most `MAX_DATA` bytes of JSON.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     specversion: str = Field(default="1.0", pattern=r"^1\.0$")
-    id: Text
-    source: Text
-    type: Text
-    subject: Text
+    id: AttributeText
+    source: AttributeText
+    type: AttributeText
+    subject: AttributeText
     time: datetime
     datacontenttype: str = "application/json"
-    partitionkey: Text
+    partitionkey: AttributeText
     turn: int | None = Field(default=None, ge=1)
     expirytime: datetime | None = None
     traceparent: str | None = None
     tracestate: str | None = None
-    tenantid: Text
+    tenantid: AttributeText
     correlationid: UUID
     causationid: str | None = None
     data: bytes = Field(max_length=MAX_DATA)
 
     def attributes(self) -> dict[str, str]:
-        """Return the context attributes as CloudEvents strings, without those that are unset and without the data."""
+        """Return all attributes that are set, as CloudEvents strings; the data is not among them."""
         return {
             name: value.isoformat() if isinstance(value, datetime) else str(value)
             for name in type(self).model_fields
@@ -76,11 +76,13 @@ class Envelope(BaseModel):
         Raises:
             pydantic.ValidationError: naming each attribute that is missing or malformed.
         """
-        return cls.model_validate({"specversion": "", **attributes, "data": data})  # said by the sender, or missing
+        return cls.model_validate(
+            {"specversion": "", **attributes, "data": data}
+        )  # no default: the sender has to give it
 
     @property
     def context(self) -> "EventContext":
-        """The context to give to an event that follows from this one."""
+        """The context of an event that follows from this one."""
         return EventContext(self.correlationid, UUID(self.partitionkey), self.tenantid, self.turn, self.expirytime)
 
 
@@ -92,7 +94,7 @@ class EventContext:
         request_id: subject and correlation id.
         session_id: the partition key.
         tenant: the organisation.
-        turn: the request's number in its session, where it is known already.
+        turn: the request's number in its session; None before it has one.
         expires: the request's deadline.
     """
 
@@ -112,17 +114,17 @@ def new_event(
     cause: str | None = None,
     trace: Mapping[str, str] | None = None,
 ) -> Envelope:
-    """Make the envelope of a fresh event.
+    """Return the envelope of a new event.
 
     Args:
         source: the service's name, as in `/flotilla/<service>`.
-        event: its entry in the catalogue.
-        data: its data model.
+        event: the event's entry in the catalogue.
+        data: an instance of the entry's data model.
         context: the request that the event belongs to.
-        cause: the id of the event being handled, if one is.
-        trace: `traceparent` and `tracestate` to carry on.
+        cause: the id of the event that causes this one, if there is one.
+        trace: `traceparent` and `tracestate` of the work in progress.
     """
-    carried = trace or {}
+    trace_context = trace or {}
     return Envelope(
         id=str(new_id()),
         source=f"/flotilla/{source}",
@@ -135,7 +137,7 @@ def new_event(
         tenantid=context.tenant,
         correlationid=context.request_id,
         causationid=cause,
-        traceparent=carried.get("traceparent"),
-        tracestate=carried.get("tracestate") or None,
+        traceparent=trace_context.get("traceparent"),
+        tracestate=trace_context.get("tracestate") or None,
         data=data.model_dump_json(exclude_none=True).encode(),
     )

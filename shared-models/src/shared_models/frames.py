@@ -1,13 +1,13 @@
-"""Frames: what a person sees of a run while it goes on, as AG-UI 1.0 events.
+"""Frames: the AG-UI 1.0 events of a run, as people see them while it is in progress.
 
-agent-service writes them, the gateway relays them, clients read them. A frame is JSON bytes made once and never parsed
-on the way; its cursor is `<epoch>-<sequence>`, which is also the entry id in Redis, the SSE id and the fence. Only text
-deltas are hot, so only they are built from a ready-made prefix.
+agent-service writes frames, the gateway relays them, clients read them. A frame is JSON bytes, made once and never
+parsed on the way. Its cursor is `<epoch>-<sequence>`, which is also the entry id in Redis, the SSE id and the fence.
+Only text deltas are frequent, so only they are built from a ready-made prefix.
 
-Three CUSTOM events are ours.
+Flotilla adds three CUSTOM events.
 
-- `reset`, value {keep?}: what came after the frame `keep` (without: all) is void. A MESSAGES_SNAPSHOT with what remains
-  of the run follows; the work goes on under new message ids.
+- `reset`, value {keep?}: all frames after the frame `keep` are void; without `keep`, all frames are. A
+  MESSAGES_SNAPSHOT with the remaining messages follows, and later messages have new ids.
 - `resync`, value {content, messageId?, earlier?: [{messageId, content}]}: frames were lost, and the run's text messages
   are exactly `earlier` and then this one. An empty `content` alone means that there are none.
 - `retrying`, value {reason}: a call of a model failed for that `FailureReason`, and it or another model is asked again.
@@ -34,7 +34,7 @@ type Fields = Mapping[str, object]
 
 @dataclass(frozen=True, order=True, slots=True)
 class Cursor:
-    """A place in a run's stream: the frame with this id has been seen, what follows has not."""
+    """A position in a run's stream, just after the frame with this id."""
 
     epoch: int
     sequence: int
@@ -54,7 +54,7 @@ class Cursor:
 
     @property
     def ended(self) -> bool:
-        """Whether it is a terminal frame's, after which nothing comes: epochs number their frames from 1."""
+        """Whether it is the cursor of a terminal frame, the last one; all other sequences begin at 1."""
         return self.sequence == 0 and self.epoch > 0
 
     def __str__(self) -> str:
@@ -63,9 +63,9 @@ class Cursor:
 
 START = Cursor(0, 0)
 REOPENED = Cursor(0, 1)
-"""Of the first frame of a log that is begun anew after its loss: only who has seen nothing at all gets to see it."""
+"""The cursor of the first frame in a log that is made again after its loss; only a reader at START sees that frame."""
 LAST_SEQUENCE = 999_999_999_999_999
-"""Stands for everything of an epoch; no writer gets there, and JavaScript can still count to it."""
+"""A sequence after all frames of an epoch: no writer reaches it, and JavaScript represents it exactly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +73,8 @@ class Frame:
     """One entry of a run's stream.
 
     Attributes:
-        cursor: its id.
-        type: AG-UI's event type, kept beside the bytes so that nobody has to parse them.
+        cursor: the frame's id.
+        type: AG-UI's event type, kept beside the bytes so that no reader has to parse them.
         data: the AG-UI event as JSON, with `metadata` of execution id, epoch and sequence.
     """
 
@@ -93,16 +93,16 @@ def encode(type_: str, execution_id: UUID, cursor: Cursor, fields: Fields) -> Fr
     Args:
         type_: AG-UI's type, such as TEXT_MESSAGE_START.
         execution_id: the run.
-        cursor: the frame's place; its epoch and sequence go into `metadata`.
-        fields: AG-UI's camelCase fields of that type; None leaves an optional one out, as null would break clients.
+        cursor: the frame's cursor, whose epoch and sequence go into `metadata`.
+        fields: AG-UI's camelCase fields of that type; None leaves an optional field out, because null breaks clients.
     """
-    given = {name: value for name, value in fields.items() if value is not None}
+    present = {name: value for name, value in fields.items() if value is not None}
     metadata = {"execution_id": str(execution_id), "epoch": cursor.epoch, "sequence": cursor.sequence}
-    return Frame(cursor, type_, _json({"type": type_, **given, "metadata": metadata}))
+    return Frame(cursor, type_, _json({"type": type_, **present, "metadata": metadata}))
 
 
 class TextEncoder:
-    """Encodes the deltas of one message: the constant parts are made once."""
+    """Encodes the deltas of one message, and makes their constant parts once."""
 
     def __init__(self, execution_id: UUID, message_id: UUID, epoch: int) -> None:
         self._epoch = epoch
@@ -117,13 +117,13 @@ class TextEncoder:
 def _json(value: object) -> bytes:
     try:
         return to_json(value)
-    except PydanticSerializationError:  # half of a surrogate pair: a provider may cut there, and json.loads takes it
+    except PydanticSerializationError:  # half of a surrogate pair, where a provider cut a text; json accepts it
         text = json.dumps(value, ensure_ascii=False, default=str)
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
 
 
 def sse(frame: Frame | None) -> bytes:
-    """Return a frame as a server-sent event whose id is the cursor; None is a heartbeat, which clients skip."""
+    """Return a frame as a server-sent event with the cursor as id; None becomes a heartbeat, which clients skip."""
     if frame is None:
         return b":\n\n"
     return b"id: %d-%d\ndata: %s\n\n" % (frame.cursor.epoch, frame.cursor.sequence, frame.data)
@@ -136,12 +136,12 @@ _PAIRS = {
     "REASONING_MESSAGE_START": ("REASONING_MESSAGE_END", "messageId"),
     "STEP_STARTED": ("STEP_FINISHED", "stepName"),
 }
-"""What must be closed before a run may finish: the closing event, and the field that says which is meant."""
+"""For each opening event, its closing event and the field that identifies the part; AG-UI wants all parts closed."""
 _CLOSING = frozenset(closing for closing, _ in _PAIRS.values())
 
 
 class OpenParts:
-    """What is open in a stream: started and not ended."""
+    """The parts of a stream that have started and not ended."""
 
     def __init__(self, frames: Iterable[Frame] = ()) -> None:
         self._open: dict[tuple[str, str, str], None] = {}
@@ -150,7 +150,7 @@ class OpenParts:
                 self.saw(frame.type, from_json(frame.data))
 
     def saw(self, type_: str, fields: Fields) -> None:
-        """Take note of an event in the order of the stream."""
+        """Note one event; call this in the order of the stream."""
         if pair := _PAIRS.get(type_):
             closing, name = pair
             self._open[closing, name, str(fields[name])] = None
@@ -159,7 +159,7 @@ class OpenParts:
                 del self._open[part]
 
     def closing(self) -> list[tuple[str, dict[str, object]]]:
-        """Return the events that close all of it, the innermost first."""
+        """Return the events that close all open parts, the innermost first."""
         return [(closing, {name: value}) for closing, name, value in reversed(self._open)]
 
 
@@ -169,20 +169,20 @@ def reset(keep: Cursor | None) -> dict[str, object]:
 
 
 def resync(messages: Sequence[tuple[str, str]]) -> dict[str, object]:
-    """Return the fields of CUSTOM `resync` that tells these messages, each an id and its text so far."""
-    told: list[dict[str, object]] = [{"messageId": message_id, "content": content} for message_id, content in messages]
-    value: dict[str, object] = dict(told[-1]) if told else {"content": ""}
-    if told[:-1]:
-        value["earlier"] = told[:-1]
+    """Return the fields of CUSTOM `resync` for these messages, each an id and its text until now."""
+    parts: list[dict[str, object]] = [{"messageId": message_id, "content": content} for message_id, content in messages]
+    value: dict[str, object] = dict(parts[-1]) if parts else {"content": ""}
+    if parts[:-1]:
+        value["earlier"] = parts[:-1]
     return {"name": "resync", "value": value}
 
 
 def terminal_frame(view: RequestView) -> tuple[str, dict[str, object]]:
     """Return type and fields of the one frame that ends a run.
 
-    An answer is RUN_FINISHED: `threadId` is the session, `runId` the request, `result` the whole view, as polling shows
-    it. Every other end is RUN_ERROR: `message` for people, `code` the failure's reason (without one: the status), and
-    in `rawEvent`, which AG-UI clients hand on untouched, the same view.
+    An answer is RUN_FINISHED: `threadId` is the session, `runId` the request, and `result` the view that polling shows.
+    Every other end is RUN_ERROR: `message` is for people, `code` is the failure's reason or, without one, the status.
+    Its `rawEvent`, which AG-UI clients pass on unchanged, holds the same view.
 
     Raises:
         ValueError: the request has not ended.
@@ -200,7 +200,7 @@ def terminal_frame(view: RequestView) -> tuple[str, dict[str, object]]:
 
 
 def terminal_view(frame: Frame) -> RequestView:
-    """Return the view that a terminal frame carries, for those who wait for the result and not for the stream."""
+    """Return the view in a terminal frame, for a caller that waits for the result and not for the stream."""
     fields = from_json(frame.data)
     return RequestView.model_validate(fields["result" if frame.type == "RUN_FINISHED" else "rawEvent"])
 
@@ -208,23 +208,25 @@ def terminal_view(frame: Frame) -> RequestView:
 def ending(
     execution_id: UUID, seen: Cursor, outcome: tuple[str, Fields], *, epoch: int, still_open: OpenParts
 ) -> list[Frame]:
-    """Return the frames that end a stream whose log does not: nothing between `seen` and the end will come.
+    """Return the frames that end a stream after `seen`, when the run has ended and its log has no end.
 
-    For an answer: RUN_STARTED where nothing was seen, the ends of what is open, `resync` with the whole answer. Last
-    the terminal frame with its own cursor, `<epoch+1>-0`. A run without an answer just ends.
+    A run with an answer gets RUN_STARTED where no frame was seen, else the closing events of open parts; then `resync`
+    with the whole answer. The last frame of every run is the terminal one, with its own cursor `<epoch+1>-0`.
 
     Args:
         execution_id: the run.
-        seen: the last frame that the log, or this reader, has.
-        outcome: what `terminal_frame` returned.
-        epoch: the run's last, at least that of `seen`.
-        still_open: what is open after `seen`.
+        seen: the cursor of the last frame in the log, or of the reader's last frame.
+        outcome: the return value of `terminal_frame`.
+        epoch: the run's last epoch, at least that of `seen`.
+        still_open: the parts that are open after `seen`.
     """
     type_, fields = outcome
     parts: list[tuple[Cursor, str, Fields]] = [(Cursor(epoch + 1, 0), type_, fields)]
     if type_ == "RUN_FINISHED" and seen < Cursor(epoch, LAST_SEQUENCE):
         whole = {"name": "resync", "value": {"content": _answer(fields)}}
-        parts.insert(0, (Cursor(epoch, LAST_SEQUENCE), "CUSTOM", whole))  # behind all that anybody can have seen
+        parts.insert(
+            0, (Cursor(epoch, LAST_SEQUENCE), "CUSTOM", whole)
+        )  # after every frame that a reader can have seen
         closing = still_open.closing()
         if seen == START:
             closing = [("RUN_STARTED", {name: fields[name] for name in ("threadId", "runId")})]

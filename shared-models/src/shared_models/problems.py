@@ -1,7 +1,7 @@
-"""Problem types: every error that HTTP clients may see, RFC 9457.
+"""Problem types (RFC 9457): the catalogue of errors that HTTP clients may see.
 
-The `type` is stable and programs may branch on it; the title is the same for every occurrence; the detail says what was
-wrong, where, and what was expected. `service_process.web` turns a raised `Problem` into the response.
+A problem's `type` is stable, so programs may branch on it. Its title is the same for every occurrence. Its detail names
+the mistake, the place and the expected value. `service_process.web` turns a raised `Problem` into the response.
 """
 
 from collections.abc import Mapping
@@ -52,14 +52,14 @@ class Problems(Enum):
 
 
 class FaultBody(BaseModel):
-    """One of several faults."""
+    """One fault of a request; `pointer` is a JSON pointer to it."""
 
     pointer: str
     detail: str
 
 
 class ProblemBody(BaseModel):
-    """What a client is sent: RFC 9457's members, and two of ours."""
+    """The body of an error response: RFC 9457's members, and `trace_id` and `errors`."""
 
     type: str
     title: str
@@ -71,12 +71,12 @@ class ProblemBody(BaseModel):
 
 
 class Problem(Exception):  # noqa: N818 - RFC 9457's own word
-    """An outcome that the caller is told as problem+json.
+    """An outcome that is answered with problem+json.
 
     Args:
         kind: a member of `Problems`.
-        detail: what was wrong, where, and what was expected; shown to the caller, so never a secret.
-        errors: one entry per fault, each with `pointer` (where) and `detail` (what), where there are several.
+        detail: the mistake, its place and the expected value; the caller sees it, so it holds no secret.
+        errors: one entry per fault with `pointer` and `detail`, where a request has several faults.
         headers: response headers, such as Retry-After.
     """
 

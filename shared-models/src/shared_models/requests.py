@@ -1,7 +1,8 @@
-"""Requests, their results, and the one table of states.
+"""Requests, their results, and the catalogues of states and failures.
 
 A request is accepted by request-manager, becomes a run in agent-service and comes back as a result. Both services
-(and later the evaluation and delivery ones) speak of it in these types. What a state means is said once, in `STATES`.
+(and later the evaluation and delivery ones) use these types. `STATES` holds the meaning of each status, `FAILURES` the
+status and the sentence of each failure reason.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 MAX_CONTENT = 131_072
-"""Characters of text in one request: half of an event's 256 KiB even when each takes two bytes."""
+"""Characters of text in one request: an event of 256 KiB holds as many, even at two bytes for each."""
 
 
 class Status(StrEnum):
@@ -27,39 +28,8 @@ class Status(StrEnum):
     REFUSED = "refused"
 
 
-@dataclass(frozen=True, slots=True)
-class State:
-    """What one status means to every service.
-
-    Attributes:
-        terminal: nothing changes after it.
-        run: the state of the run in agent-service that shows as this status.
-        rank: within one epoch a status is only replaced by one of higher rank: see `settles`.
-        notice: what a person is told when no answer comes; None where there is an answer or the work goes on.
-    """
-
-    terminal: bool
-    run: str
-    rank: int
-    notice: str | None
-
-
-STATES: dict[Status, State] = {
-    Status.ACCEPTED: State(terminal=False, run="queued", rank=0, notice=None),
-    Status.RUNNING: State(terminal=False, run="running", rank=1, notice=None),
-    Status.WAITING: State(terminal=False, run="waiting", rank=2, notice=None),
-    Status.COMPLETED: State(terminal=True, run="completed", rank=3, notice=None),
-    Status.FAILED: State(terminal=True, run="failed", rank=3, notice="Something went wrong and no answer was made."),
-    Status.CANCELLED: State(terminal=True, run="cancelled", rank=3, notice="This request was cancelled."),
-    Status.EXPIRED: State(terminal=True, run="expired", rank=3, notice="This request ran out of time."),
-    Status.REFUSED: State(terminal=True, run="refused", rank=3, notice="This request was not taken on."),
-}
-
-TERMINAL = frozenset(status for status, state in STATES.items() if state.terminal)
-
-
 class FailureReason(StrEnum):
-    """Why a request ended without an answer; stable, for programs."""
+    """The reason why a request ended without an answer; stable, for programs."""
 
     MODEL_UNAVAILABLE = "model_unavailable"
     MODEL_REFUSED = "model_refused"
@@ -74,14 +44,79 @@ class FailureReason(StrEnum):
     SESSION_BUSY = "session_busy"
 
 
+FailureStatus = Literal[Status.FAILED, Status.CANCELLED, Status.EXPIRED, Status.REFUSED]
+
+
+@dataclass(frozen=True, slots=True)
+class FailureKind:
+    """The end that one failure reason leads to.
+
+    Attributes:
+        status: the request's final status.
+        notice: the sentence that a person is told.
+    """
+
+    status: FailureStatus
+    notice: str
+
+
+FAILURES: dict[FailureReason, FailureKind] = {
+    FailureReason.MODEL_UNAVAILABLE: FailureKind(Status.FAILED, "The model did not answer."),
+    FailureReason.MODEL_REFUSED: FailureKind(Status.FAILED, "The model would not answer this."),
+    FailureReason.MODEL_CUT: FailureKind(Status.FAILED, "The model's answer broke off."),
+    FailureReason.CONTEXT_TOO_LONG: FailureKind(Status.FAILED, "This conversation is too long for the model."),
+    FailureReason.UNKNOWN_AGENT: FailureKind(Status.FAILED, "There is no such agent."),
+    FailureReason.TOO_MANY_STEPS: FailureKind(Status.FAILED, "The agent took more steps than it may."),
+    FailureReason.INTERNAL: FailureKind(Status.FAILED, "Something went wrong on our side."),
+    FailureReason.CANCELLED_BY_CALLER: FailureKind(Status.CANCELLED, "This request was cancelled."),
+    FailureReason.DEADLINE: FailureKind(Status.EXPIRED, "This request ran out of time."),
+    FailureReason.SESSION_DELETED: FailureKind(Status.REFUSED, "This conversation was deleted."),
+    FailureReason.SESSION_BUSY: FailureKind(Status.REFUSED, "This conversation is busy with another request."),
+}
+"""The one catalogue of failures: every service takes the status and the sentence of a failure from here."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The meaning of one status for every service.
+
+    Attributes:
+        terminal: nothing changes after it.
+        run: the state of the run in agent-service that shows as this status.
+        rank: within one epoch a status is only replaced by one of higher rank: see `settles`.
+        notice: the sentence that a person is told when a failure of this status names no reason; else None.
+    """
+
+    terminal: bool
+    run: str
+    rank: int
+    notice: str | None = None
+
+
+STATES: dict[Status, State] = {
+    Status.ACCEPTED: State(terminal=False, run="queued", rank=0),
+    Status.RUNNING: State(terminal=False, run="running", rank=1),
+    Status.WAITING: State(terminal=False, run="waiting", rank=2),
+    Status.COMPLETED: State(terminal=True, run="completed", rank=3),
+    Status.FAILED: State(terminal=True, run="failed", rank=3, notice="Something went wrong and no answer was made."),
+    Status.CANCELLED: State(
+        terminal=True, run="cancelled", rank=3, notice=FAILURES[FailureReason.CANCELLED_BY_CALLER].notice
+    ),
+    Status.EXPIRED: State(terminal=True, run="expired", rank=3, notice=FAILURES[FailureReason.DEADLINE].notice),
+    Status.REFUSED: State(terminal=True, run="refused", rank=3, notice="This request was not taken on."),
+}
+
+TERMINAL = frozenset(status for status, state in STATES.items() if state.terminal)
+
+
 class ClosedModel(BaseModel):
-    """Base of bodies that strangers send: an unknown field is an error."""
+    """Base of the bodies that clients send: an unknown field is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class OpenModel(BaseModel):
-    """Base of what services exchange: a field added later is ignored by those who do not know it."""
+    """Base of the types that services exchange: a reader ignores fields that were added later."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -111,15 +146,15 @@ class NewRequest(ClosedModel):
 
 
 class Principal(OpenModel):
-    """Who asked.
+    """A caller: a person or machine, and the credential that it uses.
 
     Attributes:
-        issuer: who vouches for the subject.
+        issuer: the authority that vouches for the subject.
         subject: the person or machine, stable within the issuer; never an e-mail address.
-        tenant: the organisation all rows belong to.
-        credential: a stable pseudonym of the key or session used; "caller" is (credential, subject).
-        channel: where the request came in (`api`, `web`, `cli`).
-        scopes: what the credential may do.
+        tenant: the organisation that owns all rows of this caller.
+        credential: a stable pseudonym of the key or session in use.
+        channel: the way in: `api`, `web` or `cli`.
+        scopes: the permissions of the credential.
     """
 
     issuer: str
@@ -134,9 +169,9 @@ class Usage(OpenModel):
     """Tokens as the provider counts them.
 
     Attributes:
-        input_tokens: read by models, those from a cache included.
-        output_tokens: written by models.
-        model_calls: calls that were answered.
+        input_tokens: tokens that models read, including tokens from a cache.
+        output_tokens: tokens that models wrote.
+        model_calls: model calls with an answer.
     """
 
     input_tokens: int = 0
@@ -154,7 +189,7 @@ class Truncation(StrEnum):
 
 
 class Response(OpenModel):
-    """What was answered.
+    """The answer to a request.
 
     Attributes:
         content: the answer's text, as Markdown.
@@ -166,11 +201,11 @@ class Response(OpenModel):
 
 
 class Failure(OpenModel):
-    """Why there is no answer.
+    """The reason why a request has no answer.
 
     Attributes:
-        reason: for programs, stable.
-        message: for people, in plain words; never with what was asked or said.
+        reason: a stable word for programs.
+        message: a sentence for people, without any of the request's or the answer's text.
     """
 
     reason: FailureReason
@@ -194,10 +229,10 @@ class Accepted(OpenModel):
 
 
 class RequestView(OpenModel):
-    """A request as its owner sees it, at any time; once terminal it is the result.
+    """A request as its owner sees it at any time; the view of an ended request is its result.
 
     Attributes:
-        retry_of: the failed request in whose place an operator had it asked again.
+        retry_of: the failed request that this one replaces, because an operator retried it.
     """
 
     request_id: UUID
@@ -219,12 +254,12 @@ class RequestList(OpenModel):
 
 
 class RequestCreated(OpenModel):
-    """`flotilla.request.created.v1`: a request is durable and wants a run.
+    """`flotilla.request.created.v1`: a request is durable and needs a run.
 
     Attributes:
-        content: what was asked, as one text.
-        agent: the agent that was asked for; the session's or the default one where it is unset.
-        principal: who asked, and what the run may do in that name.
+        content: the request's text.
+        agent: the agent that the caller chose; where it is unset, the session's agent or the default one.
+        principal: the caller, whose permissions the run has.
         metadata: the caller's own labels.
     """
 
@@ -235,11 +270,11 @@ class RequestCreated(OpenModel):
 
 
 class RequestCancelled(OpenModel):
-    """`flotilla.request.cancelled.v1`: somebody asks to stop; only agent-service decides whether it was in time.
+    """`flotilla.request.cancelled.v1`: a request should stop; only agent-service decides whether it is in time.
 
     Attributes:
-        principal: who asked for the work.
-        undeliverable: set where nobody wants it to stop, but its own event can never come: why.
+        principal: the caller whose request it is.
+        undeliverable: set where no caller cancelled: the reason why the request's own event can never be published.
     """
 
     principal: Principal
@@ -247,11 +282,11 @@ class RequestCancelled(OpenModel):
 
 
 class RunChanged(OpenModel):
-    """`flotilla.run.changed.v1`: the run's state, for those who show it.
+    """`flotilla.run.changed.v1`: a run's status on the way to its end.
 
     Attributes:
-        status: where the run stands; its end has an event of its own.
-        epoch: which claim of the run says so; a higher one is later.
+        status: the run's status; a run's end has an event of its own.
+        epoch: the number of the run's claim; a higher epoch is later.
     """
 
     status: Literal[Status.RUNNING, Status.WAITING]
@@ -264,8 +299,8 @@ class ResponseReady(OpenModel):
     Attributes:
         status: the request's final status.
         response: the answer itself.
-        agent, revision: which agent answered, and the digest of its configuration.
-        usage: of all the run's model calls.
+        agent, revision: the agent that answered, and the digest of its configuration.
+        usage: the usage of all model calls of the run.
         completed_at: when the run ended.
     """
 
@@ -278,17 +313,17 @@ class ResponseReady(OpenModel):
 
 
 class ResponseFailed(OpenModel):
-    """`flotilla.response.failed.v1`: no answer will come, and why; delivered to people like an answer.
+    """`flotilla.response.failed.v1`: a request ended without an answer; people receive it like an answer.
 
     Attributes:
         status: the request's final status.
-        error: why.
-        agent, revision: which agent was to answer, where that was known.
-        usage: of the model calls there were.
+        error: the reason why there is no answer.
+        agent, revision: the agent that should have answered, where one was chosen.
+        usage: the usage of the model calls until then.
         completed_at: when the run ended.
     """
 
-    status: Literal[Status.FAILED, Status.CANCELLED, Status.EXPIRED, Status.REFUSED]
+    status: FailureStatus
     error: Failure
     agent: str | None = None
     revision: str | None = None
@@ -297,9 +332,9 @@ class ResponseFailed(OpenModel):
 
 
 def settles(old: Status, old_epoch: int, new: Status, new_epoch: int) -> bool:
-    """Tell whether `new` may replace `old`, in whatever order their events come.
+    """Return whether status `new` may replace status `old`; the order in which their events arrive does not count.
 
-    A terminal status is final and always wins; below it a later epoch wins, and within one epoch the higher rank.
+    A terminal status is final and always wins. Below it a later epoch wins, and within one epoch a higher rank wins.
     """
     if STATES[old].terminal:
         return False

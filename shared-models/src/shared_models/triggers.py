@@ -1,8 +1,8 @@
-"""Who gets which events from a broker over HTTP: Knative's Triggers, made from the catalogue of events.
+"""Knative Triggers, made from the catalogue of events: each routes a consumer's events from a broker over HTTP.
 
-One for each consumer, with the types it reads in every version: what is newer than it reads has to reach its inbox,
-which keeps it for the next release, while a broker forgets what no Trigger wants. `flotilla up` writes them for its own
-broker; a cluster's are the same documents with other addresses.
+There is one Trigger for each consumer, with all versions of the types that it reads. A version that the consumer cannot
+read yet has to reach its inbox, which keeps it for the next release; a broker drops events that match no Trigger.
+`flotilla up` writes the documents for its own broker. A cluster has the same documents with other addresses.
 """
 
 from collections.abc import Callable, Iterable
@@ -19,18 +19,18 @@ DELIVERY: Final[dict[str, JsonValue]] = {
     "backoffDelay": "PT0.2S",
     "timeout": "PT10S",
 }
-"""A try is longer than a service holds a request (5 s), and the tries outlast a long outage."""
+"""One attempt may take longer than a service holds a request (5 s); all attempts together outlast a long outage."""
 
 
 def triggers(
     address: Callable[[str], str], events: Iterable[EventType] = EVENTS.values(), *, broker: str = "default"
 ) -> list[JsonValue]:
-    """Return the Trigger documents of all consumers, by name.
+    """Return the Trigger documents of all consumers, sorted by consumer.
 
     Args:
-        address: gives the address of a consumer's door for events, `http://…/events`.
-        events: those that triggers are made for.
-        broker: the name of the broker.
+        address: returns the address at which a consumer receives events, `http://…/events`.
+        events: the event types to route.
+        broker: the broker's name.
     """
     types: dict[str, set[str]] = {}
     for event in events:
@@ -40,7 +40,7 @@ def triggers(
 
 
 def dump_triggers(documents: Iterable[JsonValue]) -> str:
-    """Return documents as one file of YAML."""
+    """Return documents as one YAML stream."""
     return yaml.safe_dump_all(documents, sort_keys=False)
 
 

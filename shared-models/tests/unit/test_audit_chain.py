@@ -1,4 +1,4 @@
-"""The canonical form and the chain, for whatever entries there may be."""
+"""The canonical form and the hash chain, for arbitrary entries."""
 
 import json
 from collections.abc import Sequence
@@ -65,7 +65,7 @@ def test_two_entries_have_the_same_hash_only_if_they_are_the_same(one: Row, othe
 
 
 @given(st.dictionaries(TEXT, st.one_of(TEXT, st.dictionaries(TEXT, TEXT, max_size=3)), max_size=5))
-def test_canonical_bytes_are_json_that_says_the_same_in_one_order(members: dict[str, object]) -> None:
+def test_canonical_bytes_are_equal_json_in_one_order(members: dict[str, object]) -> None:
     written = canonical(members)
     assert json.loads(written) == members
     assert canonical(dict(reversed(members.items()))) == written
@@ -116,7 +116,7 @@ def test_two_rows_that_changed_places_are_both_found(rows: list[Row], data: st.D
 
 
 @given(CHAINS, CHAINS)
-def test_a_chain_written_anew_does_not_hold_what_was_anchored(rows: list[Row], others: list[Row]) -> None:
+def test_a_rewritten_chain_contradicts_its_anchors(rows: list[Row], others: list[Row]) -> None:
     anchors = anchor_of(sealed(rows), len(rows))
     forged = [*others, *rows][: len(rows)]
     expected = "rewritten" if forged != rows else ""
@@ -137,7 +137,7 @@ def test_an_entry_that_is_gone_is_named() -> None:
     assert faults([seals[0], (2, seals[1][1], None)]) == [(2, "its entry is gone")]
 
 
-def test_an_entry_dated_back_before_what_was_whole_is_found() -> None:
+def test_an_entry_dated_back_into_the_anchored_time_is_found() -> None:
     whole = BEGAN + timedelta(hours=1)
     slow, forged = row(2, whole - timedelta(seconds=59)), row(3, whole - timedelta(seconds=61))
     seals = sealed([row(1), slow, forged])

@@ -1,4 +1,4 @@
-"""Cursors: what strangers send as Last-Event-ID is a cursor or refused, and cursors are ordered as Redis orders ids."""
+"""A Last-Event-ID is a cursor or is refused, and cursors sort as Redis sorts ids."""
 
 from contextlib import suppress
 
@@ -28,7 +28,7 @@ def test_cursor_is_read_as_it_is_written(cursor: Cursor) -> None:
 @example("\uff11-\uff11")
 @example("-1-1")
 @example("9" * 30 + "-0")
-def test_whatever_somebody_sends_is_a_cursor_in_its_only_form_or_refused(text: str) -> None:
+def test_arbitrary_text_is_a_cursor_in_canonical_form_or_refused(text: str) -> None:
     with suppress(ValueError):
         assert str(Cursor.parse(text)) == text
 
@@ -49,5 +49,5 @@ def test_terminal_cursor_is_after_all_of_its_epoch_and_before_all_of_the_next(ep
 
 
 @pytest.mark.parametrize("cursor", [START, REOPENED])
-def test_who_has_seen_nothing_has_not_seen_the_end(cursor: Cursor) -> None:
+def test_first_cursors_have_not_ended(cursor: Cursor) -> None:
     assert not cursor.ended

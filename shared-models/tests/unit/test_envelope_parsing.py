@@ -1,4 +1,4 @@
-"""Whatever comes as an event is an envelope or refused as one error, and an envelope is read as it was written."""
+"""Arbitrary bytes are an envelope or one ValidationError, and an envelope survives writing and reading."""
 
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -24,7 +24,7 @@ def written() -> dict[str, str]:
 
 
 @given(attributes=st.dictionaries(NAMES, VALUES, max_size=20), data=st.binary(max_size=200))
-def test_whatever_comes_is_an_envelope_or_one_error(attributes: dict[str, str], data: bytes) -> None:
+def test_arbitrary_attributes_are_an_envelope_or_one_error(attributes: dict[str, str], data: bytes) -> None:
     with suppress(ValidationError):
         Envelope.parse(attributes, data)
 

@@ -65,7 +65,7 @@ EVERY_TYPE = [
 
 
 @pytest.mark.parametrize(("type_", "fields"), EVERY_TYPE)
-def test_every_frame_is_an_agui_event_with_its_place_in_metadata(type_: str, fields: dict[str, object]) -> None:
+def test_every_frame_is_an_agui_event_with_its_cursor_in_metadata(type_: str, fields: dict[str, object]) -> None:
     frame = encode(type_, RUN, Cursor(2, 5), fields)
 
     event = AGUI.validate_json(frame.data)
@@ -96,7 +96,7 @@ def test_half_of_a_surrogate_pair_becomes_a_replacement_character() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "1", "1-", "-1", "01-2", "1-2-3", "a-b", "1-2\n", "\u0661-1", "1" * 19 + "-1"])
-def test_what_is_no_cursor_is_refused(text: str) -> None:
+def test_malformed_cursor_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="expected a cursor"):
         Cursor.parse(text)
 
@@ -112,7 +112,7 @@ def test_only_the_cursor_of_a_terminal_frame_has_ended() -> None:
     assert not Cursor(1, 1).ended
 
 
-def test_a_frame_is_one_server_sent_event_and_a_heartbeat_is_none() -> None:
+def test_a_frame_is_one_server_sent_event_and_a_heartbeat_is_a_comment() -> None:
     frame = encode("CUSTOM", RUN, Cursor(1, 9), {"name": "note", "value": "two\nlines"})
 
     assert sse(frame) == b"id: 1-9\ndata: " + frame.data + b"\n\n"
@@ -120,7 +120,7 @@ def test_a_frame_is_one_server_sent_event_and_a_heartbeat_is_none() -> None:
     assert sse(None) == b":\n\n"
 
 
-def test_what_is_open_is_closed_from_the_inside_out() -> None:
+def test_open_parts_are_closed_from_the_inside_out() -> None:
     frames = [
         encode("REASONING_START", RUN, Cursor(1, 1), {"messageId": "r"}),
         encode("REASONING_MESSAGE_START", RUN, Cursor(1, 2), {"messageId": "r"}),
@@ -162,7 +162,7 @@ def test_an_end_without_a_reason_has_the_notice_of_its_status(status: Status) ->
 
 
 @pytest.mark.parametrize("status", sorted(set(Status) - TERMINAL))
-def test_what_has_not_ended_has_no_terminal_frame(status: Status) -> None:
+def test_pending_request_has_no_terminal_frame(status: Status) -> None:
     with pytest.raises(ValueError, match=f"{RUN} is {status}"):
         terminal_frame(view(status))
 
@@ -171,7 +171,7 @@ def end(seen_: Cursor, still_open: OpenParts | None = None) -> list[Frame]:
     return ending(RUN, seen_, terminal_frame(view()), epoch=seen_.epoch, still_open=still_open or OpenParts())
 
 
-def test_who_has_seen_nothing_is_told_the_start_the_answer_and_the_end() -> None:
+def test_reader_at_the_start_gets_run_started_the_answer_and_the_end() -> None:
     viewer = seen(end(START))
 
     assert viewer.text == "Hello"
@@ -179,7 +179,7 @@ def test_who_has_seen_nothing_is_told_the_start_the_answer_and_the_end() -> None
     assert viewer.outcome is not None
 
 
-def test_what_is_open_is_closed_before_the_answer_is_told() -> None:
+def test_open_parts_are_closed_before_the_resync() -> None:
     begun = [
         encode("RUN_STARTED", RUN, Cursor(1, 1), {"threadId": SESSION, "runId": RUN}),
         encode("TEXT_MESSAGE_START", RUN, Cursor(1, 2), {"messageId": MESSAGE}),
@@ -192,7 +192,7 @@ def test_what_is_open_is_closed_before_the_answer_is_told() -> None:
     assert viewer.cursor == Cursor(2, 0)
 
 
-def test_who_was_told_the_answer_and_cut_off_is_told_only_the_end() -> None:
+def test_reader_that_has_the_resync_gets_only_the_end() -> None:
     assert [frame.type for frame in end(Cursor(1, LAST_SEQUENCE))] == ["RUN_FINISHED"]
 
 
@@ -203,8 +203,8 @@ def test_a_run_without_an_answer_just_ends() -> None:
 
 
 @pytest.mark.parametrize("seen_", [START, Cursor(1, 4), Cursor(1, LAST_SEQUENCE)])
-def test_the_resync_is_behind_all_that_anybody_can_have_seen(seen_: Cursor) -> None:
-    """A log that was lost, or came back from an older copy, knows of less than its readers do."""
+def test_the_resync_is_after_every_frame_that_a_reader_can_have_seen(seen_: Cursor) -> None:
+    """A log that was lost, or restored from an older copy, has fewer frames than its readers have seen."""
     frames = ending(RUN, seen_, terminal_frame(view()), epoch=3, still_open=OpenParts())
     *_, resync, last = frames
     assert (resync.type, resync.cursor) == ("CUSTOM", Cursor(3, LAST_SEQUENCE))

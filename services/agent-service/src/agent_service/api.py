@@ -1,40 +1,46 @@
-"""The HTTP door: sessions, as their owner lists, reads, renames and deletes them."""
+"""The HTTP door of sessions: their owner opens, lists, reads, renames and deletes them."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from agent_service.domain.sessions import MessagePage, NewSession, SessionChange, SessionPage, SessionView
+from agent_service.domain.sessions import (
+    MessagePage,
+    NewSession,
+    PageCursor,
+    SessionChange,
+    SessionPage,
+    SessionView,
+    owner_of,
+)
 from agent_service.queries import sessions as queries
-from agent_service.usecases import keep_sessions
+from agent_service.usecases import manage_sessions
 from service_process.web import json_body, parse_body
-from shared_clients.identity import Identity, Verifier, require
+from shared_clients.identity import Identity, Verifier, require_scope
 from shared_clients.postgres import Database
 from shared_models.problems import Problem, Problems
-from shared_models.requests import Principal
 
 
 @dataclass(frozen=True, slots=True)
 class MessagesQuery:
-    """Which part of a session's messages."""
+    """The query parameters of a page of messages."""
 
-    limit: Annotated[int, Query(ge=1, le=200, description="How many turns at most.")] = 100
+    limit: Annotated[int, Query(ge=1, le=200, description="The number of turns at most.")] = 100
     before: Annotated[int | None, Query(ge=1, lt=2**63, description="Only turns before this one.")] = None
 
 
-Most = Annotated[int, Query(ge=1, le=200, alias="limit", description="How many at most.")]
+Most = Annotated[int, Query(ge=1, le=200, alias="limit", description="The number of sessions at most.")]
 
 
 SCOPE = "sessions"
-"""What a caller's credential needs for every route here."""
+"""The scope that a caller's credential needs for every route here."""
 
 
 async def caller_of(request: Request) -> Identity:
     verifier: Verifier = request.app.state.verifier
-    return await require(verifier, SCOPE)(request)
+    return await require_scope(verifier, SCOPE)(request)
 
 
 def _database(request: Request) -> Database:
@@ -51,7 +57,7 @@ router = APIRouter(prefix="/api/v1/sessions", tags=["sessions"])
 async def create_session(request: Request, response: Response, caller: Caller) -> SessionView:
     """Open an empty session."""
     body = await parse_body(request, NewSession)
-    session = await keep_sessions.open_session(_database(request), caller.principal, body)
+    session = await manage_sessions.open_session(_database(request), caller.principal, body)
     response.headers["Location"] = f"/api/v1/sessions/{session.session_id}"
     return session
 
@@ -60,36 +66,37 @@ async def create_session(request: Request, response: Response, caller: Caller) -
 async def list_sessions(
     request: Request, caller: Caller, *, response: Response, most: Most = 50, before: str | None = None
 ) -> SessionPage:
-    """List one's sessions, the last used first."""
-    tenant, owner = _owned_by(caller.principal)
-    found = await queries.list_sessions(_database(request), tenant, owner, before=_place(before), most=most + 1)
-    page, more = found[:most], len(found) > most
-    following = f"{page[-1].updated_at.isoformat()}_{page[-1].session_id}" if more else None
-    _link(response, "/api/v1/sessions", most, following)
-    return SessionPage(sessions=page, next=following)
+    """List the caller's sessions, the last used first."""
+    tenant, owner = caller.principal.tenant, owner_of(caller.principal)
+    found = await queries.list_sessions(_database(request), tenant, owner, before=_cursor(before), most=most + 1)
+    page = found[:most]
+    next_page = str(PageCursor(page[-1].updated_at, page[-1].session_id)) if len(found) > most else None
+    _link(response, "/api/v1/sessions", most, next_page)
+    return SessionPage(sessions=page, next=next_page)
 
 
 @router.get("/{session_id}")
 async def get_session(session_id: UUID, request: Request, caller: Caller) -> SessionView:
     """Read one session."""
-    return _known(await queries.load_session(_database(request), *_owned_by(caller.principal), session_id), session_id)
+    return await _load_session(request, caller, session_id)
 
 
 @router.patch("/{session_id}", openapi_extra=json_body(SessionChange))
 async def rename_session(session_id: UUID, request: Request, caller: Caller) -> SessionView:
     """Give a session another title."""
     body = await parse_body(request, SessionChange)
-    tenant, owner = _owned_by(caller.principal)
-    return _known(
-        await queries.rename_session(_database(request), tenant, owner, session_id, title=body.title), session_id
-    )
+    tenant, owner = caller.principal.tenant, owner_of(caller.principal)
+    session = await queries.rename_session(_database(request), tenant, owner, session_id, title=body.title)
+    if session is None:
+        raise _unknown_session(session_id)
+    return session
 
 
 @router.delete("/{session_id}", status_code=204)
 async def delete_session(session_id: UUID, request: Request, caller: Caller) -> None:
     """Delete a session; a request that is still sent to it is refused."""
-    deleted = await keep_sessions.delete_session(_database(request), caller.principal, session_id)
-    _known(deleted or None, session_id)
+    if not await manage_sessions.delete_session(_database(request), caller.principal, session_id):
+        raise _unknown_session(session_id)
 
 
 @router.get("/{session_id}/messages")
@@ -99,34 +106,34 @@ async def list_messages(
     caller: Caller,
     *,
     response: Response,
-    which: Annotated[MessagesQuery, Depends()],
+    page: Annotated[MessagesQuery, Depends()],
 ) -> MessagePage:
     """Read a session's messages, oldest first; `before` pages back."""
-    database = _database(request)
-    tenant, owner = _owned_by(caller.principal)
-    _known(await queries.load_session(database, tenant, owner, session_id), session_id)
-    messages = await queries.list_messages(database, tenant, session_id, before=which.before, most=which.limit)
+    await _load_session(request, caller, session_id)
+    tenant = caller.principal.tenant
+    messages = await queries.list_messages(_database(request), tenant, session_id, before=page.before, most=page.limit)
     older = str(messages[0].turn) if messages and messages[0].turn > 1 else None
-    _link(response, f"/api/v1/sessions/{session_id}/messages", which.limit, older)
+    _link(response, f"/api/v1/sessions/{session_id}/messages", page.limit, older)
     return MessagePage(messages=messages, next=older)
 
 
-def _owned_by(principal: Principal) -> tuple[str, str]:
-    return principal.tenant, f"{principal.issuer}|{principal.subject}"
+async def _load_session(request: Request, caller: Identity, session_id: UUID) -> SessionView:
+    principal = caller.principal
+    session = await queries.load_session(_database(request), principal.tenant, owner_of(principal), session_id)
+    if session is None:
+        raise _unknown_session(session_id)
+    return session
 
 
-def _known[T](found: T | None, session_id: UUID) -> T:
-    if found is None:
-        raise Problem(Problems.UNKNOWN_SESSION, f"There is no session {session_id} that is yours.")
-    return found
+def _unknown_session(session_id: UUID) -> Problem:
+    return Problem(Problems.UNKNOWN_SESSION, f"There is no session {session_id} that is yours.")
 
 
-def _place(before: str | None) -> tuple[datetime, UUID] | None:
+def _cursor(before: str | None) -> PageCursor | None:
     if before is None:
         return None
-    time, _, session_id = before.partition("_")
     try:
-        return datetime.fromisoformat(time.replace(" ", "+")).astimezone(UTC), UUID(session_id)
+        return PageCursor.parse(before)
     except (ValueError, OverflowError) as error:
         detail = "`before` has to be the `next` of an earlier page."
         raise Problem(Problems.INVALID_PARAMETER, detail) from error

@@ -1,4 +1,4 @@
-"""The composition root of agent-service: the only file that knows all of it."""
+"""The composition root of agent-service: the only file that puts all its parts together."""
 
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -11,8 +11,8 @@ from agent_service import api, events, workers
 from agent_service.adapters.agents import open_agents
 from agent_service.domain.runs import ClaimedRun
 from agent_service.settings import ProviderKeys, Settings
-from agent_service.usecases.end_run import tell_untold
-from agent_service.usecases.perform_run import Means
+from agent_service.usecases.end_run import fail_unpublishable_response
+from agent_service.usecases.perform_run import RunDependencies
 from durable_work.dead_letters import DeadLetters
 from durable_work.inbox import Inbox
 from durable_work.leases import Slots, WorkerLease
@@ -36,7 +36,7 @@ MIGRATIONS: Final = Path(__file__).parent / "migrations" / "versions"
 async def open_app(
     settings: Settings, keys: ProviderKeys, bus: Bus, redis: Redis, *, trusted: TrustedKeys
 ) -> AsyncGenerator[FastAPI]:
-    """Open the service: its database, agents, loops and app; at the end runs are handed back before all is closed.
+    """Open the database, agents, loops and app of the service; on leaving, hand the runs back before closing.
 
     Raises:
         ConfigError: an agent or script file cannot be used.
@@ -46,11 +46,13 @@ async def open_app(
             open_agents(settings.agent_configs, settings.default_agent, keys.openai_api_key, keys.openai_base_url)
         )
         database = await stack.enter_async_context(open_database(settings.database_url.get_secret_value(), SCHEMA))
-        outbox = Outbox(database, bus, on_dead=lambda tx, event, error: tell_untold(tx, outbox, event, error))
-        means = Means(database, outbox, redis, agents)
-        performing = workers.Performing(means)
+        outbox = Outbox(
+            database, bus, on_dead=lambda tx, event, error: fail_unpublishable_response(tx, outbox, event, error)
+        )
+        dependencies = RunDependencies(database, outbox, redis, agents)
+        active_runs = workers.ActiveRuns(dependencies)
         lease = WorkerLease(database)
-        slots: Slots[ClaimedRun] = Slots(settings.slots, performing.perform, lease)
+        slots: Slots[ClaimedRun] = Slots(settings.slots, active_runs.perform, lease)
         inbox = Inbox(database, NAME, events.reactions(outbox, slots))
         verifier, letters = Verifier(NAME, trusted), DeadLetters(database, NAME)
         app = create_app(
@@ -68,5 +70,5 @@ async def open_app(
         await lease.renew()
         await stack.enter_async_context(bus.subscribe(NAME, topics_of(NAME), inbox.consume))
         tasks = await stack.enter_async_context(Tasks())
-        workers.start(tasks, means, inbox, letters=letters, lease=lease, slots=slots, performing=performing)
+        workers.start(tasks, dependencies, inbox, letters=letters, lease=lease, slots=slots, active_runs=active_runs)
         yield app

@@ -1,114 +1,142 @@
-"""What can end a run without an answer, and what a tool may say back to the model.
+"""The errors that end a run without an answer, and the error that a tool returns to the model.
 
-A docstring's first line is what the person is told; the detail is for operators. Providers quote keys and the
-conversation in their errors, so of such a body only what `adapters/model_failures` finds harmless is in a detail.
+Each error that ends a run names its `FailureReason`; `shared_models.requests.FAILURES` has the sentence for the person,
+and `advice` says the rest. The detail is for operators. A provider's error body may quote keys or the conversation, so
+a detail holds of it only the parts that `adapters/redaction` finds harmless.
 """
 
 from typing import ClassVar
 
-from shared_models.requests import FailureReason, Usage
+from shared_models.requests import FAILURES, FailureReason
 
 
 class RunFailed(Exception):  # noqa: N818 - an outcome of a run, named as one
-    """Something went wrong and no answer was made.
+    """A run ends without an answer.
+
+    Attributes:
+        reason: the reason that is stored and published.
+        advice: the explanation of an error that is given none.
 
     Args:
         detail: which model or limit, for operators; safe to log.
+        explanation: sentences for the person that follow the notice of the reason.
     """
 
     reason: ClassVar[FailureReason] = FailureReason.INTERNAL
+    advice: ClassVar[str] = ""
 
-    def __init__(self, detail: str = "") -> None:
-        super().__init__(f"{self.notice} ({detail})" if detail else self.notice)
+    def __init__(self, detail: str = "", *, explanation: str = "") -> None:
+        notice = FAILURES[self.reason].notice
+        super().__init__(f"{notice} ({detail})" if detail else notice)
         self.detail = detail
-        self.usage = Usage()
-        """What the run had used by then."""
-
-    @property
-    def notice(self) -> str:
-        """The sentence that the person is told."""
-        return (type(self).__doc__ or "").partition("\n")[0]
+        self.explanation = explanation or self.advice
 
 
 class ModelUnavailable(RunFailed):
-    """The model did not answer. Try again in a moment."""
+    """No model answered."""
 
     reason = FailureReason.MODEL_UNAVAILABLE
+    advice = "Try again in a moment."
 
 
 class ModelUnreachable(ModelUnavailable):
-    """The model's server cannot be reached. Try again in a moment."""
+    """No connection to the model's server was made, or it broke before the answer."""
+
+    advice = "Its server cannot be reached. Try again in a moment."
 
 
 class ModelBusy(ModelUnavailable):
-    """The model has too many requests at the moment. Try again in a minute."""
+    """The model's provider limits the rate of requests."""
+
+    advice = "It has too many requests at the moment. Try again in a minute."
 
 
 class QuotaSpent(ModelUnavailable):
-    """The quota at the model's provider is used up. Please tell the people who run this service."""
+    """The quota at the model's provider is used up."""
+
+    advice = "The quota at its provider is used up. Please tell the people who run this service."
 
 
 class KeyRefused(ModelUnavailable):
-    """The model's provider refused the key of this service. Please tell the people who run it."""
+    """The model's provider refused the key of this service."""
+
+    advice = "Its provider refused the key of this service. Please tell the people who run it."
 
 
 class ModelNotFound(ModelUnavailable):
-    """The model is not where this service looks for it. Please tell the people who run it."""
+    """The model's server does not know the model, or is no model's server."""
+
+    advice = "It is not where this service looks for it. Please tell the people who run it."
 
 
 class RequestNotTaken(ModelUnavailable):
-    """The model's server did not accept the request. Please tell the people who run this service."""
+    """The model's server did not accept the request."""
+
+    advice = "Its server did not accept the request. Please tell the people who run this service."
 
 
 class ContextTooLong(RunFailed):
-    """This conversation is too long for the model. Start a new one, or ask with less text."""
+    """The conversation is longer than the model can read."""
 
     reason = FailureReason.CONTEXT_TOO_LONG
+    advice = "Start a new one, or ask with less text."
 
 
 class ModelRefused(RunFailed):
-    """The model would not answer this. Try to ask in other words."""
+    """The model refused to answer."""
 
     reason = FailureReason.MODEL_REFUSED
+    advice = "Try to ask in other words."
 
 
 class NoAnswer(ModelRefused):
-    """The model gave an empty answer. Try again, or ask in other words."""
+    """The model gave an empty answer."""
+
+    advice = "It gave an empty answer. Try again, or ask in other words."
 
 
 class ModelCut(RunFailed):
-    """The model's answer broke off. Try again."""
+    """The model's answer broke off."""
 
     reason = FailureReason.MODEL_CUT
+    advice = "Try again."
 
 
 class OutOfTokens(ModelCut):
-    """The model reached its length limit before it had an answer. Ask for less at once."""
+    """The model reached its length limit before it had an answer."""
+
+    advice = "The model reached its length limit before it had an answer. Ask for less at once."
 
 
 class TooManySteps(RunFailed):
-    """The agent took more steps than it may."""
+    """The agent used all its steps and has no answer."""
 
     reason = FailureReason.TOO_MANY_STEPS
 
 
 class UnknownAgent(RunFailed):
-    """There is no such agent."""
+    """The request names an agent that no file defines."""
 
     reason = FailureReason.UNKNOWN_AGENT
 
 
 class Cancelled(RunFailed):
-    """The request was cancelled."""
+    """The caller cancelled the request."""
 
     reason = FailureReason.CANCELLED_BY_CALLER
 
 
 class OutOfTime(RunFailed):
-    """The request ran out of time."""
+    """The request's deadline passed, or the run's active time is used up."""
 
     reason = FailureReason.DEADLINE
 
 
-class ToolFailed(Exception):  # noqa: N818 - what the model is told, not a fault of ours
-    """A tool could not do what it was asked; the message goes back to the model, which may try otherwise."""
+class SessionDeleted(RunFailed):
+    """The session of the run was deleted."""
+
+    reason = FailureReason.SESSION_DELETED
+
+
+class ToolFailed(Exception):  # noqa: N818 - a result for the model, not a fault of this service
+    """A tool could not do its work; the message goes back to the model, which may try otherwise."""

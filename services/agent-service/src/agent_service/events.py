@@ -1,11 +1,10 @@
-"""The events door: requests that want a run, and requests that nobody wants any more."""
+"""The events door: new requests, each of which becomes a run, and cancelled requests."""
 
 from functools import partial
-from uuid import UUID
 
 from agent_service.domain.runs import ClaimedRun, NewRun
-from agent_service.usecases.bury_request import bury_request
 from agent_service.usecases.cancel_run import cancel_run
+from agent_service.usecases.fail_request import fail_request
 from agent_service.usecases.queue_run import queue_run
 from durable_work.inbox import Reaction
 from durable_work.leases import Slots
@@ -18,12 +17,12 @@ from shared_models.requests import RequestCancelled, RequestCreated
 
 
 def reactions(outbox: Outbox, slots: Slots[ClaimedRun]) -> tuple[Reaction, ...]:
-    """Return what agent-service does about each event that it consumes."""
+    """Return the reaction of agent-service to each event type that it consumes."""
     return (
         Reaction(
             REQUEST_CREATED,
             partial(on_request_created, outbox=outbox, slots=slots),
-            bury=partial(on_dead_request, outbox),
+            on_dead=partial(on_dead_request, outbox),
         ),
         Reaction(REQUEST_CANCELLED, partial(on_request_cancelled, outbox)),
     )
@@ -33,29 +32,25 @@ async def on_request_created(
     tx: Tx, event: Envelope, request: RequestCreated, *, outbox: Outbox, slots: Slots[ClaimedRun]
 ) -> None:
     if event.turn is None or event.expirytime is None:
-        await bury_request(tx, outbox, event, "the event carries no turn or no expirytime")
+        await fail_request(tx, outbox, event, "the event carries no turn or no expirytime")
         return
     run = NewRun(
-        tenant=event.tenantid,
-        execution_id=event.correlationid,
-        session_id=UUID(event.partitionkey),
-        turn=event.turn,
+        context=event.context,
         agent=request.agent,
         content=request.content,
         principal=request.principal,
         traceparent=inject().get("traceparent"),
         cause=event.id,
-        expires_at=event.expirytime,
     )
     await queue_run(tx, outbox, slots, run)
 
 
-async def on_request_cancelled(outbox: Outbox, tx: Tx, event: Envelope, wish: RequestCancelled) -> None:
-    if wish.undeliverable is not None:
-        await bury_request(tx, outbox, event, wish.undeliverable)
+async def on_request_cancelled(outbox: Outbox, tx: Tx, event: Envelope, cancellation: RequestCancelled) -> None:
+    if cancellation.undeliverable is not None:
+        await fail_request(tx, outbox, event, cancellation.undeliverable)
         return
     await cancel_run(tx, outbox, event.tenantid, event.correlationid)
 
 
 async def on_dead_request(outbox: Outbox, tx: Tx, event: Envelope, error: str) -> None:
-    await bury_request(tx, outbox, event, error)
+    await fail_request(tx, outbox, event, error)

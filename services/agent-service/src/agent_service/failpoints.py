@@ -1,4 +1,4 @@
-"""The failpoints of agent-service, each named for the step that was done and the step that was not."""
+"""The failpoints of agent-service, each named after the step before it and the step after it."""
 
 from enum import StrEnum
 
@@ -11,5 +11,5 @@ class Failpoint(StrEnum):
     AFTER_STOP_BEFORE_END = "after-stop-before-end"
     AFTER_END_BEFORE_COMMIT = "after-end-before-commit"
     AFTER_END_BEFORE_TERMINAL_FRAME = "after-end-before-terminal-frame"
-    AFTER_TERMINAL_FRAME_BEFORE_TOLD = "after-terminal-frame-before-told"
-    AFTER_SWEPT_FRAME_BEFORE_TOLD = "after-swept-frame-before-told"
+    AFTER_TERMINAL_FRAME_BEFORE_CLEAR = "after-terminal-frame-before-clear"
+    AFTER_SWEPT_FRAME_BEFORE_CLEAR = "after-swept-frame-before-clear"

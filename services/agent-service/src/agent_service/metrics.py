@@ -8,7 +8,7 @@ RUNS_ENDED = counter("flotilla_runs_ended_total", "Runs that ended, by terminal 
 RUN_SECONDS = histogram("flotilla_run_seconds", "Time from a run's first claim to its end.", _RUN_BUCKETS)
 MODEL_CALLS = counter(
     "flotilla_model_calls_total",
-    "Calls of a model, by provider and by what came: ok or why not.",
+    "Calls of a model, by provider and outcome: ok or the failure reason.",
     "provider",
     "outcome",
 )

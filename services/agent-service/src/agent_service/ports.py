@@ -1,7 +1,7 @@
-"""What the agent loop needs from outside: models, tools, a journal, and somewhere to show its progress.
+"""The ports of the agent loop: its models, its tools, its journal, and the frames that show its progress.
 
-`usecases/run_agent` knows only these. `adapters/models` and `adapters/tools` fill the first two; the journal is rows in
-this service's Postgres, and `run_frames.FrameWriter` is `Frames`.
+`usecases/run_agent` knows only these. `adapters/models` implements `Models`, `adapters/tools` provides `Tool`,
+`usecases/perform_run` keeps the journal in Postgres, and `run_frames.FrameWriter` implements `Frames`.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -19,8 +19,8 @@ class Tool:
     """A read-only tool that runs in place.
 
     Attributes:
-        name: what agents and models call it.
-        description: tells the model when to use it.
+        name: the name by which agents and models refer to it.
+        description: instructs the model when to use it.
         parameters: JSON Schema of its arguments, an object.
         call: takes arguments that fit the schema, returns text for the model; raises ToolFailed.
     """
@@ -32,30 +32,30 @@ class Tool:
 
 
 class Frames(Protocol):
-    """What a person sees of the run; nothing here waits or fails."""
+    """The progress of a run as a person sees it; no method waits or fails."""
 
     @property
     def last(self) -> Cursor:
-        """The place of the last frame appended."""
+        """The cursor of the last frame that was appended."""
 
     def append(self, type_: str, **fields: object) -> Cursor:
         """Append one AG-UI event."""
 
     def text(self, message_id: UUID, delta: str) -> Cursor:
-        """Append text to a message that was started."""
+        """Append text to a message that has started."""
 
     def void(self, keep: Cursor | None, snapshot: Sequence[Mapping[str, object]]) -> object:
-        """Take back what came after `keep`; `snapshot` holds the AG-UI messages that remain."""
+        """Take back every frame after `keep`; `snapshot` holds the AG-UI messages that remain."""
 
 
 class Journal(Protocol):
-    """The finished steps of one run: `model:<n>` and `tool:<call id>`, each one message as JSON."""
+    """The finished steps of one run; a step is `model:<n>` or `tool:<call id>`, and its message as JSON."""
 
     def finished(self, key: str) -> str | None:
-        """Return the step's message, if an earlier attempt or epoch finished it."""
+        """Return the message of a step that an earlier attempt or epoch finished; None for any other."""
 
     async def record(self, key: str, message: str, keep: Cursor) -> None:
-        """Make a step durable, with the place of its last frame.
+        """Make a step durable, with the cursor of its last frame.
 
         Raises:
             Stale: another worker owns the run now.
@@ -63,21 +63,21 @@ class Journal(Protocol):
 
 
 class Models(Protocol):
-    """The models of one agent, in the order in which they are asked."""
+    """The models of one agent, in the order in which they are tried."""
 
     async def stream_reply(
         self, history: Sequence[ModelMessage], tools: Sequence[Tool], frames: Frames
     ) -> ModelResponse:
-        """Ask for the next message and show its text as it comes.
+        """Request the next message and show its text as it arrives.
 
         Args:
-            history: valid for a provider, and ending with a request.
-            tools: what the model may call.
-            frames: gets one text message, closed before this returns.
+            history: valid for a provider; it ends with a request.
+            tools: the tools that the model may call.
+            frames: receives one text message, which has ended when this returns.
 
         Returns:
-            A whole response, with the id of its message in its metadata.
+            A whole response; its metadata holds the id of its message.
 
         Raises:
-            ModelUnavailable, ModelRefused, ModelCut: no model gave one.
+            ModelUnavailable, ModelRefused, ModelCut: no model gave a whole response.
         """

@@ -11,12 +11,12 @@ from service_process.settings import ProcessSettings
 
 
 class Settings(ProcessSettings):
-    """What agent-service is told from outside.
+    """The settings of agent-service.
 
     Attributes:
-        agent_configs: the folder with `agents/` and `scripts/`.
-        default_agent: answers where neither request nor session names an agent.
-        slots: runs that one process works on at once; they mostly wait for models.
+        agent_configs: the folder that holds `agents/` and `scripts/`.
+        default_agent: the agent that answers if neither the request nor its session names one.
+        slots: the runs that one process works on at once; most of them wait for a model.
     """
 
     agent_configs: Path = Path("agent-configs")
@@ -46,7 +46,7 @@ def _is_an_address(url: str | None) -> str | None:
 
 
 class ProviderKeys(BaseSettings):
-    """Access to model providers, under the names that people know; never in YAML, never logged."""
+    """The keys of model providers, under the names that their SDKs use; never in YAML, never logged."""
 
     model_config = SettingsConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
 

@@ -1,6 +1,5 @@
-"""The workers door: the loops of agent-service, all started here, and the runs this process is working on."""
+"""The workers door: every loop of agent-service starts here, and the active runs of this process are kept here."""
 
-import asyncio
 from uuid import UUID
 
 import structlog
@@ -9,78 +8,80 @@ from agent_service.domain.runs import ClaimedRun
 from agent_service.queries import ends
 from agent_service.queries import runs as queries
 from agent_service.usecases.claim_runs import claim_runs
-from agent_service.usecases.end_run import end_overdue, tell_ends
-from agent_service.usecases.perform_run import Means, perform_run
+from agent_service.usecases.end_run import append_due_terminal_frames, end_overdue_runs
+from agent_service.usecases.perform_run import CancellationScope, RunDependencies, perform_run
 from durable_work.audit.sealing import SEAL_SECONDS, Sealer
 from durable_work.dead_letters import DeadLetters
 from durable_work.inbox import Inbox
 from durable_work.leases import RENEW_SECONDS, Slots, WorkerLease, run_slots
 from shared_clients.loops import Tasks, every
-from shared_models.requests import FailureReason
 
 log = structlog.get_logger()
 
-LOOK_SECONDS = 0.25
-"""How long a cancel may go unnoticed by the worker of a running run."""
+CANCELLATION_POLL_SECONDS = 0.25
+"""The longest time until the worker of a running run sees its cancellation."""
+
+type ClaimKey = tuple[UUID, int]
+"""The execution id and the epoch of a claimed run."""
 
 
-class Performing:
-    """The runs in progress here, by id and epoch, each with the future that stops it."""
+class ActiveRuns:
+    """The runs that this process works on, each with the scope that cancels it."""
 
-    def __init__(self, means: Means) -> None:
-        self._means = means
-        self._stops: dict[tuple[UUID, int], asyncio.Future[FailureReason]] = {}
-        self._idle: frozenset[tuple[UUID, int]] = frozenset()
+    def __init__(self, dependencies: RunDependencies) -> None:
+        self._dependencies = dependencies
+        self._active: dict[ClaimKey, CancellationScope] = {}
+        self._unknown: frozenset[ClaimKey] = frozenset()
 
     async def perform(self, run: ClaimedRun) -> None:
-        stop: asyncio.Future[FailureReason] = asyncio.get_running_loop().create_future()
-        self._stops[run.execution_id, run.epoch] = stop
+        key = run.execution_id, run.epoch
+        self._active[key] = CancellationScope()
         try:
-            await perform_run(self._means, run, stop)
+            await perform_run(self._dependencies, run, self._active[key])
         finally:
-            del self._stops[run.execution_id, run.epoch]
+            del self._active[key]
 
-    async def look(self, worker: UUID) -> None:
-        """Stop those of this worker's runs that were cancelled or whose deadline has passed.
+    async def stop_unwanted(self, worker: UUID) -> None:
+        """Cancel those runs of this worker that were cancelled or whose deadline has passed.
 
-        One that it owns and does not work on, at two looks in a row, is given up with a try less: its claim was
-        committed without an answer, or a bug has ended the work.
+        A run that is this worker's by its row, but is not active here in two calls in a row, is handed back and the
+        claim counts as a try: the answer to the claim's commit was lost, or a bug ended the work.
         """
-        held = {(run.execution_id, run.epoch): run for run in await queries.held(self._means.database, worker)}
-        for place, run in held.items():
-            stop = self._stops.get(place)
-            if stop is not None and not stop.done() and run.stop is not None:
-                stop.set_result(run.stop)
-        idle = frozenset(held.keys() - self._stops.keys())
-        for execution_id, epoch in idle & self._idle:
-            log.warning("run_given_up", execution_id=str(execution_id), epoch=epoch)
-            await queries.hand_back(self._means.database, held[execution_id, epoch], unused=False)
-        self._idle = idle
+        runs = await queries.list_owned_runs(self._dependencies.database, worker)
+        owned = {(run.execution_id, run.epoch): run for run in runs}
+        for key in owned.keys() & self._active.keys():
+            if (reason := owned[key].stop_reason) is not None:
+                self._active[key].cancel(reason)
+        unknown = frozenset(owned.keys() - self._active.keys())
+        for key in unknown & self._unknown:
+            log.warning("run_given_up", execution_id=str(owned[key].execution_id), epoch=owned[key].epoch)
+            await queries.hand_back(self._dependencies.database, owned[key], counts_as_try=True)
+        self._unknown = unknown
 
 
 def start(
     tasks: Tasks,
-    means: Means,
+    dependencies: RunDependencies,
     inbox: Inbox,
     *,
     letters: DeadLetters,
     lease: WorkerLease,
     slots: Slots[ClaimedRun],
-    performing: Performing,
+    active_runs: ActiveRuns,
 ) -> None:
     """Start every loop of the service."""
-    database, outbox = means.database, means.outbox
+    database, outbox, redis = dependencies.database, dependencies.outbox, dependencies.redis
     loops = {
         "renew lease": every(RENEW_SECONDS, lease.renew),
-        "look for cancels": every(LOOK_SECONDS, lambda: performing.look(lease.worker)),
+        "stop unwanted runs": every(CANCELLATION_POLL_SECONDS, lambda: active_runs.stop_unwanted(lease.worker)),
         "retry parked events": every(1.0, inbox.retry),
-        "forget events": every(600.0, inbox.forget),
+        "forget events": every(600.0, inbox.delete_expired_events),
         "count dead letters": every(15.0, letters.count),
-        "forget cancellations": every(600.0, lambda: ends.forget_cancellations(database)),
+        "delete expired cancellations": every(600.0, lambda: ends.delete_expired_cancellations(database)),
         "sweep outbox": every(1.0, outbox.sweep),
         "seal audit entries": every(SEAL_SECONDS, Sealer(database).seal),
-        "end overdue runs": every(1.0, lambda: end_overdue(database, outbox)),
-        "tell ends": every(1.0, lambda: tell_ends(database, means.redis)),
+        "end overdue runs": every(1.0, lambda: end_overdue_runs(database, outbox)),
+        "append due terminal frames": every(1.0, lambda: append_due_terminal_frames(database, redis)),
         "run slots": lambda: run_slots(slots, lambda most: claim_runs(database, outbox, lease.worker, most)),
     }
     for name, loop in loops.items():

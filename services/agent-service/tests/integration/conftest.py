@@ -5,15 +5,11 @@ from collections.abc import AsyncGenerator, Callable
 
 import pytest
 import pytest_asyncio
-import structlog
 
 from agent_service.app import MIGRATIONS, SCHEMA
 from durable_work.migrating import migrate
 from shared_clients.postgres import Database, open_database
 from tests.simulators.working import emptied
-
-structlog.configure(processors=[structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)])
-"""The default draws tracebacks so beautifully that leases run out meanwhile."""
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The HTTP door of sessions: CRUD, paging and messages, and nothing of anybody else's."""
+"""The HTTP door of sessions: CRUD, paging and messages, and only those of the caller."""
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -22,6 +22,9 @@ from tests.simulators.calling import Caller, trusted
 from tests.simulators.rows import rows, run
 from tests.simulators.working import Session, Worker
 
+NOTHING = "01920000-0000-7000-8000-000000000000"
+"""An id that nothing has; a fresh one would give the cases another name in every run."""
+
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SESSIONS = "/api/v1/sessions"
@@ -29,7 +32,7 @@ SESSIONS = "/api/v1/sessions"
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def app(opened: Database) -> FastAPI:
-    """The routes alone: no loop of the service touches what the tests look at."""
+    """The routes alone: no loop of the service changes the rows of the tests."""
     app = create_app(NAME, version="0", routers=[api.router], ready=opened.ping)
     app.state.verifier = Verifier(NAME, trusted(NAME))
     app.state.database = opened
@@ -43,7 +46,7 @@ def call(app: FastAPI) -> Caller:
 
 @dataclass
 class Talk:
-    """A person's conversations with agents that answer what the test says."""
+    """A person's conversations with agents whose answers the test gives."""
 
     call: Caller
     worker: Worker
@@ -107,12 +110,12 @@ async def test_session_is_created_read_renamed_and_deleted(call: Caller) -> None
         ("PATCH", b'{"title": null}', 422, "invalid-body"),
     ],
 )
-async def test_body_that_is_none_is_refused(call: Caller, method: str, body: bytes, status: int, slug: str) -> None:
+async def test_invalid_body_is_refused(call: Caller, method: str, body: bytes, status: int, slug: str) -> None:
     place = SESSIONS if method == "POST" else (await call("POST", SESSIONS, json={})).headers["location"]
     problem(await call(method, place, content=body), status, slug)
 
 
-async def test_sessions_of_others_are_not_there(call: Caller, talk: Talk) -> None:
+async def test_sessions_of_other_owners_are_not_found(call: Caller, talk: Talk) -> None:
     mine = talk.session()
     await talk.turn(mine, 1, "secret", "hidden")
     place = f"{SESSIONS}/{mine.session_id}"
@@ -127,7 +130,7 @@ async def test_sessions_of_others_are_not_there(call: Caller, talk: Talk) -> Non
     problem(await call("GET", f"{SESSIONS}/nonsense"), 422, "invalid-parameter")
 
 
-async def test_nobody_gets_in_without_an_identity(call: Caller) -> None:
+async def test_request_without_an_identity_is_refused(call: Caller) -> None:
     for method, path in (("GET", SESSIONS), ("POST", SESSIONS), ("GET", f"{SESSIONS}/{new_id()}")):
         problem(await call.raw(method, path), 401, "no-identity")
 
@@ -166,20 +169,20 @@ async def test_paging_on_repeats_nothing_and_leaves_nothing_out_that_stayed_wher
 @pytest.mark.parametrize(
     "query",
     [
-        *("limit=0", "limit=201", "limit=x", "before=", "before=x", "before=_", f"before=_{new_id()}"),
+        *("limit=0", "limit=201", "limit=x", "before=", "before=x", "before=_", f"before=_{NOTHING}"),
         *("before=2026-01-01T00:00:00%2B00:00_x", "before=%00"),
-        f"before=0001-01-01T00:00:00%2B23:00_{new_id()}",
-        f"before=9999-12-31T23:59:59-23:00_{new_id()}",
+        f"before=0001-01-01T00:00:00%2B23:00_{NOTHING}",
+        f"before=9999-12-31T23:59:59-23:00_{NOTHING}",
     ],
 )
-async def test_page_that_is_none_is_refused(call: Caller, query: str) -> None:
+async def test_invalid_page_cursor_is_refused(call: Caller, query: str) -> None:
     problem(await call("GET", f"{SESSIONS}?{query}"), 422, "invalid-parameter")
 
 
 @pytest.mark.parametrize(
     "moment", ["2026-01-01", "2026-01-01T00:00:00", "2026-01-01T00:00:00Z", "0001-01-02", "9999-12-30"]
 )
-async def test_any_other_moment_is_a_place_in_the_list(call: Caller, moment: str) -> None:
+async def test_any_moment_is_a_valid_page_cursor(call: Caller, moment: str) -> None:
     answer = await call("GET", f"{SESSIONS}?before={moment}_{new_id()}")
     assert answer.status_code == 200, answer.text
 
@@ -223,10 +226,10 @@ async def test_messages_are_a_question_and_an_answer_for_each_turn_and_page_back
     assert pages == [both[3] + both[4], both[1] + both[2], both[0]]
 
 
-async def test_what_did_not_end_with_an_answer_says_so_in_its_place(call: Caller, talk: Talk) -> None:
+async def test_failure_is_listed_in_place_of_its_answer(call: Caller, talk: Talk) -> None:
     session = talk.session()
     await talk.worker.inbox.consume(session.created(1, "fails"))
-    end = failed(FailureReason.MODEL_CUT, "The model's answer broke off.")
+    end = failed(FailureReason.MODEL_CUT)
     mine = await talk.worker.claim_one()
     async with talk.worker.database.transaction() as tx:
         await end_run(tx, talk.worker.outbox, mine, end)
@@ -240,13 +243,13 @@ async def test_what_did_not_end_with_an_answer_says_so_in_its_place(call: Caller
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=201", "before=0", "before=x", f"before={2**63}", "before=-1"])
-async def test_part_of_the_messages_that_is_none_is_refused(call: Caller, query: str) -> None:
+async def test_invalid_page_of_messages_is_refused(call: Caller, query: str) -> None:
     place = (await call("POST", SESSIONS, json={})).headers["location"]
     problem(await call("GET", f"{place}/messages?{query}"), 422, "invalid-parameter")
     assert (await call("GET", f"{place}/messages?before={2**63 - 1}")).json() == {"messages": [], "next": None}
 
 
-async def test_session_keeps_its_owner_whoever_is_said_to_write_in_it(talk: Talk) -> None:
+async def test_session_keeps_its_owner_when_another_principal_writes_in_it(talk: Talk) -> None:
     session = talk.session()
     await talk.turn(session, 1, "mine", "ok")
     intruder = Session(session.session_id, somebody())

@@ -1,10 +1,10 @@
-"""Requests that come again as fresh events, because nobody has heard of their runs, and requests that cannot come."""
+"""Requests that request-manager publishes again as new events, and requests that can never be delivered."""
 
 import asyncio
 
 import pytest
 
-from agent_service.domain.runs import Served, answered
+from agent_service.domain.runs import AgentRevision, answered
 from agent_service.events import on_request_created
 from agent_service.usecases.end_run import end_run
 from durable_work.outbox import message_of
@@ -47,7 +47,9 @@ async def ends(database: Database, session: Session, turn: int) -> list[Response
     return [ResponseReady.model_validate_json(one["data"]) for one in found]
 
 
-async def test_end_is_told_again_whole_and_nothing_is_done_again(database: Database, session: Session) -> None:
+async def test_repeated_request_publishes_the_whole_end_again_and_runs_nothing(
+    database: Database, session: Session
+) -> None:
     worker = await Worker(database).open()
     await worker.inbox.consume(session.created(1))
     await worker.end(await worker.claim_one(), "Noon.")
@@ -59,32 +61,33 @@ async def test_end_is_told_again_whole_and_nothing_is_done_again(database: Datab
     assert await arrived(database, session) == (1, 1), "it is counted once"
 
 
-async def test_mark_of_an_answer_that_was_cut_is_told_again_with_it(database: Database, session: Session) -> None:
+async def test_repeated_request_publishes_the_mark_of_a_cut_answer_again(database: Database, session: Session) -> None:
     worker = await Worker(database).open()
     await worker.inbox.consume(session.created(1))
-    end = answered("One, two,", Served("assistant", "r1"), Usage(), Truncation.LENGTH)
+    end = answered("One, two,", AgentRevision("assistant", "r1"), Usage(), truncated=Truncation.LENGTH)
     async with database.transaction() as tx:
         await end_run(tx, worker.outbox, await worker.claim_one(), end)
     await worker.inbox.consume(session.created(1))
-    assert [told.response.truncated for told in await ends(database, session, 1)] == [Truncation.LENGTH] * 2
+    published = await ends(database, session, 1)
+    assert [event.response.truncated for event in published] == [Truncation.LENGTH] * 2
 
 
-async def test_who_asks_about_a_running_run_hears_that_it_runs(database: Database, session: Session) -> None:
+async def test_repeated_request_publishes_that_its_run_is_running(database: Database, session: Session) -> None:
     worker = await Worker(database).open()
     await worker.inbox.consume(session.created(1))
     await worker.claim_one()
     await worker.inbox.consume(session.created(1))
-    assert await session.told(database, 1) == [CHANGED, CHANGED]
+    assert await session.published_types(database, 1) == [CHANGED, CHANGED]
 
 
-async def test_asking_about_a_queued_run_changes_nothing_and_costs_no_slot(
+async def test_repeated_request_of_a_queued_run_changes_nothing_and_takes_no_slot(
     database: Database, session: Session
 ) -> None:
     worker = await Worker(database, slots_=1).open()
     await worker.inbox.consume(session.created(2))
     for _ in range(3):
         await worker.inbox.consume(session.created(2))
-    assert await session.told(database, 2) == []
+    assert await session.published_types(database, 2) == []
     assert await arrived(database, session) == (1, 2), "the hole before it stays a hole"
     assert worker.slots.reserve() == 1
 
@@ -102,7 +105,7 @@ async def test_request_that_comes_twice_at_one_moment_is_counted_once(database: 
     assert await arrived(database, session) == (11, 11)
 
 
-async def test_twin_that_was_counted_in_vain_rolls_back(database: Database, session: Session) -> None:
+async def test_second_of_two_concurrent_copies_rolls_back(database: Database, session: Session) -> None:
     """The race is made: the run is inserted by another transaction while this one waits for the session's row."""
     worker = await Worker(database).open()
     await worker.inbox.consume(session.created(1))
@@ -136,7 +139,7 @@ async def _waits(database: Database) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_request_that_never_can_come_fails_in_its_turn_and_its_session_goes_on(
+async def test_undeliverable_request_fails_in_its_turn_and_its_session_goes_on(
     database: Database, session: Session
 ) -> None:
     worker = await Worker(database).open()
@@ -145,19 +148,19 @@ async def test_request_that_never_can_come_fails_in_its_turn_and_its_session_goe
     await worker.end(await worker.claim_one())
     assert await worker.claim() == [], "2 has not come"
     await worker.inbox.consume(undeliverable(session, 2))
-    assert await session.told(database, 2) == [FAILED]
+    assert await session.published_types(database, 2) == [FAILED]
     failed = await session.run(database, 2)
     assert failed.failure is not None
     assert "300000 bytes" in failed.failure["message"]
     assert [claimed.turn for claimed in await worker.claim()] == [3]
 
 
-async def test_undeliverable_request_that_has_come_all_the_same_is_told_of_as_it_is(
+async def test_undeliverable_request_whose_run_exists_republishes_its_state(
     database: Database, session: Session
 ) -> None:
     worker = await Worker(database).open()
     await worker.inbox.consume(session.created(1))
     await worker.end(await worker.claim_one(), "Noon.")
     await worker.inbox.consume(undeliverable(session, 1))
-    assert await session.told(database, 1) == [CHANGED, READY, READY]
+    assert await session.published_types(database, 1) == [CHANGED, READY, READY]
     assert (await session.run(database, 1)).status == "completed"

@@ -1,4 +1,4 @@
-"""`agent-configs/`: mistakes name their place, and what is shipped makes the demonstration it promises."""
+"""`agent-configs/`: an error names the place of the mistake, and the shipped files hold the promised demonstration."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from pydantic_ai.messages import ModelMessage
 
 from agent_service.adapters.agent_files import load_configuration
 from agent_service.adapters.providers import MissingKeyError, Providers, ProviderSettings
-from agent_service.adapters.scripted import Heard, applies
+from agent_service.adapters.scripted import ScriptInput, match_groups
 from agent_service.adapters.tools import Toolbox
 from agent_service.domain.history import user_turn
 from agent_service.errors import UnknownAgent
@@ -97,7 +97,7 @@ def test_a_script_is_called_as_its_file(tmp_path: Path) -> None:
         load_configuration(folder, tools=TOOLS.names)
 
 
-def test_what_is_no_folder_or_no_text_is_refused(tmp_path: Path) -> None:
+def test_missing_folder_and_binary_file_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"expected a folder with agents/\*.yaml"):
         load_configuration(tmp_path, tools=TOOLS.names)
     (written(tmp_path, {"agents/assistant-v1.yaml": AGENT}) / "scripts" / "demo.yaml").write_bytes(b"name: \xff")
@@ -173,7 +173,7 @@ async def test_the_shipped_assistant_holds_the_conversation_it_promises() -> Non
     agent = loaded.agents.find(None)
     chain = Providers(ProviderSettings(), quick).chain(agent)
     history: list[ModelMessage] = []
-    for said, heard in (
+    for said, read in (
         ("Hello!", "Hello! I am the assistant"),
         ("My name is Ada", "Nice to meet you, Ada."),
         ("What is my name?", "Your name is **Ada**"),
@@ -204,7 +204,7 @@ async def test_the_shipped_assistant_holds_the_conversation_it_promises() -> Non
             frames=log,
         )
         history += answered.messages
-        assert heard in answered.text, said
+        assert read in answered.text, said
         assert log.texts()[-1] == answered.text
 
 
@@ -217,7 +217,7 @@ def test_no_message_keeps_the_shipped_patterns_busy(hostile: str) -> None:
     began = time.process_time()
 
     for rule in rules:
-        applies(rule.when, Heard((hostile, hostile), rule.when.tool, hostile))
+        match_groups(rule.when, ScriptInput((hostile, hostile), rule.when.tool, hostile))
 
     assert time.process_time() - began < 1.0
 

@@ -1,4 +1,4 @@
-"""Ends of runs: row, messages, event and terminal frame agree whatever crashes, and every request comes to one."""
+"""Ends of runs: row, messages, event and terminal frame agree after any crash, and every request ends."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -13,7 +13,12 @@ from agent_service.domain.runs import ClaimedRun, failed
 from agent_service.queries import ends
 from agent_service.queries import runs as queries
 from agent_service.usecases.cancel_run import cancel_run
-from agent_service.usecases.end_run import end_overdue, end_run, tell_ends, tell_untold
+from agent_service.usecases.end_run import (
+    append_due_terminal_frames,
+    end_overdue_runs,
+    end_run,
+    fail_unpublishable_response,
+)
 from durable_work.inbox import MAX_ATTEMPTS
 from durable_work.outbox import Outbox
 from run_frames.log import log_key, read_log
@@ -105,9 +110,9 @@ async def test_end_that_was_not_committed_leaves_nothing_and_may_be_written_agai
     stored = await session.run(database, 1)
     assert (stored.status, stored.answer, stored.terminal_frame) == ("running", None, None)
     assert await rows(database, "SELECT turn FROM messages") == []
-    assert await session.told(database, 1) == [CHANGED]
+    assert await session.published_types(database, 1) == [CHANGED]
     await worker.end(mine, "Kept.", SAID)
-    assert await session.told(database, 1) == [CHANGED, READY]
+    assert await session.published_types(database, 1) == [CHANGED, READY]
 
 
 async def test_terminal_frame_that_a_crash_left_out_is_swept_once(
@@ -115,10 +120,10 @@ async def test_terminal_frame_that_a_crash_left_out_is_swept_once(
 ) -> None:
     worker, mine = await begun(database, session)
     await worker.end(mine, "The answer.")
-    assert await tell_ends(database, redis) == 0, "its own worker has a second for it"
+    assert await append_due_terminal_frames(database, redis) == 0, "its own worker has a second for it"
     await in_the_past(database, "finished_at")
-    assert await tell_ends(database, redis) == 1
-    assert await tell_ends(database, redis) == 0
+    assert await append_due_terminal_frames(database, redis) == 1
+    assert await append_due_terminal_frames(database, redis) == 0
     viewer = seen(await read_log(redis, log_key("acme", mine.execution_id)))
     assert viewer.text == "The answer."
     assert viewer.outcome is not None
@@ -134,10 +139,10 @@ async def test_terminal_frame_that_got_through_is_not_appended_twice(
     worker, mine = await begun(database, session)
     await worker.end(mine)
     await in_the_past(database, "finished_at")
-    await tell_ends(database, redis)
+    await append_due_terminal_frames(database, redis)
     frame = '{"type": "RUN_FINISHED", "fields": {}}'
     await run(database, "UPDATE runs SET terminal_frame = CAST(:frame AS jsonb)", frame=frame)  # it died before told()
-    assert await tell_ends(database, redis) == 1
+    assert await append_due_terminal_frames(database, redis) == 1
     assert [frame.terminal for frame in await read_log(redis, log_key("acme", mine.execution_id))].count(True) == 1
 
 
@@ -150,7 +155,7 @@ async def test_request_that_is_cancelled_in_the_queue_ends_at_once(database: Dat
     assert isinstance(told, ResponseFailed)
     assert told.error.reason is FailureReason.CANCELLED_BY_CALLER
     await worker.inbox.consume(session.cancelled(2))
-    assert await session.told(database, 2) == [FAILED]
+    assert await session.published_types(database, 2) == [FAILED]
 
 
 async def test_cancel_that_comes_before_its_request_holds(database: Database, session: Session) -> None:
@@ -170,8 +175,8 @@ async def test_cancel_that_comes_in_the_same_moment_as_its_request_holds(databas
     await asyncio.sleep(0)
     [mine] = worker.begun
     assert (await queries.load_run(database, mine, 10)).cancelled
-    [held] = await queries.held(database, worker.id)
-    assert held.stop is FailureReason.CANCELLED_BY_CALLER
+    [held] = await queries.list_owned_runs(database, worker.id)
+    assert held.stop_reason is FailureReason.CANCELLED_BY_CALLER
 
 
 async def test_cancel_of_a_running_run_is_seen_by_its_worker_alone(database: Database, session: Session) -> None:
@@ -181,9 +186,9 @@ async def test_cancel_of_a_running_run_is_seen_by_its_worker_alone(database: Dat
     await worker.claim_one()
     await worker.inbox.consume(session.cancelled(1))
     assert (await session.run(database, 1)).status == "running"
-    held = {one.execution_id: one.stop for one in await queries.held(database, worker.id)}
+    held = {one.execution_id: one.stop_reason for one in await queries.list_owned_runs(database, worker.id)}
     assert held == {mine.execution_id: FailureReason.CANCELLED_BY_CALLER, other.request(1): None}
-    assert await queries.held(database, (await Worker(database).open()).id) == []
+    assert await queries.list_owned_runs(database, (await Worker(database).open()).id) == []
 
 
 async def test_cancel_of_what_has_ended_changes_nothing(database: Database, session: Session) -> None:
@@ -191,22 +196,22 @@ async def test_cancel_of_what_has_ended_changes_nothing(database: Database, sess
     await worker.end(mine)
     await worker.inbox.consume(session.cancelled(1))
     assert await session.statuses(database) == {1: "completed"}
-    assert await session.told(database, 1) == [CHANGED, READY]
+    assert await session.published_types(database, 1) == [CHANGED, READY]
 
 
 async def test_cancel_of_another_tenants_request_does_not_count(database: Database, session: Session) -> None:
     worker, _ = await begun(database, session)
     stranger = Session(session.session_id, ADA.model_copy(update={"tenant": "other"}), session.requests)
     await worker.inbox.consume(stranger.cancelled(1))
-    assert [one.stop for one in await queries.held(database, worker.id)] == [None]
+    assert [one.stop_reason for one in await queries.list_owned_runs(database, worker.id)] == [None]
 
 
 async def test_request_whose_deadline_passes_in_the_queue_ends_as_expired(database: Database, session: Session) -> None:
     worker, _ = await begun(database, session)
     await worker.inbox.consume(session.created(2, expires=timedelta(seconds=-1)))
     await worker.inbox.consume(session.created(3))
-    assert await end_overdue(database, worker.outbox) == 1
-    assert await end_overdue(database, worker.outbox) == 0
+    assert await end_overdue_runs(database, worker.outbox) == 1
+    assert await end_overdue_runs(database, worker.outbox) == 0
     assert await session.statuses(database) == {1: "running", 2: "expired", 3: "queued"}
     told = await end_of(database, session.request(2))
     assert isinstance(told, ResponseFailed)
@@ -218,17 +223,17 @@ async def test_overdue_requests_are_ended_once_by_many_at_once(database: Databas
     sessions = [Session() for _ in range(8)]
     for session in sessions:
         await worker.inbox.consume(session.created(1, expires=timedelta(seconds=-1)))
-    ended = await asyncio.gather(*(end_overdue(database, worker.outbox) for _ in range(4)))
+    ended = await asyncio.gather(*(end_overdue_runs(database, worker.outbox) for _ in range(4)))
     assert sum(ended) == 8
-    assert [await session.told(database, 1) for session in sessions] == [[FAILED]] * 8
+    assert [await session.published_types(database, 1) for session in sessions] == [[FAILED]] * 8
 
 
-async def test_running_run_whose_deadline_passed_is_told_to_its_worker(database: Database, session: Session) -> None:
+async def test_running_run_past_its_deadline_has_a_stop_reason(database: Database, session: Session) -> None:
     worker, _ = await begun(database, session)
-    assert await end_overdue(database, worker.outbox) == 0
+    assert await end_overdue_runs(database, worker.outbox) == 0
     await in_the_past(database, "expires_at")
-    assert await end_overdue(database, worker.outbox) == 0, "its worker ends it"
-    assert [one.stop for one in await queries.held(database, worker.id)] == [FailureReason.DEADLINE]
+    assert await end_overdue_runs(database, worker.outbox) == 0, "its worker ends it"
+    assert [one.stop_reason for one in await queries.list_owned_runs(database, worker.id)] == [FailureReason.DEADLINE]
 
 
 def poisoned(message: Message, data: bytes = b'{"content": 7}') -> Message:
@@ -250,7 +255,7 @@ async def test_request_that_can_never_be_read_fails_and_its_session_goes_on(
     assert held == {"owner": "idp|ada", "arrived": 2, "last_turn": 2}
 
 
-async def test_poison_in_the_middle_does_not_let_the_later_overtake(database: Database, session: Session) -> None:
+async def test_dead_event_in_the_middle_lets_no_later_turn_overtake(database: Database, session: Session) -> None:
     worker = await Worker(database).open()
     await worker.inbox.consume(poisoned(session.created(2)))
     await worker.inbox.consume(session.created(3))
@@ -271,13 +276,13 @@ async def test_request_without_a_turn_fails_and_takes_no_place_in_its_session(
         attributes = {name: value for name, value in stray.attributes.items() if name != "turn"}
         await worker.inbox.consume(replace(stray, attributes=attributes))
     await worker.inbox.consume(session.created(1))
-    assert [await session.told(database, turn) for turn in (98, 99)] == [[FAILED], [FAILED]]
+    assert [await session.published_types(database, turn) for turn in (98, 99)] == [[FAILED], [FAILED]]
     await worker.end(await worker.claim_one())
     await worker.inbox.consume(session.created(2))
     assert (await worker.claim_one()).turn == 2
 
 
-async def test_poison_that_cannot_even_be_buried_is_dead_in_the_end(database: Database, session: Session) -> None:
+async def test_event_that_cannot_even_fail_its_request_is_dead_in_the_end(database: Database, session: Session) -> None:
     worker = await Worker(database).open()
     strange = session.created(1)
     attributes = {**strange.attributes, "partitionkey": "no-session"}
@@ -292,10 +297,12 @@ async def test_poison_that_cannot_even_be_buried_is_dead_in_the_end(database: Da
     assert await rows(database, "SELECT state FROM inbox") == [{"state": "dead"}]
 
 
-async def test_answer_that_no_transport_takes_is_told_as_a_failure(database: Database, session: Session) -> None:
+async def test_answer_that_cannot_be_published_becomes_a_failure(database: Database, session: Session) -> None:
     worker, mine = await begun(database, session)
     await run(database, "DELETE FROM outbox")
-    outbox = Outbox(database, worker.bus, on_dead=lambda tx, event, error: tell_untold(tx, outbox, event, error))
+    outbox = Outbox(
+        database, worker.bus, on_dead=lambda tx, event, error: fail_unpublishable_response(tx, outbox, event, error)
+    )
     worker.outbox = outbox
     worker.bus.faults = [Permanent]
     async with outbox.running():
@@ -309,9 +316,9 @@ async def test_answer_that_no_transport_takes_is_told_as_a_failure(database: Dat
     assert (await session.run(database, 1)).answer == "The answer."
 
 
-async def test_failure_is_kept_with_what_it_was(database: Database, session: Session) -> None:
+async def test_failure_is_stored_with_its_reason_and_message(database: Database, session: Session) -> None:
     worker, mine = await begun(database, session)
-    end = failed(FailureReason.MODEL_CUT, "The model's answer broke off.")
+    end = failed(FailureReason.MODEL_CUT)
     async with database.transaction() as tx:
         await end_run(tx, worker.outbox, mine, end)
     stored = await session.run(database, 1)
@@ -321,9 +328,9 @@ async def test_failure_is_kept_with_what_it_was(database: Database, session: Ses
     assert stored.terminal_frame["type"] == "RUN_ERROR"
 
 
-async def test_wishes_are_forgotten_when_nothing_can_come_for_them(database: Database, session: Session) -> None:
+async def test_cancellations_are_deleted_after_eight_days(database: Database, session: Session) -> None:
     worker = await Worker(database).open()
     await worker.inbox.consume(session.cancelled(1))
-    assert await ends.forget_cancellations(database) == 0
+    assert await ends.delete_expired_cancellations(database) == 0
     await run(database, "UPDATE cancellations SET asked_at = now() - interval '9 days'")
-    assert await ends.forget_cancellations(database) == 1
+    assert await ends.delete_expired_cancellations(database) == 1

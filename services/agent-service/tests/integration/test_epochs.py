@@ -1,4 +1,4 @@
-"""Whose a run is: a dead worker's goes on under a higher epoch, and whoever has lost it writes nothing more."""
+"""Ownership of runs: the run of a dead worker goes on under a higher epoch, and its old worker can write no more."""
 
 from collections.abc import Awaitable, Callable
 
@@ -47,10 +47,10 @@ async def test_run_of_a_dead_worker_goes_on_under_the_next_epoch(database: Datab
     assert (new.execution_id, new.epoch, new.tries) == (old.execution_id, 2, 2)
     stored = await session.run(database, 1)
     assert (stored.status, stored.worker) == ("running", successor.id)
-    assert await session.told(database, 1) == ["flotilla.run.changed.v1"] * 2
+    assert await session.published_types(database, 1) == ["flotilla.run.changed.v1"] * 2
 
 
-async def test_worker_whose_lease_ran_out_and_came_back_keeps_what_nobody_took(
+async def test_worker_that_renews_an_expired_lease_keeps_its_unclaimed_runs(
     database: Database, session: Session
 ) -> None:
     worker, mine = await begun(database, session)
@@ -89,16 +89,16 @@ async def load(database: Database, mine: ClaimedRun) -> None:
 
 
 @pytest.mark.parametrize("write", [save, finish, load])
-async def test_who_lost_a_run_is_told_so_and_writes_nothing(database: Database, session: Session, write: Write) -> None:
+async def test_write_under_an_old_epoch_is_refused_as_stale(database: Database, session: Session, write: Write) -> None:
     old, _, _ = await taken_over(database, session)
     before = await everything(database)
-    with pytest.raises(Stale, match="no longer held under epoch 1"):
+    with pytest.raises(Stale, match="no longer owned under epoch 1"):
         await write(database, old)
     assert await everything(database) == before
-    assert not await queries.still_mine(database, old)
+    assert not await queries.still_owned(database, old)
 
 
-async def test_handing_back_what_is_lost_changes_nothing(database: Database, session: Session) -> None:
+async def test_handing_back_a_lost_run_changes_nothing(database: Database, session: Session) -> None:
     old, _, _ = await taken_over(database, session)
     before = await everything(database)
     await queries.hand_back(database, old)
@@ -106,7 +106,9 @@ async def test_handing_back_what_is_lost_changes_nothing(database: Database, ses
 
 
 @pytest.mark.parametrize("write", [save, finish, load])
-async def test_who_handed_a_run_back_does_not_write_to_it(database: Database, session: Session, write: Write) -> None:
+async def test_write_to_a_run_that_was_handed_back_is_refused(
+    database: Database, session: Session, write: Write
+) -> None:
     _, mine = await begun(database, session)
     await queries.hand_back(database, mine)
     before = await everything(database)
@@ -125,7 +127,7 @@ async def test_nothing_is_written_to_a_run_that_has_ended(database: Database, se
     assert await everything(database) == before
 
 
-async def test_run_that_was_handed_back_is_claimable_at_once_and_has_lost_no_try(
+async def test_run_that_was_handed_back_is_claimable_at_once_with_all_its_tries(
     database: Database, session: Session
 ) -> None:
     worker, mine = await begun(database, session)
@@ -154,19 +156,17 @@ async def test_step_is_saved_once_and_survives_its_worker(database: Database, se
     new = await successor.claim_one()
     loaded = await queries.load_run(database, new, 10)
     assert [(step.key, step.keep) for step in loaded.steps] == [("model:1", Cursor(1, 3))]
-    assert await queries.still_mine(database, new)
+    assert await queries.still_owned(database, new)
 
 
-async def test_step_that_was_stored_without_its_worker_hearing_of_it_may_be_saved_again(
-    database: Database, session: Session
-) -> None:
+async def test_step_may_be_saved_again_when_the_first_answer_was_lost(database: Database, session: Session) -> None:
     _, mine = await begun(database, session)
     await queries.save_step(database, mine, STEP)
     await queries.save_step(database, mine, STEP)
     assert len(await rows(database, "SELECT key FROM steps")) == 1
 
 
-async def test_window_is_the_end_of_what_was_said_before_this_turn(database: Database, session: Session) -> None:
+async def test_window_holds_the_last_messages_before_this_turn(database: Database, session: Session) -> None:
     worker = await Worker(database).open()
     for turn in (1, 2, 3, 4):
         await worker.inbox.consume(session.created(turn))

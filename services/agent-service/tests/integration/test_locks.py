@@ -1,4 +1,4 @@
-"""Locks of claims on real Postgres: who claims waits for nobody, so it can never be one half of a deadlock."""
+"""Locks of claims on real Postgres: a claim never waits for a lock, so it cannot be part of a deadlock."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 LOCK_RUN = sql("SELECT execution_id FROM runs WHERE execution_id = :id FOR UPDATE")
 
 
-async def test_run_that_somebody_is_ending_is_passed_over(database: Database) -> None:
+async def test_claim_skips_a_run_that_another_transaction_ends(database: Database) -> None:
     session = Session()
     dying, next_one = [await Worker(database).open() for _ in range(2)]
     await dying.inbox.consume(session.created(1))
@@ -26,7 +26,7 @@ async def test_run_that_somebody_is_ending_is_passed_over(database: Database) ->
     assert (await next_one.claim_one()).epoch == 2
 
 
-async def test_run_that_somebody_is_cancelling_in_the_queue_is_passed_over(database: Database) -> None:
+async def test_claim_skips_a_queued_run_that_another_transaction_cancels(database: Database) -> None:
     session = Session()
     worker = await Worker(database).open()
     await worker.inbox.consume(session.created(1))

@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from pydantic import SecretStr
 from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, TextPart, ToolCallPart, ToolReturnPart
 
-from agent_service.adapters.models import ModelChain, Patience
+from agent_service.adapters.models import ModelChain, RetryPolicy
 from agent_service.adapters.providers import Providers, ProviderSettings
 from agent_service.adapters.tools import Toolbox
 from agent_service.domain.history import text_of, user_turn, window
@@ -45,7 +45,7 @@ from tests.simulators.openai import BAD_KEY, Simulator
 from tests.simulators.openai_wire import Behaviour, ToolUse
 from tests.simulators.runs import FrameLog, MemoryJournal
 
-QUICK = Patience(pause=0.01, longest=5.0)
+QUICK = RetryPolicy(first_pause=0.01, max_pause=5.0)
 
 
 @pytest.fixture
@@ -61,18 +61,18 @@ async def providers(simulator: Simulator) -> AsyncIterator[Providers]:
     await providers.close()
 
 
-def models(providers: Providers, *names: str, seconds: float = 10.0, patience: Patience = QUICK) -> ModelChain:
+def models(providers: Providers, *names: str, seconds: float = 10.0, retry_policy: RetryPolicy = QUICK) -> ModelChain:
     refs = [ModelRef(provider="openai", name=name, request_seconds=seconds, temperature=0.5) for name in names]
     spec = AgentSpec(model=refs[0], fallbacks=tuple(refs[1:]), prompts=Prompts(system="Be brief."))
     agent = Agent(api_version="flotilla/v1", kind="Agent", metadata=Metadata(name="a"), spec=spec)
-    return providers.chain(agent, patience)
+    return providers.chain(agent, retry_policy)
 
 
 def asked(text: str = "hello there my friend") -> list[ModelMessage]:
     return [user_turn(text, new_id())]
 
 
-def patience_for(fault: str) -> float:
+def idle_seconds(fault: str) -> float:
     """Seconds until silence counts: short where it is what the test waits for, else longer than any hiccup here."""
     return 1.0 if "stall" in fault or "start" in fault else 30.0
 
@@ -164,7 +164,7 @@ async def test_a_fault_that_stays_ends_the_call_with_its_kind(
     kind, calls, says = ending
 
     with pytest.raises(kind) as ended:
-        await models(providers, f"sim:{fault}", seconds=patience_for(fault)).stream_reply(asked(), (), log)
+        await models(providers, f"sim:{fault}", seconds=idle_seconds(fault)).stream_reply(asked(), (), log)
 
     assert says in ended.value.detail
     assert len(simulator.calls) == calls
@@ -184,7 +184,7 @@ async def test_a_fault_that_passes_is_survived_with_the_whole_answer(
 ) -> None:
     log = FrameLog()
 
-    reply = await models(providers, f"sim:{fault},times=1", seconds=patience_for(fault)).stream_reply(asked(), (), log)
+    reply = await models(providers, f"sim:{fault},times=1", seconds=idle_seconds(fault)).stream_reply(asked(), (), log)
 
     assert text_of(reply) == "You said: hello there my friend"
     assert log.texts() == [text_of(reply)]
@@ -213,8 +213,8 @@ async def test_the_next_model_answers_when_one_breaks_off_in_mid_answer(
     assert [call.model for call in simulator.calls] == ["sim:cut_after=3", "sim-b"]
     assert reply.model_name == "sim-b"
     assert log.texts() == ["You said: hello there my friend"]
-    told = [fields for _, type_, fields in log.frames if type_ in {"CUSTOM", "MESSAGES_SNAPSHOT"}]
-    reset, snapshot, retrying = told
+    taken_back = [fields for _, type_, fields in log.frames if type_ in {"CUSTOM", "MESSAGES_SNAPSHOT"}]
+    reset, snapshot, retrying = taken_back
     assert retrying == {"name": "retrying", "value": {"reason": "model_cut"}}
     assert reset == {"name": "reset", "value": "0-0"}
     assert snapshot == {"messages": transcript(history)}

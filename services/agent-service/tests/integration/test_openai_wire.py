@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from pydantic_ai.messages import ModelResponse
 
 from agent_service.adapters import wire
-from agent_service.adapters.models import ModelChain, Patience
+from agent_service.adapters.models import ModelChain, RetryPolicy
 from agent_service.adapters.providers import Providers, ProviderSettings
 from agent_service.adapters.replies import MAX_ANSWER, size_of
 from agent_service.adapters.tools import Toolbox
@@ -34,7 +34,7 @@ from shared_models.requests import Truncation
 from tests.simulators.raw_server import CUT, DONE, HELD, Answer, Json, RawServer, Step, delta, events, refusal, said
 from tests.simulators.runs import FrameLog, MemoryJournal
 
-QUICK = Patience(pause=0.01)
+QUICK = RetryPolicy(first_pause=0.01)
 HELLO = said("Hello", " there")
 
 

@@ -1,4 +1,4 @@
-"""A run whose process dies at any call to the database: the next one goes on, and repeats nothing that was finished."""
+"""A run whose process dies at any call to the database: the next process goes on and repeats no finished step."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -6,10 +6,10 @@ from collections.abc import AsyncGenerator
 import pytest
 import pytest_asyncio
 
-from agent_service.usecases.end_run import tell_ends
+from agent_service.usecases.end_run import append_due_terminal_frames
 from shared_clients.postgres import Database
 from shared_clients.redis import Redis, open_redis
-from tests.simulators.performing import Bench, Desk, FailingDatabase
+from tests.simulators.performing import FailingDatabase, RunHarness, ScriptedAgents
 from tests.simulators.rows import row, rows, run
 from tests.simulators.runs import Crash
 from tests.simulators.working import Worker
@@ -42,13 +42,13 @@ async def redis() -> AsyncGenerator[Redis]:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def desk(database: Database, redis: Redis) -> Desk:
-    return Desk(database, redis, await Worker(database).open())
+async def harness(database: Database, redis: Redis) -> RunHarness:
+    return RunHarness(database, redis, await Worker(database).open())
 
 
-async def die(desk: Desk, bench: Bench, failing: FailingDatabase) -> None:
+async def die(harness: RunHarness, agents: ScriptedAgents, failing: FailingDatabase) -> None:
     """Perform a run up to the call at which its process dies."""
-    performing = desk.perform(bench, await desk.claimed(), database=failing)
+    performing = harness.perform(agents, await harness.claimed(), database=failing)
     with pytest.raises(Crash):
         await performing.task
     await asyncio.sleep(0)
@@ -61,14 +61,14 @@ async def finished(database: Database) -> tuple[int, int, str | None]:
     return models, len(steps) - models, steps[-1]["keep"] if steps else None
 
 
-async def check_end(desk: Desk, *, swept: bool = False) -> None:
-    stored = await desk.row()
+async def check_end(harness: RunHarness, *, swept: bool = False) -> None:
+    stored = await harness.row()
     assert (stored.status, stored.answer) == ("completed", "The answer is 42.")
-    assert (await desk.told()).count(READY) == 1
-    kinds = await rows(desk.database, "SELECT message->>'kind' AS kind FROM messages ORDER BY ordinal")
+    assert (await harness.published_types()).count(READY) == 1
+    kinds = await rows(harness.database, "SELECT message->>'kind' AS kind FROM messages ORDER BY ordinal")
     assert [one["kind"] for one in kinds] == ["request", "response"] * 3
-    assert (await finished(desk.database))[:2] == (MODEL_CALLS, TOOL_CALLS)
-    viewer = await desk.viewer()
+    assert (await finished(harness.database))[:2] == (MODEL_CALLS, TOOL_CALLS)
+    viewer = await harness.viewer()
     said = ["Let me see. ", "Then. ", "The answer is 42."]
     assert list(viewer.texts.values()) == (said[-1:] if swept else said), "a swept end makes sure of the answer alone"
     assert viewer.outcome is not None
@@ -77,48 +77,48 @@ async def check_end(desk: Desk, *, swept: bool = False) -> None:
 
 @pytest.mark.parametrize("number", range(LOADED, END + 1))
 @pytest.mark.parametrize("durable", [False, True])
-async def test_successor_goes_on_behind_the_last_finished_step(desk: Desk, number: int, durable: bool) -> None:
-    bench = Bench(SCRIPT)
+async def test_successor_goes_on_behind_the_last_finished_step(harness: RunHarness, number: int, durable: bool) -> None:
+    agents = ScriptedAgents(SCRIPT)
     crash = {number: Crash()}
-    failing = FailingDatabase(desk.database, **({"after": crash} if durable else {"before": crash}))
-    await die(desk, bench, failing)
-    models, tools, keep = await finished(desk.database)
-    bench.forget()
+    failing = FailingDatabase(harness.database, **({"after": crash} if durable else {"before": crash}))
+    await die(harness, agents, failing)
+    models, tools, keep = await finished(harness.database)
+    agents.reset_counts()
     ended = durable and number == END
     if ended:
-        await run(desk.database, "UPDATE runs SET finished_at = now() - interval '2 seconds'")
-        assert await tell_ends(desk.database, desk.redis) == 1
-        assert await desk.worker.claim() == []
+        await run(harness.database, "UPDATE runs SET finished_at = now() - interval '2 seconds'")
+        assert await append_due_terminal_frames(harness.database, harness.redis) == 1
+        assert await harness.worker.claim() == []
     else:
-        mine = await desk.taken_over()
+        mine = await harness.taken_over()
         assert mine.epoch == 2
-        await desk.perform(bench, mine).task
-        assert (bench.models.replies, bench.tool_calls) == (MODEL_CALLS - models, TOOL_CALLS - tools)
-        viewer = await desk.viewer()
+        await harness.perform(agents, mine).task
+        assert (agents.models.replies, agents.tool_calls) == (MODEL_CALLS - models, TOOL_CALLS - tools)
+        viewer = await harness.viewer()
         assert viewer.resets == [keep]
-    await check_end(desk, swept=ended)
+    await check_end(harness, swept=ended)
 
 
-async def test_run_whose_every_worker_dies_at_its_next_step_still_ends(desk: Desk) -> None:
-    bench = Bench(SCRIPT)
-    await die(desk, bench, FailingDatabase(desk.database, after={2: Crash()}))
+async def test_run_whose_every_worker_dies_at_its_next_step_still_ends(harness: RunHarness) -> None:
+    agents = ScriptedAgents(SCRIPT)
+    await die(harness, agents, FailingDatabase(harness.database, after={2: Crash()}))
     for _ in range(3):
-        performing = desk.perform(
-            bench, await desk.taken_over(), database=FailingDatabase(desk.database, after={2: Crash()})
+        performing = harness.perform(
+            agents, await harness.taken_over(), database=FailingDatabase(harness.database, after={2: Crash()})
         )
         with pytest.raises(Crash):
             await performing.task
-    await desk.perform(bench, await desk.taken_over()).task
-    await check_end(desk)
-    assert bench.models.replies == MODEL_CALLS
-    assert (await row(desk.database, "SELECT epoch FROM runs"))["epoch"] == 5
+    await harness.perform(agents, await harness.taken_over()).task
+    await check_end(harness)
+    assert agents.models.replies == MODEL_CALLS
+    assert (await row(harness.database, "SELECT epoch FROM runs"))["epoch"] == 5
 
 
-async def test_usage_counts_the_calls_of_every_epoch_once(desk: Desk) -> None:
-    bench = Bench(SCRIPT)
-    await die(desk, bench, FailingDatabase(desk.database, before={6: Crash()}))
-    await desk.perform(bench, await desk.taken_over()).task
-    outcome = (await desk.viewer()).outcome
+async def test_usage_counts_the_calls_of_every_epoch_once(harness: RunHarness) -> None:
+    agents = ScriptedAgents(SCRIPT)
+    await die(harness, agents, FailingDatabase(harness.database, before={6: Crash()}))
+    await harness.perform(agents, await harness.taken_over()).task
+    outcome = (await harness.viewer()).outcome
     assert outcome is not None
     result = outcome[1]["result"]
     assert isinstance(result, dict)

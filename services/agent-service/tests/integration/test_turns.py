@@ -73,7 +73,7 @@ async def test_event_begins_its_run_in_its_own_transaction_where_a_slot_is_free(
     assert (begun.content, begun.turn, begun.epoch, begun.tries) == ("What time is it?", 1, 1, 1)
     stored = await session.run(database, 1)
     assert (stored.status, stored.worker) == ("running", worker.id)
-    assert await session.told(database, 1) == ["flotilla.run.changed.v1"]
+    assert await session.published_types(database, 1) == ["flotilla.run.changed.v1"]
     assert await worker.claim() == []
 
 
@@ -84,7 +84,7 @@ async def test_event_without_a_free_slot_or_a_living_lease_queues_its_run(databa
         assert worker.begun == []
         stored = await session.run(database, 1)
         assert (stored.status, stored.epoch, stored.tries, stored.worker) == ("queued", 0, 0, None)
-        assert await session.told(database, 1) == []
+        assert await session.published_types(database, 1) == []
 
 
 async def test_slot_comes_back_from_every_event_that_does_not_begin_a_run(database: Database, session: Session) -> None:
@@ -98,7 +98,7 @@ async def test_slot_comes_back_from_every_event_that_does_not_begin_a_run(databa
     assert worker.slots.reserve() == 1
 
 
-async def test_later_turn_waits_for_one_that_has_not_come(database: Database, session: Session) -> None:
+async def test_later_turn_waits_for_an_earlier_turn_that_is_missing(database: Database, session: Session) -> None:
     worker = await Worker(database, slots_=2).open()
     await worker.inbox.consume(session.created(2))
     assert await worker.claim() == []
@@ -110,7 +110,7 @@ async def test_later_turn_waits_for_one_that_has_not_come(database: Database, se
     assert [claimed.turn for claimed in await worker.claim()] == [2]
 
 
-async def test_hole_between_turns_is_waited_for(database: Database, session: Session) -> None:
+async def test_turns_after_a_missing_turn_wait_for_it(database: Database, session: Session) -> None:
     worker = await Worker(database).open()
     for turn in (1, 3, 4):
         await worker.inbox.consume(session.created(turn))
@@ -125,7 +125,7 @@ async def test_hole_between_turns_is_waited_for(database: Database, session: Ses
     assert held == {"arrived": 4, "last_turn": 4}
 
 
-async def test_cancelled_turn_in_the_middle_lets_nobody_overtake(database: Database, session: Session) -> None:
+async def test_cancelled_turn_in_the_middle_lets_no_later_turn_overtake(database: Database, session: Session) -> None:
     worker = await Worker(database, slots_=4).open()
     await worker.inbox.consume(session.created(2))
     await worker.inbox.consume(session.cancelled(2))
@@ -173,7 +173,7 @@ async def test_sessions_do_not_wait_for_each_other(database: Database) -> None:
     assert [(one.session_id, one.turn) for one in await worker.claim()] == [(claimed[3].session_id, 2)]
 
 
-async def test_session_that_somebody_else_is_claiming_is_passed_over(database: Database, session: Session) -> None:
+async def test_claim_skips_a_session_that_another_worker_has_locked(database: Database, session: Session) -> None:
     one, two, other = await Worker(database).open(), await Worker(database).open(), Session()
     await one.inbox.consume(session.created(1))
     await one.inbox.consume(other.created(1))
@@ -210,7 +210,7 @@ async def test_table_itself_refuses_a_second_running_run_in_a_session(database: 
         await run(database, "UPDATE runs SET status = 'running' WHERE turn = 2")
 
 
-async def test_title_is_the_first_line_that_came_and_the_owner_who_asked(database: Database, session: Session) -> None:
+async def test_title_is_the_first_line_and_owner_is_the_requester(database: Database, session: Session) -> None:
     worker = await Worker(database).open()
     await worker.inbox.consume(session.created(1, "  Plan the party\nfor Ada"))
     await worker.inbox.consume(session.created(2, "And the cake"))

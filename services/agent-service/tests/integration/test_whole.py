@@ -1,4 +1,4 @@
-"""The whole service in one process, with its loops: what request-manager tells it, and what it tells back in time."""
+"""The whole service in one process, with its loops, between the events of request-manager and its own."""
 
 import asyncio
 from collections import defaultdict
@@ -39,32 +39,32 @@ READY, FAILED = "flotilla.response.ready.v1", "flotilla.response.failed.v1"
 
 
 class Requests:
-    """request-manager: it tells of requests, and hears what becomes of them."""
+    """request-manager: it publishes requests, and keeps the events about them."""
 
     def __init__(self, bus: MemoryBus) -> None:
         self.bus = bus
-        self.heard: dict[tuple[str, str], asyncio.Future[Message]] = defaultdict(
+        self.received: dict[tuple[str, str], asyncio.Future[Message]] = defaultdict(
             asyncio.get_running_loop().create_future
         )
 
-    async def hear(self, message: Message) -> None:
-        about = self.heard[message.attributes["correlationid"], message.attributes["type"]]
+    async def consume(self, message: Message) -> None:
+        about = self.received[message.attributes["correlationid"], message.attributes["type"]]
         if not about.done():
             about.set_result(message)
 
     async def running(self, session: Session, turn: int = 1) -> None:
         async with asyncio.timeout(10):
-            await self.heard[str(session.request(turn)), "flotilla.run.changed.v1"]
+            await self.received[str(session.request(turn)), "flotilla.run.changed.v1"]
 
     async def answer(self, session: Session, turn: int = 1) -> str:
         async with asyncio.timeout(10):
-            told = await self.heard[str(session.request(turn)), READY]
-        return ResponseReady.model_validate_json(told.data).response.content
+            message = await self.received[str(session.request(turn)), READY]
+        return ResponseReady.model_validate_json(message.data).response.content
 
     async def failure(self, session: Session, turn: int = 1) -> ResponseFailed:
         async with asyncio.timeout(10):
-            told = await self.heard[str(session.request(turn)), FAILED]
-        return ResponseFailed.model_validate_json(told.data)
+            message = await self.received[str(session.request(turn)), FAILED]
+        return ResponseFailed.model_validate_json(message.data)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -76,7 +76,7 @@ async def redis() -> AsyncGenerator[Redis]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def requests() -> AsyncGenerator[Requests]:
     requests = Requests(MemoryBus())
-    async with requests.bus.subscribe("request-manager", frozenset({"flotilla.responses"}), requests.hear):
+    async with requests.bus.subscribe("request-manager", frozenset({"flotilla.responses"}), requests.consume):
         yield requests
     await requests.bus.close()
 

@@ -22,12 +22,12 @@ def test_a_request_that_names_no_agent_gets_the_default_one() -> None:
     assert CATALOG.find(None) is OTHER
 
 
-def test_an_older_revision_is_still_there_for_those_pinned_to_it() -> None:
+def test_older_revision_is_found_by_its_digest() -> None:
     assert CATALOG.revision(OLD.revision) is OLD
     assert list(CATALOG) == [OTHER, OLD, NEW]
 
 
-def test_an_agent_nobody_defined_is_refused_with_those_that_exist() -> None:
+def test_undefined_agent_is_refused_with_the_names_that_exist() -> None:
     with pytest.raises(UnknownAgent, match="'nobody'; known are helper, other"):
         CATALOG.find("nobody")
     with pytest.raises(UnknownAgent, match="no file has revision"):

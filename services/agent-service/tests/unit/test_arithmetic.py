@@ -56,7 +56,7 @@ def test_expressions_have_the_value_that_people_expect(expression: str, value: s
         ("9" * 60, "expected an operator"),
     ],
 )
-def test_what_is_no_expression_is_refused_in_words(expression: str, says: str) -> None:
+def test_invalid_expression_is_refused_in_words(expression: str, says: str) -> None:
     with pytest.raises(ValueError, match=r"expected|has no value|may ") as refused:
         calculate(expression)
 

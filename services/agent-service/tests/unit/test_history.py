@@ -1,4 +1,4 @@
-"""Whatever a session holds, what a model is sent is valid: histories are made up, and judged as OpenAI judges them."""
+"""Any stored history is sent in a valid form: histories are generated, and judged by the rules of OpenAI's API."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -18,7 +18,7 @@ from pydantic_ai.messages import (
 )
 from pydantic_ai.usage import RequestUsage
 
-from agent_service.domain.history import dump, load, plain, settled, text_of, usage_of, user_turn, window
+from agent_service.domain.history import dump, load, plain, sanitized, text_of, usage_of, user_turn, window
 from shared_models.ids import new_id
 
 call_ids = st.sampled_from(["a", "b", "c", "d"])
@@ -48,7 +48,7 @@ histories = st.tuples(st.lists(st.one_of(prompts, returns, mixed, answers), max_
 
 
 def faults_of(messages: Sequence[ModelMessage]) -> list[str]:
-    """Say what a provider would refuse: judged on its own, not by the code under test."""
+    """Return the faults for which a provider would refuse a history, found without the code under test."""
     first = messages[0]
     spoken = isinstance(first, ModelRequest) and any(isinstance(part, UserPromptPart) for part in first.parts)
     faults = [] if spoken else ["does not start with what a person said"]
@@ -86,14 +86,14 @@ def test_any_history_is_sent_in_a_form_that_providers_accept(history: list[Model
 
 
 @given(histories, st.integers(min_value=1, max_value=12))
-def test_what_the_person_said_last_is_always_sent(history: list[ModelMessage], limit: int) -> None:
+def test_last_message_of_the_person_is_always_sent(history: list[ModelMessage], limit: int) -> None:
     asked = history[-1].parts[-1]
 
     assert window(history, limit)[-1].parts[-1] == asked
 
 
 @given(histories, st.integers(min_value=1, max_value=12))
-def test_what_was_made_valid_is_sent_as_it_is(history: list[ModelMessage], limit: int) -> None:
+def test_valid_history_is_sent_unchanged(history: list[ModelMessage], limit: int) -> None:
     once = window(history, limit)
 
     assert window(once, len(once)) == once
@@ -116,7 +116,7 @@ def test_a_window_holds_whole_turns_up_to_its_limit(limit: int, sent: int) -> No
     assert len(window(conversation(10), limit)) == sent
 
 
-def test_a_history_in_which_nobody_said_anything_is_refused() -> None:
+def test_history_without_a_message_of_a_person_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one message of a person"):
         window([ModelResponse(parts=[TextPart(content="hello?")])], 5)
 
@@ -136,10 +136,10 @@ def test_plain_text_can_be_stored_anywhere(text: str) -> None:
 
 
 def test_calls_that_a_server_numbers_from_zero_get_ids_of_their_own() -> None:
-    first = settled(ModelResponse(parts=[ToolCallPart(tool_name="t", args="{}", tool_call_id="0")]), [])
+    first = sanitized(ModelResponse(parts=[ToolCallPart(tool_name="t", args="{}", tool_call_id="0")]), [])
     twice = ModelResponse(parts=[ToolCallPart(tool_name="t", args="{}", tool_call_id="0") for _ in range(2)])
 
-    second = settled(twice, [first])
+    second = sanitized(twice, [first])
 
     ids = [call.tool_call_id for call in (*first.tool_calls, *second.tool_calls)]
     assert ids[0] == "0"

@@ -2,7 +2,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from agent_service.adapters.scripted import Heard, applies, fill
+from agent_service.adapters.scripted import ScriptInput, fill, match_groups
 from agent_service.adapters.scripts import ModelScript, When
 from shared_models.agents import ConfigError, parse_document
 
@@ -49,30 +49,30 @@ def test_a_mistake_in_a_script_names_its_place(old: str, new: str, says: str) ->
 
 
 @pytest.mark.parametrize(
-    ("when", "heard", "groups"),
+    ("when", "read", "groups"),
     [
-        ({"user": "hi"}, Heard(("well, hi",)), {}),
-        ({"user": "hi"}, Heard(("hi", "bye")), None),
-        ({"user": "^my (?P<what>\\w+)"}, Heard(("my cat",)), {"what": "cat"}),
-        ({"user": "hi"}, Heard(("hi",), tool="clock"), None),
-        ({"tool": "clock"}, Heard(("hi",), tool="clock"), {}),
-        ({"tool": "clock"}, Heard(("hi",)), None),
-        ({"tool": "clock", "result": "(?P<hour>\\d+)h"}, Heard(("hi",), "clock", "it is 7h"), {"hour": "7"}),
-        ({"tool": "clock", "result": "never"}, Heard(("hi",), "clock", "it is 7h"), None),
-        ({"earlier": "I am (?P<who>\\w+)"}, Heard(("I am Al", "I am Bo", "who?")), {"who": "Bo"}),
-        ({"earlier": "I am (?P<who>\\w+)"}, Heard(("who?", "I am Al")), None),
-        ({}, Heard(()), {}),
+        ({"user": "hi"}, ScriptInput(("well, hi",)), {}),
+        ({"user": "hi"}, ScriptInput(("hi", "bye")), None),
+        ({"user": "^my (?P<what>\\w+)"}, ScriptInput(("my cat",)), {"what": "cat"}),
+        ({"user": "hi"}, ScriptInput(("hi",), tool="clock"), None),
+        ({"tool": "clock"}, ScriptInput(("hi",), tool="clock"), {}),
+        ({"tool": "clock"}, ScriptInput(("hi",)), None),
+        ({"tool": "clock", "result": "(?P<hour>\\d+)h"}, ScriptInput(("hi",), "clock", "it is 7h"), {"hour": "7"}),
+        ({"tool": "clock", "result": "never"}, ScriptInput(("hi",), "clock", "it is 7h"), None),
+        ({"earlier": "I am (?P<who>\\w+)"}, ScriptInput(("I am Al", "I am Bo", "who?")), {"who": "Bo"}),
+        ({"earlier": "I am (?P<who>\\w+)"}, ScriptInput(("who?", "I am Al")), None),
+        ({}, ScriptInput(()), {}),
     ],
 )
 def test_a_rule_applies_when_all_it_asks_for_holds(
-    when: Mapping[str, str], heard: Heard, groups: dict[str, str] | None
+    when: Mapping[str, str], read: ScriptInput, groups: dict[str, str] | None
 ) -> None:
-    assert applies(When.model_validate(when), heard) == groups
+    assert match_groups(When.model_validate(when), read) == groups
 
 
-def test_what_a_person_wrote_is_not_read_as_a_placeholder() -> None:
+def test_text_of_a_person_is_not_read_as_a_placeholder() -> None:
     assert fill("You said ${user}; ${gone}", {"user": "${first}", "first": "secret"}) == "You said ${first}; "
 
 
 def test_a_long_message_is_matched_at_its_beginning_only() -> None:
-    assert applies(When.model_validate({"user": "end$"}), Heard(("x" * 5000 + "end",))) is None
+    assert match_groups(When.model_validate({"user": "end$"}), ScriptInput(("x" * 5000 + "end",))) is None

@@ -26,12 +26,12 @@ async def call(tool: str, args: str | dict[str, object] | None) -> tuple[str, st
         ({"timezone": "Pacific/Auckland"}, "Sunday, 22 November 2026, 01:37 (Pacific/Auckland)"),
     ],
 )
-async def test_the_time_is_told_where_it_was_asked_for(args: str | dict[str, object] | None, content: str) -> None:
+async def test_current_time_is_given_in_the_requested_zone(args: str | dict[str, object] | None, content: str) -> None:
     assert await call("current-time", args) == ("success", content)
 
 
 @pytest.mark.parametrize("zone", ["Mars/Olympus", "../../etc/passwd", "/etc/passwd", "", "a\0b"])
-async def test_a_zone_that_is_none_is_told_to_the_model(zone: str) -> None:
+async def test_unknown_zone_goes_back_to_the_model(zone: str) -> None:
     outcome, content = await call("current-time", {"timezone": zone})
 
     assert outcome == "failed"
@@ -61,7 +61,7 @@ async def test_a_wrong_call_is_a_result_and_never_a_crash(tool: str, args: str |
     assert says in content
 
 
-async def test_an_error_that_a_model_is_told_is_short() -> None:
+async def test_error_for_a_model_is_short() -> None:
     outcome, content = await call("calculator", {"expression": "1" * 100_000})
 
     assert outcome == "failed"

@@ -1,1 +1,1 @@
-"""The only door: identity, limits, streams and the web chat."""
+"""The gateway, through which every client comes: identity, limits, streams and the web chat."""

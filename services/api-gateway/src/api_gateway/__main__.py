@@ -1,4 +1,4 @@
-"""Start the gateway as a process of its own: `python -m api_gateway`."""
+"""Starts the gateway as a separate process: `python -m api_gateway`."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -28,34 +28,37 @@ async def main() -> None:
             for name in sorted({*ROUTES.values()})
         }
         redis = await stack.enter_async_context(open_redis(settings.redis_url.get_secret_value()))
-        issuer = Issuer(NAME, load_private(_key_file(settings.auth_private_key)))
-        gateway = await stack.enter_async_context(open_app(settings, services, redis, issuer, keys=_keys(settings)))
+        issuer = Issuer(NAME, load_private(_read_key(settings.auth_private_key)))
+        gateway = await stack.enter_async_context(
+            open_app(settings, services, redis, issuer, keys=_credentials(settings))
+        )
         await serve(gateway.app, host=settings.host, port=settings.port, draining=draining(gateway.app).set)
 
 
-def _keys(settings: Settings) -> Credentials:
+def _credentials(settings: Settings) -> Credentials:
     if settings.auth_dev_key is None:
         return DenyAll()
     if settings.mode is Mode.PRODUCTION:
-        raise Permanent("FLOTILLA_AUTH_DEV_KEY is set, which production refuses: it is one key for everything")
+        raise Permanent("FLOTILLA_AUTH_DEV_KEY is set, which production refuses: one key may do everything; unset it")
     return DevKey(settings.auth_dev_key.get_secret_value())
 
 
 def _urls(name: str, urls: Mapping[str, Sequence[str]]) -> list[str]:
-    found = [url.strip().rstrip("/") for url in urls.get(name, ()) if url.strip()]
-    if not found:
+    bases = [url.strip().rstrip("/") for url in urls.get(name, ()) if url.strip()]
+    if not bases:
         expected = f'{{"{name}": ["http://{name}:8080"]}}'
-        raise Permanent(f"FLOTILLA_SERVICE_URLS has to name at least one base URL of {name}, such as {expected}")
-    return found
+        raise Permanent(f"FLOTILLA_SERVICE_URLS names no base URL of {name}; expected a JSON object such as {expected}")
+    return bases
 
 
-def _key_file(path: Path | None) -> str:
+def _read_key(path: Path | None) -> str:
     if path is None:
-        raise Permanent("FLOTILLA_AUTH_PRIVATE_KEY has to name the file with the gateway's signing key (PEM, Ed25519)")
+        raise Permanent("FLOTILLA_AUTH_PRIVATE_KEY is not set; expected the path of a signing key (PEM, Ed25519)")
     try:
         return path.read_text()
     except OSError as error:
-        raise Permanent(f"FLOTILLA_AUTH_PRIVATE_KEY ({path}) cannot be read: {error.strerror}") from error
+        detail = f"cannot be read: {error.strerror}; expected a file with a signing key (PEM, Ed25519)"
+        raise Permanent(f"FLOTILLA_AUTH_PRIVATE_KEY ({path}) {detail}") from error
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The HTTP door of the whole fleet: chat streams, signing in, and the way to the services."""
+"""The gateway's own routes: chat streams, signing in, and the calls that it hands to services."""
 
 from dataclasses import dataclass
 from typing import Annotated, Final
@@ -7,11 +7,12 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
-from api_gateway.admission import Admission, asks_to_wait
-from api_gateway.cookies import Browsers
+from api_gateway.admission.concurrency import ConcurrencyLimiter, asks_to_wait, slot_of
+from api_gateway.admission.rates import Exceeded, RateLimiter, rate_refusal
+from api_gateway.browser_sessions import BrowserSessions
 from api_gateway.failpoints import Failpoint
 from api_gateway.hop import ROUTES, Answer, Call, Hop
-from api_gateway.refusals import known
+from api_gateway.refusals import remember_caller
 from api_gateway.streams import event_stream, relay
 from api_gateway.usecases.sign_in import make_code, sign_in
 from run_frames import FrameReader
@@ -29,83 +30,101 @@ METHODS: Final = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
-    """What the routes need."""
+class RouteDependencies:
+    """The objects that the routes use, opened once for the process."""
 
     database: Database
     credentials: Credentials
-    browsers: Browsers
+    browsers: BrowserSessions
     hop: Hop
     frames: FrameReader
-    admission: Admission
+    concurrency: ConcurrencyLimiter
+    rates: RateLimiter
 
 
-async def means_of(request: Request) -> Means:
-    """Return what the routes need; async, because FastAPI would send a plain function to a thread at each call."""
-    means: Means = request.app.state.means
-    return means
+async def route_dependencies(request: Request) -> RouteDependencies:
+    """Return the routes' dependencies; async, because FastAPI runs a plain function in a thread at each call."""
+    dependencies: RouteDependencies = request.app.state.dependencies
+    return dependencies
 
 
-Given = Annotated[Means, Depends(means_of)]
+Dependencies = Annotated[RouteDependencies, Depends(route_dependencies)]
 
 
-async def caller_of(request: Request, means: Given) -> Principal:
-    """Return who asks, by key or by cookie; nobody unknown comes past here, and nobody who asks too often."""
-    principal = await means.credentials.authenticate(request.headers)
-    if principal is None:
+async def identified_caller(request: Request, dependencies: Dependencies) -> Principal:
+    """Return the caller, identified by an API key or by a session cookie, and count the request.
+
+    Raises:
+        Problem: NO_IDENTITY: the request has no valid credential. RATE_LIMITED or OVERLOADED: it is over a rate.
+    """
+    caller = await dependencies.credentials.authenticate(request.headers)
+    if caller is None:
         raise no_identity()
-    known(request.scope, principal)
-    means.admission.admit(principal, request.scope)
-    return principal
-
-
-Caller = Annotated[Principal, Depends(caller_of)]
-
-
-async def stayer_of(request: Request, means: Given, caller: Caller) -> Principal:
-    """Return who asks for what may take long, and is given room for it."""
-    means.admission.hold(caller, request.scope)
+    remember_caller(request.scope, caller)
+    decision = dependencies.rates.admit(caller)
+    slot_of(request.scope).response_headers = dependencies.rates.headers(decision)
+    if isinstance(decision, Exceeded):
+        raise rate_refusal(decision)
     return caller
 
 
-async def waiter_of(request: Request, means: Given, caller: Caller) -> Principal:
-    """Return who asks, with room for the wait where the call asks to wait."""
+Caller = Annotated[Principal, Depends(identified_caller)]
+
+
+async def streaming_caller(request: Request, dependencies: Dependencies, caller: Caller) -> Principal:
+    """Return the caller of a stream, and count the request as one that may stay open long.
+
+    Raises:
+        Problem: TOO_MANY_OPEN or OVERLOADED: too many streams and waiting calls are open.
+    """
+    dependencies.concurrency.keep_open(slot_of(request.scope), caller.tenant)
+    return caller
+
+
+async def waiting_caller(request: Request, dependencies: Dependencies, caller: Caller) -> Principal:
+    """Return the caller, and count a request that asks to wait as one that may stay open long.
+
+    Raises:
+        Problem: TOO_MANY_OPEN or OVERLOADED: too many streams and waiting calls are open.
+    """
     if asks_to_wait(request.scope):
-        means.admission.hold(caller, request.scope)
+        dependencies.concurrency.keep_open(slot_of(request.scope), caller.tenant)
     return caller
 
 
-Stayer = Annotated[Principal, Depends(stayer_of)]
-Waiter = Annotated[Principal, Depends(waiter_of)]
+StreamingCaller = Annotated[Principal, Depends(streaming_caller)]
+WaitingCaller = Annotated[Principal, Depends(waiting_caller)]
 
 
 router = APIRouter()
 
 
 @router.post("/chat", tags=["chat"], openapi_extra=json_body(NewRequest), response_class=Response)
-async def chat(request: Request, means: Given, caller: Stayer) -> Response:
+async def chat(request: Request, dependencies: Dependencies, caller: StreamingCaller) -> Response:
     """Accept a request and stream its run as AG-UI frames (server-sent events)."""
-    answer = await _accept(request, means, caller, leave_out=frozenset({b"prefer"}))
+    answer = await _accept(request, dependencies, caller, leave_out=frozenset({b"prefer"}))
     if answer.status != 202:
         return answer.response()
     accepted = Accepted.model_validate_json(answer.body)
-    return _stream(request, means, caller, execution_id=accepted.request_id, session_id=accepted.session_id)
+    return _stream(request, dependencies, caller, execution_id=accepted.request_id, session_id=accepted.session_id)
 
 
 @router.get("/chat/{execution_id}", tags=["chat"], response_class=Response)
-async def resume_chat(execution_id: UUID, request: Request, means: Given, caller: Stayer) -> Response:
-    """Stream a run from where `Last-Event-ID` says, on any replica; the bytes are the same as the first time."""
+async def resume_chat(
+    execution_id: UUID, request: Request, dependencies: Dependencies, caller: StreamingCaller
+) -> Response:
+    """Stream a run after the frame that `Last-Event-ID` names, on any replica, with the same bytes as before."""
     after = _cursor(request.headers.get("last-event-id"))
-    answer = await _look(means, caller, execution_id)
+    answer = await _read_status(dependencies, caller, execution_id)
     if answer.status != 200:
         return answer.response()
-    return _stream(request, means, caller, execution_id=execution_id, after=after)
+    return _stream(request, dependencies, caller, execution_id=execution_id, after=after)
 
 
 @router.post(ACCEPTING, include_in_schema=False)
-async def create_request(request: Request, means: Given, caller: Waiter) -> Response:
-    """Accept a request; see request-manager."""
-    return (await _accept(request, means, caller)).response()
+async def create_request(request: Request, dependencies: Dependencies, caller: WaitingCaller) -> Response:
+    """Have request-manager accept a request."""
+    return (await _accept(request, dependencies, caller)).response()
 
 
 class Link(ClosedModel):
@@ -115,93 +134,97 @@ class Link(ClosedModel):
 
 
 @router.post("/auth/link", status_code=204, tags=["auth"], openapi_extra=json_body(Link))
-async def use_link(request: Request, means: Given) -> Response:
+async def use_link(request: Request, dependencies: Dependencies) -> Response:
     """Sign a browser in with a single-use code, and give it a cookie."""
-    token = await sign_in(means.database, (await parse_body(request, Link)).code)
+    token = await sign_in(dependencies.database, (await parse_body(request, Link)).code)
     if token is None:
-        detail = "The sign-in code was used already or is too old. Ask for a fresh link with: flotilla link"
+        detail = (
+            "The sign-in code in `code` is unknown, was used already, or is too old. "
+            "Make a new sign-in link with the command: flotilla link"
+        )
         raise Problem(Problems.NO_IDENTITY, detail)
     response = Response(status_code=204)
-    means.browsers.set_cookie(response, token)
+    dependencies.browsers.set_cookie(response, token)
     return response
 
 
 @router.post("/auth/codes", status_code=201, tags=["auth"])
-async def create_code(means: Given, caller: Caller) -> dict[str, str]:
-    """Make a code that signs one browser in as oneself."""
-    return {"code": await make_code(means.database, caller)}
+async def create_code(dependencies: Dependencies, caller: Caller) -> dict[str, str]:
+    """Make a code that signs one browser in as the caller."""
+    return {"code": await make_code(dependencies.database, caller)}
 
 
 @router.get("/auth/me", tags=["auth"])
 async def get_me(caller: Caller) -> dict[str, str]:
-    """Say who one is."""
+    """Return the caller's subject and tenant."""
     return {"subject": caller.subject, "tenant": caller.tenant}
 
 
 @router.post("/auth/logout", status_code=204, tags=["auth"])
-async def log_out(request: Request, means: Given, caller: Caller) -> Response:
-    """End the browser's session here and now."""
+async def log_out(request: Request, dependencies: Dependencies, caller: Caller) -> Response:
+    """End the browser's session, and delete its cookie."""
     del caller
     response = Response(status_code=204)
-    await means.browsers.end(request, response)
+    await dependencies.browsers.end(request, response)
     return response
 
 
 @router.api_route("/api/v1/{path:path}", methods=METHODS, include_in_schema=False)
-async def forward(path: str, request: Request, means: Given, caller: Waiter) -> Response:
-    """Hand a call to the service it is for."""
+async def forward(path: str, request: Request, dependencies: Dependencies, caller: WaitingCaller) -> Response:
+    """Forward a call to the service that `ROUTES` names for its path."""
     del path
     full = request.scope["path"]
     service = next((name for prefix, name in ROUTES.items() if full == prefix or full.startswith(f"{prefix}/")), None)
     if service is None:
-        raise Problem(Problems.NOT_FOUND, f"There is nothing at {full[:200]}.")
-    return means.hop.forward(service, caller, request)
+        detail = f"There is no resource at {full[:200]}. Expected a path that begins with one of: {', '.join(ROUTES)}."
+        raise Problem(Problems.NOT_FOUND, detail)
+    return dependencies.hop.forward(service, caller, request)
 
 
 async def _accept(
-    request: Request, means: Means, caller: Principal, leave_out: frozenset[bytes] = frozenset()
+    request: Request, dependencies: RouteDependencies, caller: Principal, leave_out: frozenset[bytes] = frozenset()
 ) -> Answer:
-    """Have request-manager accept the body.
+    """Have request-manager accept the body, without the headers in `leave_out`.
 
-    A session that was opened with `POST /api/v1/sessions` is unknown to request-manager until its first request; then
-    agent-service is asked whether it is the caller's, and the call is repeated with our word for it.
+    A session that was opened with `POST /api/v1/sessions` is unknown to request-manager until its first request. Then
+    agent-service tells whether the session is the caller's, and the gateway repeats the call and vouches for it.
     """
     body = await request.body()
     headers = [pair for pair in request.scope["headers"] if pair[0] not in leave_out]
-    call = Call("POST", ACCEPTING, body, headers=headers)
-    answer = await means.hop.call("request-manager", caller, call)
+    answer = await dependencies.hop.call("request-manager", caller, Call("POST", ACCEPTING, body, headers=headers))
     if answer.status == 404 and Problems.UNKNOWN_SESSION.value.uri.encode() in answer.body:
         session_id = NewRequest.model_validate_json(body).session_id
-        known = await means.hop.call("agent-service", caller, Call("GET", f"/api/v1/sessions/{session_id}"))
-        if known.status == 200 and session_id is not None:
-            vouched = Call("POST", ACCEPTING, body, headers=call.headers, sessions=frozenset({session_id}))
-            return await means.hop.call("request-manager", caller, vouched)
+        session = await dependencies.hop.call("agent-service", caller, Call("GET", f"/api/v1/sessions/{session_id}"))
+        if session.status == 200 and session_id is not None:
+            vouched = Call("POST", ACCEPTING, body, headers=headers, sessions=frozenset({session_id}))
+            return await dependencies.hop.call("request-manager", caller, vouched)
     reached(Failpoint.AFTER_ACCEPT_BEFORE_RELAY)
     return answer
 
 
-async def _look(means: Means, caller: Principal, execution_id: UUID) -> Answer:
-    return await means.hop.call("request-manager", caller, Call("GET", f"{ACCEPTING}/{execution_id}/status"))
+async def _read_status(dependencies: RouteDependencies, caller: Principal, execution_id: UUID) -> Answer:
+    call = Call("GET", f"{ACCEPTING}/{execution_id}/status")
+    return await dependencies.hop.call("request-manager", caller, call)
 
 
 def _stream(
     request: Request,
-    means: Means,
+    dependencies: RouteDependencies,
     caller: Principal,
     *,
     execution_id: UUID,
     after: Cursor = START,
     session_id: UUID | None = None,
 ) -> Response:
-    async def allowed() -> bool:
-        """Ask again; about whom nobody can be asked, that one may not read, and hears why when it comes back."""
+    async def still_permitted() -> bool:
+        """Check identity and ownership again; a check that fails ends the stream, and the next request says why."""
         try:
-            again = await means.credentials.authenticate(request.headers)
-            return again == caller and (await _look(means, caller, execution_id)).status == 200
+            current = await dependencies.credentials.authenticate(request.headers)
+            return current == caller and (await _read_status(dependencies, caller, execution_id)).status == 200
         except (Problem, OutsideError):
             return False
 
-    content = relay(means.frames, caller.tenant, execution_id, after, allowed=allowed)
+    content = relay(dependencies.frames, caller.tenant, execution_id, after, still_permitted=still_permitted)
     headers = {"Flotilla-Execution-Id": str(execution_id), "Location": f"/chat/{execution_id}"}
     return event_stream(content, headers | ({"Flotilla-Session-Id": str(session_id)} if session_id else {}))
 
@@ -212,4 +235,7 @@ def _cursor(last_event_id: str | None) -> Cursor:
     try:
         return Cursor.parse(last_event_id)
     except ValueError as error:
-        raise Problem(Problems.BAD_HEADER, f"Last-Event-ID: {error}") from error
+        detail = (
+            f"Last-Event-ID: {error}. Send the id of a frame of this run, or leave the header out to read all frames."
+        )
+        raise Problem(Problems.BAD_HEADER, detail) from error

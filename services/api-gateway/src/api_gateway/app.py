@@ -1,8 +1,9 @@
-"""The composition root of the gateway: the only file that knows all of it."""
+"""The composition root of the gateway, which builds all its parts and connects them."""
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -10,13 +11,15 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from api_gateway import api, dead_letters, pages, workers
-from api_gateway.admission import Admission, AdmissionLimits, Gate
-from api_gateway.cookies import AnyOf, Browsers
-from api_gateway.ends import ended_runs
-from api_gateway.guard import CookieGuard, HostAllowList, NoBorrowedIdentity
+from api_gateway.admission.concurrency import ConcurrencyLimiter, ConcurrencyMiddleware
+from api_gateway.admission.limits import AdmissionLimits
+from api_gateway.admission.rates import RateLimiter
+from api_gateway.browser_sessions import AnyOf, BrowserSessions
+from api_gateway.guard import HostAllowList, OriginCheck, StripInternalHeaders
 from api_gateway.hop import Hop
-from api_gateway.refusals import Refusals, RefusalWatch
+from api_gateway.refusals import RefusalLog, RefusalMiddleware
 from api_gateway.settings import Settings
+from api_gateway.terminal_frames import terminal_frames_of
 from run_frames import FrameReader
 from service_process.settings import Mode
 from service_process.web import create_app
@@ -42,21 +45,21 @@ class Gateway:
 async def open_app(
     settings: Settings, services: Mapping[str, ASGIApp], redis: Redis, issuer: Issuer, *, keys: Credentials
 ) -> AsyncGenerator[Gateway]:
-    """Open the gateway: its database, its reader of frames and its app.
+    """Open the gateway: its database, its reader of frames, its app and its loops.
 
     Args:
-        settings: what it was told from outside.
-        services: an ASGI app for each service it hands calls to.
-        redis: where frames are.
-        issuer: signs who asks.
-        keys: knows callers by their key; cookies are known besides.
+        settings: the process's settings.
+        services: an ASGI app for each service that it calls.
+        redis: holds the frames of runs, and the rate counters that gateways share.
+        issuer: signs the caller's identity.
+        keys: identifies callers by an API key; the session cookies of browsers are accepted besides.
     """
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(settings.database_url.get_secret_value(), SCHEMA))
         hop = Hop(services, issuer)
-        frames = await stack.enter_async_context(FrameReader(redis, lambda silent: ended_runs(hop, silent)))
+        frames = await stack.enter_async_context(FrameReader(redis, partial(terminal_frames_of, hop)))
         secure = settings.mode is Mode.PRODUCTION
-        browsers = Browsers(database, secure=secure)
+        browsers = BrowserSessions(database, secure=secure)
         app = create_app(
             NAME,
             version="0.1.0",
@@ -65,15 +68,24 @@ async def open_app(
             docs=settings.mode is Mode.DEV,
         )
         app.mount("/", pages.create_pages())
-        admission = Admission(AdmissionLimits.of(settings.limits), redis)
-        app.state.means = api.Means(database, AnyOf(keys, browsers), browsers, hop, frames, admission)
+        limits = AdmissionLimits.from_setting(settings.limits)
+        concurrency, rates = ConcurrencyLimiter(limits), RateLimiter(limits, redis)
+        app.state.dependencies = api.RouteDependencies(
+            database=database,
+            credentials=AnyOf(keys, browsers),
+            browsers=browsers,
+            hop=hop,
+            frames=frames,
+            concurrency=concurrency,
+            rates=rates,
+        )
         origins = frozenset(f"{'https' if secure else 'http'}://{host}" for host in settings.hosts)
-        app.add_middleware(CookieGuard, cookie=browsers.cookie, origins=origins)
-        refusals = Refusals()
-        app.add_middleware(RefusalWatch, refusals=refusals)
-        app.add_middleware(NoBorrowedIdentity)
+        app.add_middleware(OriginCheck, cookie=browsers.cookie, origins=origins)
+        refusals = RefusalLog()
+        app.add_middleware(RefusalMiddleware, refusals=refusals)
+        app.add_middleware(StripInternalHeaders)
         app.add_middleware(HostAllowList, allowed=settings.hosts)
-        app.add_middleware(Gate, admission=admission)
+        app.add_middleware(ConcurrencyMiddleware, limiter=concurrency)
         tasks = await stack.enter_async_context(Tasks())
-        workers.start(tasks, app, database, frames, admission=admission, refusals=refusals)
+        workers.start(tasks, app, database, frames, rates=rates, refusals=refusals)
         yield Gateway(app, database)

@@ -1,4 +1,4 @@
-"""The failpoints of api-gateway, each named for the step that was done and the step that was not."""
+"""The failpoints of api-gateway, each named for the last step done and the next step."""
 
 from enum import StrEnum
 

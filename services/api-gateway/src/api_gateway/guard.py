@@ -1,8 +1,8 @@
-"""What a request has to pass before anything else at the only door: its Host, its Origin, and no borrowed identity.
+"""The checks that every request passes first: its Host, its Origin, and no headers that only services may send.
 
-Three pieces of plain ASGI around the gateway's app. The Host must be ours (DNS rebinding), a cookie counts for a change
-only when our own page sent it (cross-site requests), and headers by which services prove identity to each other never
-come from outside. `app.py` puts them on, the allow-list outermost.
+Three pieces of plain ASGI around the gateway's app. The Host must be one of the configured hosts, against DNS
+rebinding. A cookie authorizes a change only from the gateway's own page, against cross-site requests. Headers by which
+services prove identity to each other are removed. `app.py` adds these checks, the allow-list outermost.
 """
 
 from collections.abc import Iterable
@@ -14,35 +14,39 @@ from service_process.web import problem_response
 from shared_models.problems import Problem, Problems
 
 type Headers = Iterable[tuple[bytes, bytes]]
-"""As ASGI has them: names in lower case."""
+"""Headers as ASGI has them, with names in lower case."""
 
-_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-_OURS: Final = b"flotilla-"
-"""Headers that begin so are between services; a client has no business with them."""
-_POLICY_VIOLATION: Final = 1008
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+INTERNAL_PREFIX: Final = b"flotilla-"
+"""The beginning of the names of headers that only services send each other."""
+POLICY_VIOLATION: Final = 1008
+"""The WebSocket close code of RFC 6455."""
 
 
 class HostAllowList:
-    """Serves a request only under a Host that is ours, port included, compared without regard to case."""
+    """Refuses a request whose Host is not configured, port included, compared without regard to case."""
 
     def __init__(self, app: ASGIApp, allowed: frozenset[str]) -> None:
         self._app = app
         self._allowed = frozenset(host.lower().encode() for host in allowed)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" or self._is_ours(scope["headers"]):
+        if scope["type"] == "lifespan" or self._allows(scope["headers"]):
             await self._app(scope, receive, send)
             return
-        detail = "expected exactly one Host header with a name and port that this server is configured to serve"
+        detail = (
+            "The Host header of this request does not name this server. Expected exactly one Host header, with a name "
+            "and port from the setting FLOTILLA_ALLOWED_HOSTS. Use such an address, or add this one to the setting."
+        )
         await _refuse(scope, receive, send, Problem(Problems.MISDIRECTED, detail))
 
-    def _is_ours(self, headers: Headers) -> bool:
+    def _allows(self, headers: Headers) -> bool:
         hosts = _values(headers, b"host")
         return len(hosts) == 1 and hosts[0].lower() in self._allowed
 
 
-class CookieGuard:
-    """Refuses what a foreign page may have sent with our cookie; see `origin_is_right`."""
+class OriginCheck:
+    """Refuses a change with the session cookie that another site's page may have sent; see `may_use_cookie`."""
 
     def __init__(self, app: ASGIApp, *, cookie: str, origins: frozenset[str]) -> None:
         self._app = app
@@ -50,14 +54,18 @@ class CookieGuard:
         self._origins = frozenset(origin.encode() for origin in origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" or origin_is_right(scope, self._cookie, self._origins):
+        if scope["type"] == "lifespan" or may_use_cookie(scope, self._cookie, self._origins):
             await self._app(scope, receive, send)
             return
-        detail = "with the session cookie, a change needs the header Origin of our own page, port included"
+        detail = (
+            "This request would change something and carries the session cookie, but its Origin header is missing or "
+            "names another site. Expected exactly one Origin header: the address of this server's own page, with its "
+            "port. Send the request from that page, or use an API key in place of the cookie."
+        )
         await _refuse(scope, receive, send, Problem(Problems.BAD_ORIGIN, detail))
 
 
-class NoBorrowedIdentity:
+class StripInternalHeaders:
     """Removes the headers by which services prove identity to each other."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -65,27 +73,24 @@ class NoBorrowedIdentity:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
-            scope["headers"] = without_identity(scope["headers"])
+            scope["headers"] = [
+                (name, value) for name, value in scope["headers"] if not name.startswith(INTERNAL_PREFIX)
+            ]
         await self._app(scope, receive, send)
 
 
-def origin_is_right(scope: Scope, cookie: bytes, origins: frozenset[bytes]) -> bool:
-    """Tell whether a request may use the cookie that it carries.
+def may_use_cookie(scope: Scope, cookie: bytes, origins: frozenset[bytes]) -> bool:
+    """Tell whether a request may use the session cookie that it carries.
 
-    It may when it carries none, when it is a safe method over HTTP, or when it has one Origin and that is ours to the
-    letter. A WebSocket handshake is never safe. A missing Origin is refused.
+    It may if it carries no such cookie, if it is a safe method over HTTP, or if it has exactly one Origin and that is
+    one of `origins` to the letter. A WebSocket handshake is never safe, and a missing Origin is refused.
     """
-    if scope["type"] == "http" and scope["method"] in _SAFE:
+    if scope["type"] == "http" and scope["method"] in SAFE_METHODS:
         return True
     if not _has_cookie(scope["headers"], cookie):
         return True
-    given = _values(scope["headers"], b"origin")
-    return len(given) == 1 and given[0] in origins
-
-
-def without_identity(headers: Headers) -> list[tuple[bytes, bytes]]:
-    """Return the headers without those that only services send each other."""
-    return [(name, value) for name, value in headers if not name.startswith(_OURS)]
+    sent = _values(scope["headers"], b"origin")
+    return len(sent) == 1 and sent[0] in origins
 
 
 def _has_cookie(headers: Headers, cookie: bytes) -> bool:
@@ -93,13 +98,13 @@ def _has_cookie(headers: Headers, cookie: bytes) -> bool:
     return any(pair.partition(b"=")[0].strip() == cookie for pair in pairs)
 
 
-def _values(headers: Headers, wanted: bytes) -> list[bytes]:
-    return [value for name, value in headers if name == wanted]
+def _values(headers: Headers, header: bytes) -> list[bytes]:
+    return [value for name, value in headers if name == header]
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send, problem: Problem) -> None:
     if scope["type"] == "websocket":
         await receive()
-        await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": problem.kind.title})
+        await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": problem.kind.title})
         return
     await problem_response(scope, problem)(scope, receive, send)

@@ -1,5 +1,7 @@
-"""The hop to a service: always ASGI. In one process the services' apps are called directly; elsewhere a `Forwarder`
-stands in for each. Every call carries a freshly signed identity, and none that a client sent along.
+"""The hop from the gateway to a service, always over ASGI and always with a freshly signed identity.
+
+`Hop` builds the ASGI scope of a call and runs a service's app with it. In one process that app is the service itself;
+elsewhere it is a `Forwarder`, which sends the call over HTTP to one of the service's replicas.
 """
 
 import asyncio
@@ -16,84 +18,95 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from shared_clients.identity import HEADER, Issuer
+from shared_clients.identity import IDENTITY_HEADER, Issuer
 from shared_clients.tracing import inject
 from shared_models.problems import Problem, Problems
 from shared_models.requests import Principal
 
 log = structlog.get_logger()
 
-NOT_PASSED_ON: Final = frozenset(
-    {HEADER.lower().encode(), b"authorization", b"cookie", b"connection", b"keep-alive", b"te", b"upgrade", b"trailer"}
+ROUTES: Final = {"/api/v1/requests": "request-manager", "/api/v1/sessions": "agent-service"}
+"""The service behind each part of the API, by the beginning of the path."""
+
+NOT_FORWARDED: Final = frozenset(
+    {
+        IDENTITY_HEADER.lower().encode(),
+        b"authorization",
+        b"cookie",
+        b"connection",
+        b"keep-alive",
+        b"te",
+        b"upgrade",
+        b"trailer",
+    }
     | {b"transfer-encoding", b"proxy-authorization", b"proxy-connection", b"host", b"traceparent", b"tracestate"}
     | {b"expect", b"date"}
 )
-"""Headers that end at the gateway: credentials, hop-by-hop ones, and what we set ourselves."""
+"""Headers that end at the gateway: credentials, hop-by-hop headers, and headers that the gateway sets itself."""
 
-AWAY_SECONDS: Final = 5.0
-"""How long a replica that could not be reached is tried last."""
+UNREACHABLE_SECONDS: Final = 5.0
+"""How long a replica that could not be reached is tried after all others."""
 
-ROUTES: Final = {"/api/v1/requests": "request-manager", "/api/v1/sessions": "agent-service"}
-"""Which service answers which part of the API."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A service's whole answer."""
-
-    status: int
-    headers: Sequence[tuple[bytes, bytes]]
-    body: bytes
-
-    def response(self) -> Response:
-        """Return it as it came."""
-        response = Response(self.body, self.status)
-        response.raw_headers = list(self.headers)
-        return response
+type Headers = Sequence[tuple[bytes, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request to a service."""
+    """One request to a service.
+
+    Attributes:
+        sessions: sessions that the gateway vouches for as the caller's own.
+    """
 
     method: str
     path: str
     body: bytes = b""
     query: bytes = b""
-    headers: Sequence[tuple[bytes, bytes]] = ()
+    headers: Headers = ()
     sessions: frozenset[UUID] = frozenset()
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The complete response of a service."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+    def response(self) -> Response:
+        """Return the same response for the gateway's client."""
+        response = Response(self.body, self.status)
+        response.raw_headers = list(self.headers)
+        return response
+
+
 class Hop:
-    """The way to the services.
+    """Calls services on behalf of a caller.
 
     Args:
         services: an ASGI app for each service's name.
-        issuer: signs who asks.
+        issuer: signs the caller's identity.
     """
 
     def __init__(self, services: Mapping[str, ASGIApp], issuer: Issuer) -> None:
         self._services = services
         self._issuer = issuer
 
-    async def call(self, service: str, principal: Principal, call: Call) -> Answer:
-        """Call a service and return its whole answer."""
-        sent = _Collector(call.body)
-        await self._services[service](self._scope(service, principal, call), sent.receive, sent.send)
-        return sent.answer()
+    async def call(self, service: str, caller: Principal, call: Call) -> Answer:
+        """Call a service and return its complete response."""
+        return await _run_app(self._services[service], self._scope(service, caller, call), call.body)
 
-    def forward(self, service: str, principal: Principal, request: Request) -> Response:
-        """Return a response that is the service's own, passed through as it comes."""
+    def forward(self, service: str, caller: Principal, request: Request) -> Response:
+        """Return a response that a service writes itself, from the client's own request."""
         scope = request.scope
         call = Call(request.method, scope["path"], query=scope["query_string"], headers=scope["headers"])
-        return _Forwarded(self._services[service], self._scope(service, principal, call))
+        return _ForwardedResponse(self._services[service], self._scope(service, caller, call))
 
-    def _scope(self, service: str, principal: Principal, call: Call) -> Scope:
-        token = self._issuer.issue(
-            principal, audience=service, method=call.method, path=call.path, sessions=call.sessions
-        )
-        ours = {HEADER.lower(): token, "host": service, **inject()}
-        passed = [(name, value) for name, value in call.headers if name not in NOT_PASSED_ON]
+    def _scope(self, service: str, caller: Principal, call: Call) -> Scope:
+        token = self._issuer.issue(caller, audience=service, method=call.method, path=call.path, sessions=call.sessions)
+        added = {IDENTITY_HEADER.lower(): token, "host": service, **inject()}
+        forwarded = [(name, value) for name, value in call.headers if name not in NOT_FORWARDED]
         return {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.4"},
@@ -104,64 +117,60 @@ class Hop:
             "raw_path": call.path.encode(),
             "query_string": call.query,
             "root_path": "",
-            "headers": [*passed, *((name.encode(), value.encode()) for name, value in ours.items())],
+            "headers": [*forwarded, *((name.encode(), value.encode()) for name, value in added.items())],
             "client": None,
             "server": None,
             "state": {},
         }
 
 
-class _Collector:
-    """Plays the client of an ASGI app, and keeps what it answers."""
+async def _run_app(app: ASGIApp, scope: Scope, body: bytes) -> Answer:
+    """Run an ASGI app as its only client, and return its complete response."""
+    requests: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+    start: Message = {"status": 500, "headers": ()}
+    chunks: list[bytes] = []
 
-    def __init__(self, body: bytes) -> None:
-        self._body: bytes | None = body
-        self._status = 500
-        self._headers: Sequence[tuple[bytes, bytes]] = ()
-        self._chunks: list[bytes] = []
+    async def receive() -> Message:
+        if not requests:
+            await asyncio.Event().wait()  # an app that listens for a disconnect waits until it is cancelled
+        return requests.pop()
 
-    async def receive(self) -> Message:
-        if self._body is None:
-            await asyncio.Event().wait()
-        body, self._body = self._body, None
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    async def send(self, message: Message) -> None:
+    async def send(message: Message) -> None:
         if message["type"] == "http.response.start":
-            self._status, self._headers = message["status"], list(message["headers"])
+            start.update(message)
         elif message["type"] == "http.response.body":
-            self._chunks.append(message.get("body", b""))
+            chunks.append(message.get("body", b""))
 
-    def answer(self) -> Answer:
-        return Answer(self._status, self._headers, b"".join(self._chunks))
+    await app(scope, receive, send)
+    return Answer(start["status"], list(start["headers"]), b"".join(chunks))
 
 
-class _Forwarded(Response):
-    """Lets another app answer, with the client's own body."""
+class _ForwardedResponse(Response):
+    """A response that a service's app writes, in a scope of its own but with the client's body."""
 
-    def __init__(self, app: ASGIApp, scope: Scope) -> None:
+    def __init__(self, app: ASGIApp, service_scope: Scope) -> None:
         super().__init__()
         self._app = app
-        self._scope = scope
+        self._service_scope = service_scope
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         del scope
-        await self._app(self._scope, receive, send)
+        await self._app(self._service_scope, receive, send)
 
 
 class Forwarder:
-    """A service in other processes, as an ASGI app.
+    """Stands for a service in other processes, as an ASGI app.
 
     Args:
-        name: of the service, for errors.
-        urls: base URLs of its replicas, called in turn; one that refuses the connection is passed over for a while.
-        seconds: how long an answer may take to begin; longer than any `wait`.
+        name: of the service, for error messages.
+        urls: base URLs of its replicas, called in turn.
+        seconds: the longest time that an answer may take; longer than the longest `wait`.
     """
 
     def __init__(self, name: str, urls: Sequence[str], *, seconds: float = 90.0) -> None:
         self._name = name
         self._urls = list(urls)
-        self._away_until: dict[str, float] = {}
+        self._unreachable_until: dict[str, float] = {}
         self._timeout = aiohttp.ClientTimeout(total=seconds, connect=2.0)
         self._session: aiohttp.ClientSession | None = None
 
@@ -175,47 +184,61 @@ class Forwarder:
             await self._session.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answer = await self._call(scope, await _body(receive))
+        answer = await self._try_replicas(scope, await _read_body(receive))
         await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
         await send({"type": "http.response.body", "body": answer.body, "more_body": False})
 
-    def _in_turn(self) -> list[str]:
-        """Return the replicas, each time another one first, and last those that could not be reached of late."""
+    async def _try_replicas(self, scope: Scope, body: bytes) -> Answer:
+        """Return the answer of the first replica that accepts the connection.
+
+        Only a failed connection leads to another replica: once bytes have been sent, the call may have taken effect.
+        """
+        for url in self._next_urls():
+            try:
+                return await self._request(url, scope, body)
+            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+                log.warning("replica_unreachable", callee=self._name, url=url)
+                self._unreachable_until[url] = time.monotonic() + UNREACHABLE_SECONDS
+            except (aiohttp.ClientError, TimeoutError) as error:
+                log.warning("hop_failed", callee=self._name, url=url, error=type(error).__name__)
+                detail = (
+                    f"The answer of {self._name} broke off or took too long, so it is not known whether the call took "
+                    "effect. Read the state before you repeat the call, or repeat it with the same Idempotency-Key."
+                )
+                raise Problem(Problems.UNAVAILABLE, detail, headers={"Retry-After": "1"}) from error
+        detail = (
+            f"No replica of {self._name} can be reached, so nothing was done. "
+            "Send the same request again after the number of seconds in Retry-After."
+        )
+        raise Problem(Problems.UNAVAILABLE, detail, headers={"Retry-After": "1"})
+
+    def _next_urls(self) -> list[str]:
+        """Return all replicas in the order to try them: another one first each time, the unreachable ones last."""
         now = time.monotonic()
-        order = sorted(self._urls, key=lambda url: self._away_until.get(url, 0.0) > now)
+        order = sorted(self._urls, key=lambda url: self._unreachable_until.get(url, 0.0) > now)
         self._urls.append(self._urls.pop(0))
         return order
 
-    async def _call(self, scope: Scope, body: bytes) -> Answer:
-        """Make the call on the first replica that takes the connection, and return its whole answer.
-
-        Only where no connection came about is it tried elsewhere: once bytes have gone out it may have happened.
-        """
+    async def _request(self, url: str, scope: Scope, body: bytes) -> Answer:
         assert self._session is not None, "the forwarder is not open"
         query = scope["query_string"].decode("latin-1")
         path = quote(scope["path"]) + (f"?{query}" if query else "")
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
-        for url in self._in_turn():
-            try:
-                async with self._session.request(
-                    scope["method"], f"{url}{path}", data=body, headers=headers, allow_redirects=False
-                ) as answer:
-                    passed = [
-                        (name.lower(), value) for name, value in answer.raw_headers if name.lower() not in NOT_PASSED_ON
-                    ]
-                    return Answer(answer.status, passed, await answer.read())
-            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
-                log.warning("replica_unreachable", callee=self._name, url=url)
-                self._away_until[url] = time.monotonic() + AWAY_SECONDS
-            except (aiohttp.ClientError, TimeoutError) as error:
-                log.warning("hop_failed", callee=self._name, url=url, error=type(error).__name__)
-                detail = f"{self._name} broke off; whether the call took effect is not known."
-                raise Problem(Problems.UNAVAILABLE, detail, headers={"Retry-After": "1"}) from error
-        detail = f"{self._name} cannot be reached; nothing was done."
-        raise Problem(Problems.UNAVAILABLE, detail, headers={"Retry-After": "1"})
+        async with self._session.request(
+            scope["method"], f"{url}{path}", data=body, headers=headers, allow_redirects=False
+        ) as response:
+            forwarded = [
+                (name.lower(), value) for name, value in response.raw_headers if name.lower() not in NOT_FORWARDED
+            ]
+            return Answer(response.status, forwarded, await response.read())
 
 
-async def _body(receive: Receive) -> bytes:
+async def _read_body(receive: Receive) -> bytes:
+    """Return the complete body.
+
+    Raises:
+        ClientDisconnect: the client left before its body was complete.
+    """
     chunks: list[bytes] = []
     while True:
         message = await receive()

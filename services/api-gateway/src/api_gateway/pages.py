@@ -1,4 +1,4 @@
-"""The web chat: files that are built from `web/`, committed beside this one, and served as they are."""
+"""The web chat: static files that are built from `web/`, committed in `static/`, and served unchanged."""
 
 from pathlib import Path
 from typing import Final
@@ -19,19 +19,19 @@ HEADERS: Final = [
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cache-control", b"no-cache"),
 ]
-"""A page that loads nothing from elsewhere and lets nothing in; files are asked for again and answered with 304."""
+"""Headers of every file: the page loads nothing from other origins, and browsers revalidate files (mostly 304)."""
 
 
 def create_pages() -> ASGIApp:
-    """Return the app that serves the page and its files, whoever asks: they hold nothing that is anybody's."""
+    """Return the app that serves the page and its files to every client, because they contain nobody's data."""
     files = StaticFiles(directory=STATIC, html=True)
 
     async def pages(scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_guarded(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message = {**message, "headers": [*message["headers"], *HEADERS]}
             await send(message)
 
-        await files(scope, receive, send_guarded)
+        await files(scope, receive, send_with_headers)
 
     return pages

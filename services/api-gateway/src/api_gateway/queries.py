@@ -1,4 +1,4 @@
-"""All SQL of the gateway: signed-in browsers and the codes that sign them in, both known by their hash only."""
+"""All SQL of the gateway: the sessions of signed-in browsers, and the codes that sign browsers in, both by hash."""
 
 from datetime import timedelta
 
@@ -10,14 +10,14 @@ INSERT_CODE = sql("""
     VALUES (:code_hash, :tenant, CAST(:principal AS jsonb), now() + :lifetime)
 """)
 USE_CODE = sql("DELETE FROM sign_in_codes WHERE code_hash = :code_hash AND expires_at > now() RETURNING principal")
-INSERT_BROWSER = sql("""
+INSERT_SESSION = sql("""
     INSERT INTO browser_sessions (token_hash, tenant, principal, expires_at)
     VALUES (:token_hash, :tenant, CAST(:principal AS jsonb), now() + :lifetime)
 """)
-FIND_BROWSER = sql("SELECT principal FROM browser_sessions WHERE token_hash = :token_hash AND expires_at > now()")
-DELETE_BROWSER = sql("DELETE FROM browser_sessions WHERE token_hash = :token_hash RETURNING principal")
-FORGET_CODES = sql("DELETE FROM sign_in_codes WHERE expires_at < now()")
-FORGET_BROWSERS = sql("DELETE FROM browser_sessions WHERE expires_at < now()")
+LOAD_SESSION = sql("SELECT principal FROM browser_sessions WHERE token_hash = :token_hash AND expires_at > now()")
+DELETE_SESSION = sql("DELETE FROM browser_sessions WHERE token_hash = :token_hash RETURNING principal")
+DELETE_EXPIRED_CODES = sql("DELETE FROM sign_in_codes WHERE expires_at < now()")
+DELETE_EXPIRED_SESSIONS = sql("DELETE FROM browser_sessions WHERE expires_at < now()")
 
 
 async def insert_code(tx: Tx, code_hash: bytes, principal: Principal, lifetime: timedelta) -> None:
@@ -31,14 +31,14 @@ async def insert_code(tx: Tx, code_hash: bytes, principal: Principal, lifetime: 
 
 
 async def use_code(tx: Tx, code_hash: bytes) -> Principal | None:
-    """Take a code out of the world, and return whom it signs in; None where it never was, is used, or is too old."""
+    """Delete a code and return the person whom it signs in; None where it is unknown, used or expired."""
     row = await tx.row(USE_CODE, code_hash=code_hash)
     return None if row is None else Principal.model_validate(row["principal"])
 
 
-async def insert_browser(tx: Tx, token_hash: bytes, principal: Principal, lifetime: timedelta) -> None:
+async def insert_session(tx: Tx, token_hash: bytes, principal: Principal, lifetime: timedelta) -> None:
     await tx.run(
-        INSERT_BROWSER,
+        INSERT_SESSION,
         token_hash=token_hash,
         tenant=principal.tenant,
         principal=principal.model_dump_json(),
@@ -46,19 +46,21 @@ async def insert_browser(tx: Tx, token_hash: bytes, principal: Principal, lifeti
     )
 
 
-async def find_browser(database: Database, token_hash: bytes) -> Principal | None:
-    async with database.reading() as tx:
-        row = await tx.row(FIND_BROWSER, token_hash=token_hash)
+async def load_session(database: Database, token_hash: bytes) -> Principal | None:
+    """Return the person of a session; None where it is unknown or expired."""
+    async with database.autocommit() as tx:
+        row = await tx.row(LOAD_SESSION, token_hash=token_hash)
     return None if row is None else Principal.model_validate(row["principal"])
 
 
-async def delete_browser(tx: Tx, token_hash: bytes) -> Principal | None:
-    """Take a browser's cookie out of the world, and return whose it was; None where there is none such."""
-    row = await tx.row(DELETE_BROWSER, token_hash=token_hash)
+async def delete_session(tx: Tx, token_hash: bytes) -> Principal | None:
+    """Delete a session and return its person; None where it is unknown."""
+    row = await tx.row(DELETE_SESSION, token_hash=token_hash)
     return None if row is None else Principal.model_validate(row["principal"])
 
 
-async def forget_expired(database: Database) -> None:
-    async with database.reading() as tx:
-        await tx.run(FORGET_CODES)
-        await tx.run(FORGET_BROWSERS)
+async def delete_expired_sign_ins(database: Database) -> None:
+    """Delete expired codes and expired sessions."""
+    async with database.autocommit() as tx:
+        await tx.run(DELETE_EXPIRED_CODES)
+        await tx.run(DELETE_EXPIRED_SESSIONS)

@@ -1,8 +1,9 @@
-"""Refusals of identity (401) and of permission (403), for the audit log, without giving strangers a way to fill a disk.
+"""Refusals of identity (401) and of permission (403), written to the audit log without letting strangers fill a disk.
 
-Of each kind a minute's first few are written one by one; the rest of that minute is one entry that says how many. A
-refusal has no effect that it could be committed with: it waits here for the next turn, a second at most, and what
-waits is lost when the process dies. Nothing that a caller chooses is written, but the method and the route it took.
+In every minute the first few refusals of each kind are written one by one; the rest of that minute becomes one entry
+with their number. A refusal changes nothing, so there is no transaction to write it in: it waits in memory for the next
+write, at most a second, and is lost if the process dies first. An entry has the method and the route of the request,
+and nothing else that a caller can choose.
 """
 
 import time
@@ -21,17 +22,18 @@ from shared_models.requests import Principal
 
 log = structlog.get_logger()
 
-WRITTEN: Final = 10
-"""Entries of one kind in one minute of one process; the rest is counted."""
+MAX_WRITTEN: Final = 10
+"""Entries of one kind in one minute of one process; further refusals are only counted."""
 MINUTE: Final = 60.0
-KINDS: Final = {401: Action.IDENTITY_REFUSED, 403: Action.PERMISSION_REFUSED}
+ACTIONS: Final = {401: Action.IDENTITY_REFUSED, 403: Action.PERMISSION_REFUSED}
 METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
-STRANGER: Final = Actor("none", "unknown")
-KEY: Final = "flotilla.callers"
+UNKNOWN_CALLER: Final = Actor("none", "unknown")
+CALLERS_KEY: Final = "flotilla.callers"
+"""The key in the ASGI scope of a list that has the caller once it is identified."""
 
 
-class Refusals:
-    """What was refused and is not written yet.
+class RefusalLog:
+    """The refusals that are not written yet.
 
     Args:
         clock: seconds that only go forward.
@@ -40,25 +42,29 @@ class Refusals:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._minute_ends = clock() + MINUTE
-        self._waiting: list[Entry] = []
-        self._noted = Counter[Action]()
-        self._more = Counter[Action]()
+        self._unwritten: list[Entry] = []
+        self._seen = Counter[Action]()
+        self._counted = Counter[Action]()
 
-    def note(self, status: int, subject: str, caller: Principal | None) -> None:
-        """Remember a refusal, or only that there was one more."""
-        action = KINDS[status]
-        self._noted[action] += 1
-        if self._noted[action] > WRITTEN:
-            self._more[action] += 1
+    def add(self, status: int, subject: str, caller: Principal | None) -> None:
+        """Keep a refusal for the next write, or only count it."""
+        action = ACTIONS[status]
+        self._seen[action] += 1
+        if self._seen[action] > MAX_WRITTEN:
+            self._counted[action] += 1
         else:
-            actor, tenant = (Actor.of(caller), caller.tenant) if caller else (STRANGER, "unknown")
-            self._waiting.append(Entry(tenant, actor, action, subject, outcome=Outcome.REFUSED))
+            actor, tenant = (Actor.of(caller), caller.tenant) if caller else (UNKNOWN_CALLER, "unknown")
+            self._unwritten.append(Entry(tenant, actor, action, subject, outcome=Outcome.REFUSED))
 
     async def write(self, database: Database) -> None:
-        """Write what waits; call it every second. While the database is away, only counts go on."""
-        ending = self._clock() >= self._minute_ends
-        waiting, more = list(self._waiting), self._more.copy() if ending else Counter[Action]()
-        entries = [*waiting, *(_rest(action, count) for action, count in more.items())]
+        """Write the unwritten refusals, and at the end of a minute the counts.
+
+        A loop calls it every second. While the database is away, everything stays in memory, within the same bounds.
+        """
+        minute_over = self._clock() >= self._minute_ends
+        unwritten = list(self._unwritten)
+        counted = self._counted.copy() if minute_over else Counter[Action]()
+        entries = [*unwritten, *(_count_entry(action, count) for action, count in counted.items())]
         if entries:
             try:
                 async with database.transaction() as tx:
@@ -67,17 +73,17 @@ class Refusals:
             except Transient as error:
                 log.warning("refusals_not_written", entries=len(entries), error=str(error))
                 return
-        del self._waiting[: len(waiting)]
-        self._more -= more
-        if ending:
-            self._noted.clear()
+        del self._unwritten[: len(unwritten)]
+        self._counted -= counted
+        if minute_over:
+            self._seen.clear()
             self._minute_ends = self._clock() + MINUTE
 
 
-class RefusalWatch:
-    """ASGI middleware that notes every 401 and 403."""
+class RefusalMiddleware:
+    """Adds every response with 401 or 403 to the refusal log; plain ASGI."""
 
-    def __init__(self, app: ASGIApp, refusals: Refusals) -> None:
+    def __init__(self, app: ASGIApp, refusals: RefusalLog) -> None:
         self._app = app
         self._refusals = refusals
 
@@ -86,26 +92,26 @@ class RefusalWatch:
             await self._app(scope, receive, send)
             return
         callers: list[Principal] = []
-        scope[KEY] = callers
+        scope[CALLERS_KEY] = callers
 
-        async def watched(message: Message) -> None:
-            if message["type"] == "http.response.start" and message["status"] in KINDS:
-                self._refusals.note(message["status"], _what(scope), callers[-1] if callers else None)
+        async def send_and_log(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] in ACTIONS:
+                self._refusals.add(message["status"], _subject(scope), callers[-1] if callers else None)
             await send(message)
 
-        await self._app(scope, receive, watched)
+        await self._app(scope, receive, send_and_log)
 
 
-def known(scope: Scope, caller: Principal) -> None:
-    """Tell the watch who calls."""
-    scope[KEY].append(caller)
+def remember_caller(scope: Scope, caller: Principal) -> None:
+    """Name the caller of a request to the middleware, for the entry of a refusal that may follow."""
+    scope[CALLERS_KEY].append(caller)
 
 
-def _what(scope: Scope) -> str:
-    """Return method and route: from a fixed set, whatever was sent."""
+def _subject(scope: Scope) -> str:
+    """Return the method and the route, both from a fixed set, whatever the client sent."""
     method = scope["method"] if scope["method"] in METHODS else "other"
     return f"{method} {getattr(scope.get('route'), 'path', 'before any route')}"
 
 
-def _rest(action: Action, count: int) -> Entry:
-    return Entry("unknown", STRANGER, Action.REFUSALS_COUNTED, action, {"count": str(count)}, Outcome.REFUSED)
+def _count_entry(action: Action, count: int) -> Entry:
+    return Entry("unknown", UNKNOWN_CALLER, Action.REFUSALS_COUNTED, action, {"count": str(count)}, Outcome.REFUSED)

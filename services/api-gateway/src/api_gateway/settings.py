@@ -1,4 +1,4 @@
-"""The settings of the gateway; nothing else here reads the environment."""
+"""The settings of the gateway, the only module of it that reads the environment."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,14 +10,15 @@ from service_process.settings import ProcessSettings
 
 
 class Settings(ProcessSettings):
-    """What the gateway is told from outside.
+    """The settings of one gateway process.
 
     Attributes:
-        allowed_hosts: what a request's Host may be, with its port where it has one, separated by commas.
-        auth_dev_key: the one API key of a laptop, 16 characters or more; production refuses to start with it.
-        auth_private_key: a file with the key that identities are signed with (PEM, Ed25519); a process needs it.
-        service_urls: base URLs of the replicas of each service, as a JSON object of lists; a process needs them.
-        limits: what is let in where it differs from the defaults of `admission.limits`, as a JSON object of numbers.
+        allowed_hosts: the values that a request's Host may have, with a port where there is one, separated by commas.
+        auth_dev_key: the only API key of a laptop, 16 characters or more; production refuses to start with it.
+        auth_private_key: the file with the key that signs identities (PEM, Ed25519); required for a separate process.
+        service_urls: base URLs of the replicas of each service, as a JSON object of lists; required for a separate
+            process.
+        limits: the admission limits that differ from the defaults of `admission.limits`, as a JSON object of numbers.
     """
 
     allowed_hosts: Annotated[str, Field(min_length=1)]

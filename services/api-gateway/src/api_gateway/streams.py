@@ -1,7 +1,7 @@
-"""Streams: a run's frames as server-sent events, resumable at every frame, on any replica.
+"""Streams: the frames of a run as server-sent events, resumable after every frame, on any replica.
 
-Frames come ready-made from `frames.follow`; here they only get their SSE lines. A stream that is silent gets a comment
-before any proxy loses patience. A client that leaves ends its stream and nothing else: the run goes on.
+`FrameReader.follow` yields complete frames; this module only adds the lines of the SSE format. During a silence the
+stream sends comments, so that no proxy cuts it. A client that leaves ends its stream and nothing else: the run goes on.
 """
 
 import asyncio
@@ -17,13 +17,14 @@ from run_frames import FrameReader
 from shared_clients.failpoints import reached
 from shared_models.frames import Cursor, sse
 
-BEAT_SECONDS: Final = 10.0
-"""Silence after which a comment is sent; proxies cut at 60 s, our promise is 15 s."""
-CHECK_SECONDS: Final = 40.0
-"""How often it is asked again whether the reader may still read."""
-HELLO: Final = b"retry: 1000\n\n"
+HEARTBEAT_SECONDS: Final = 10.0
+"""The silence after which a comment is sent. Proxies cut at 60 s, and the documented promise is 15 s."""
+RECHECK_SECONDS: Final = 40.0
+"""How often the stream checks again that its reader still has permission."""
+RETRY_HINT: Final = b"retry: 1000\n\n"
+"""The first bytes of every stream: milliseconds after which an `EventSource` connects again."""
 
-Allowed = Callable[[], Awaitable[bool]]
+type PermissionCheck = Callable[[], Awaitable[bool]]
 
 
 async def relay(
@@ -32,32 +33,32 @@ async def relay(
     execution_id: UUID,
     after: Cursor,
     *,
-    allowed: Allowed,
-    beat: float = BEAT_SECONDS,
-    check: float = CHECK_SECONDS,
+    still_permitted: PermissionCheck,
+    heartbeat: float = HEARTBEAT_SECONDS,
+    recheck: float = RECHECK_SECONDS,
 ) -> AsyncGenerator[bytes]:
-    """Yield the frames after a cursor as SSE bytes, until the run's end or until this replica goes away.
+    """Yield the frames after a cursor as SSE bytes, until the run ends or this replica goes away.
 
     Args:
-        frames: the process's reader; when it is drained, the stream ends and the client goes on elsewhere.
-        tenant: the run's.
+        frames: the process's reader. When it is drained, the stream ends and the client goes on at another replica.
+        tenant: the tenant of the run.
         execution_id: the run.
-        after: the last frame the client has.
-        allowed: whether the reader may still read.
-        beat: seconds of silence after which a comment is sent.
-        check: seconds between two questions to `allowed`.
+        after: the cursor of the last frame that the client has.
+        still_permitted: tells whether the reader may still read; the stream ends when it may not.
+        heartbeat: seconds of silence after which a comment is sent.
+        recheck: seconds between two calls of `still_permitted`.
     """
     clock = asyncio.get_running_loop().time
-    check_at = clock() + check
-    yield HELLO
-    async with aclosing(frames.follow(tenant, execution_id, after, beat=beat)) as following:
+    recheck_at = clock() + recheck
+    yield RETRY_HINT
+    async with aclosing(frames.follow(tenant, execution_id, after, heartbeat=heartbeat)) as following:
         async for frame in following:
             yield sse(frame)
             reached(Failpoint.AFTER_FRAME_BEFORE_NEXT_FRAME)
-            if clock() > check_at:
-                if not await allowed():
+            if clock() > recheck_at:
+                if not await still_permitted():
                     return
-                check_at = clock() + check
+                recheck_at = clock() + recheck
 
 
 def event_stream(content: AsyncGenerator[bytes], headers: dict[str, str]) -> StreamingResponse:

@@ -6,17 +6,14 @@ from collections.abc import AsyncGenerator, Callable
 import httpx
 import pytest
 import pytest_asyncio
-import structlog
 
 from fleet.migrate import migrate_all
 from tests.simulators.house import House, open_house
 
-structlog.configure(processors=[structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)])
-
 
 @pytest.fixture(scope="session")
 def template(new_database: Callable[..., str]) -> str:
-    """An address of a database with all schemas, copied for each module."""
+    """The URL of a database with all schemas, which each module copies."""
     url = new_database()
     asyncio.run(migrate_all(url))
     return url
@@ -35,6 +32,6 @@ async def house(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def client(house: House) -> AsyncGenerator[httpx.AsyncClient]:
-    """Somebody with the developer's key."""
+    """A client with the developer's key."""
     async with house.client() as client:
         yield client

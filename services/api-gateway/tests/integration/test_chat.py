@@ -1,4 +1,4 @@
-"""Chat through the gateway on a real socket: streams that resume at every frame, and leave nothing behind."""
+"""Chat through the gateway on a real socket: streams resume after every frame and release everything at their end."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -16,12 +16,15 @@ from tests.simulators.house import House, events, run_of
 from tests.simulators.rows import rows
 from tests.simulators.viewer import seen
 
+NOTHING = "01920000-0000-7000-8000-000000000000"
+"""An id that nothing has; a fresh one would give the cases another name in every run."""
+
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def stranger(house: House) -> AsyncGenerator[httpx.AsyncClient]:
-    """Somebody else, signed in with a browser."""
+    """A client of another person, signed in with a browser."""
     code = await make_code(house.gateway.database, somebody())
     async with house.client(Origin=house.url) as client:
         (await client.post("/auth/link", json={"code": code})).raise_for_status()
@@ -44,7 +47,7 @@ async def test_answer_is_streamed_as_it_is_made(client: httpx.AsyncClient) -> No
     assert stored["response"]["content"] == viewer.text
 
 
-async def test_stream_resumes_behind_every_frame_with_the_same_bytes(client: httpx.AsyncClient) -> None:
+async def test_stream_resumes_after_every_frame_with_the_same_bytes(client: httpx.AsyncClient) -> None:
     first = await client.post("/chat", json={"content": "hello again"})
     path, frames = first.headers["location"], events(first.text)
     assert events((await client.get(path)).text) == frames
@@ -58,12 +61,12 @@ async def test_stream_resumes_behind_every_frame_with_the_same_bytes(client: htt
 
 
 @pytest.mark.parametrize("cursor", ["x", "1", "1-", "-1-1", "1-1-1", "01-1", "1 -1", "9" * 20 + "-1", "1.5-1"])
-async def test_cursor_that_is_none_is_refused(client: httpx.AsyncClient, cursor: str) -> None:
+async def test_malformed_cursor_is_refused(client: httpx.AsyncClient, cursor: str) -> None:
     answer = await client.get(f"/chat/{new_id()}", headers={"Last-Event-ID": cursor})
     assert "Last-Event-ID" in problem(answer, 400, "bad-header")
 
 
-async def test_run_of_somebody_else_is_not_there(client: httpx.AsyncClient, stranger: httpx.AsyncClient) -> None:
+async def test_run_of_another_person_is_not_found(client: httpx.AsyncClient, stranger: httpx.AsyncClient) -> None:
     mine = await client.post("/chat", json={"content": "a secret"})
     problem(await stranger.get(mine.headers["location"]), 404, "unknown-request")
     problem(await client.get(f"/chat/{new_id()}"), 404, "unknown-request")
@@ -86,12 +89,12 @@ async def test_same_key_attaches_to_the_same_run(client: httpx.AsyncClient) -> N
     [
         (b"{", 400, "invalid-json"),
         (b"{}", 422, "invalid-body"),
-        (b'{"content": "hi", "session_id": "%s"}' % str(new_id()).encode(), 404, "unknown-session"),
+        (b'{"content": "hi", "session_id": "%s"}' % NOTHING.encode(), 404, "unknown-session"),
         (b'{"content": "%s"}' % (b"x" * 300_000), 413, "body-too-large"),
     ],
 )
 @pytest.mark.parametrize("path", ["/chat", "/api/v1/requests"])
-async def test_what_request_manager_refuses_is_told_as_it_says(
+async def test_refusal_of_request_manager_is_passed_on_unchanged(
     client: httpx.AsyncClient, path: str, body: bytes, status: int, slug: str
 ) -> None:
     answer = await client.post(path, content=body, headers={"Content-Type": "application/json"})
@@ -100,7 +103,7 @@ async def test_what_request_manager_refuses_is_told_as_it_says(
 
 
 @pytest.mark.parametrize("path", ["/chat", "/api/v1/requests"])
-async def test_session_that_was_opened_and_not_used_yet_is_vouched_for(client: httpx.AsyncClient, path: str) -> None:
+async def test_gateway_vouches_for_a_session_without_a_request_yet(client: httpx.AsyncClient, path: str) -> None:
     session = (await client.post("/api/v1/sessions", json={"title": "Mine"})).json()["session_id"]
     for turn in (1, 2):
         answer = await client.post(path, json={"content": "hi", "session_id": session})
@@ -110,7 +113,7 @@ async def test_session_that_was_opened_and_not_used_yet_is_vouched_for(client: h
 
 
 @pytest.mark.parametrize("path", ["/chat", "/api/v1/requests"])
-async def test_nobody_vouches_for_a_session_of_somebody_else_or_a_deleted_one(
+async def test_gateway_does_not_vouch_for_a_session_of_another_person_or_a_deleted_one(
     client: httpx.AsyncClient, stranger: httpx.AsyncClient, path: str
 ) -> None:
     session = (await client.post("/api/v1/sessions", json={})).json()["session_id"]
@@ -120,23 +123,21 @@ async def test_nobody_vouches_for_a_session_of_somebody_else_or_a_deleted_one(
     problem(await client.post(path, json=body), 404, "unknown-session")
 
 
-async def test_client_that_leaves_leaves_no_follower_and_its_run_goes_on(
-    house: House, client: httpx.AsyncClient
-) -> None:
-    reader = house.gateway.app.state.means.frames
+async def test_leaving_client_ends_its_follower_and_not_its_run(house: House, client: httpx.AsyncClient) -> None:
+    reader = house.gateway.app.state.dependencies.frames
     async with client.stream("POST", "/chat", json={"content": "slowly"}) as answer:
         async for piece in answer.aiter_text():
             if "TEXT_MESSAGE_CONTENT" in piece:
                 break
         assert len(reader._followed) == 1
     async with asyncio.timeout(5):
-        while reader._followed:  # noqa: ASYNC110 - the server finds out when it finds out
+        while reader._followed:  # noqa: ASYNC110 - the server notices the disconnect on its own
             await asyncio.sleep(0.02)
     result = await client.get(f"/api/v1/requests/{run_of(answer)}/result?wait=20")
     assert result.json()["response"]["content"] == "one two three four five six"
 
 
-async def test_two_clients_of_one_run_see_the_same_from_wherever_they_begin(client: httpx.AsyncClient) -> None:
+async def test_two_clients_of_one_run_see_the_same_frames_from_any_cursor(client: httpx.AsyncClient) -> None:
     async with client.stream("POST", "/chat", json={"content": "slowly"}) as first:
         path = first.headers["location"]
         async for piece in first.aiter_text():
@@ -160,7 +161,7 @@ async def test_cancelled_run_ends_its_stream_with_the_reason(client: httpx.Async
     assert (viewer.outcome[0], viewer.outcome[1]["code"]) == ("RUN_ERROR", "cancelled_by_caller")
 
 
-async def test_run_whose_log_is_gone_ends_by_its_row(house: House, client: httpx.AsyncClient) -> None:
+async def test_stream_of_a_run_without_its_log_ends_by_the_durable_row(house: House, client: httpx.AsyncClient) -> None:
     first = await client.post("/chat", json={"content": "remember"})
     await client.get(f"/api/v1/requests/{run_of(first)}/result?wait=20")
     await house.redis.commands.flushall()

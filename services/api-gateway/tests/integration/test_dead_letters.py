@@ -1,6 +1,6 @@
-"""Dead letters of the whole fleet through its one door: who may see them, and what becomes of those that are replayed.
+"""Dead letters of all services through the gateway: permission to see them, replays and discards.
 
-The fault is a real one: agent-service's table refuses a content, until the schema is mended.
+The fault is real: agent-service's table refuses one content until its constraint is dropped.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 
 from api_gateway import queries
-from api_gateway.usecases.sign_in import hashed
+from api_gateway.usecases.sign_in import hash_secret
 from shared_clients.bus.port import Message
 from shared_models.catalog import REQUEST_CANCELLED, REQUEST_CREATED, RUN_CHANGED
 from shared_models.dead_letters import MOST, OPERATE, OPERATE_FLEET, READ_CONTENT, LetterFilter, ReplayedBatch
@@ -41,7 +41,7 @@ async def no_letters(house: House) -> AsyncGenerator[None]:
 
 
 async def sql(house: House, statement: str) -> str:
-    """Run a statement, and return Postgres' command tag: what it was and how many rows."""
+    """Run a statement, and return Postgres' command tag, such as `DELETE 3`."""
     url = house.where["database_url"].get_secret_value().replace("+asyncpg", "")
     connection = await asyncpg.connect(url)
     try:
@@ -52,7 +52,7 @@ async def sql(house: House, statement: str) -> str:
 
 @asynccontextmanager
 async def refusing_poison(house: House) -> AsyncGenerator[None]:
-    """Have agent-service's table refuse one content for a while."""
+    """Make agent-service's table refuse one content inside the block."""
     await sql(house, "ALTER TABLE agent_service.runs ADD CONSTRAINT no_poison CHECK (content <> 'poison') NOT VALID")
     try:
         yield
@@ -61,7 +61,7 @@ async def refusing_poison(house: House) -> AsyncGenerator[None]:
 
 
 async def ask_poison(client: httpx.AsyncClient) -> dict[str, str]:
-    """Ask what dies in agent-service, and return the failed request."""
+    """Send a request whose event dies in agent-service, and return the failed request."""
     answer = await client.post("/api/v1/requests", json={"content": "poison"}, headers={"Prefer": "wait=10"})
     view: dict[str, str] = answer.json()
     assert (answer.status_code, view["status"]) == (200, "failed")
@@ -88,10 +88,10 @@ def person(tenant: str, *scopes: str) -> Principal:
 
 
 @asynccontextmanager
-async def signed_in(house: House, who: Principal) -> AsyncGenerator[httpx.AsyncClient]:
+async def signed_in(house: House, principal: Principal) -> AsyncGenerator[httpx.AsyncClient]:
     token = new_id().hex
     async with house.gateway.database.transaction() as tx:
-        await queries.insert_browser(tx, hashed(token), who, timedelta(hours=1))
+        await queries.insert_session(tx, hash_secret(token), principal, timedelta(hours=1))
     async with house.client(Cookie=f"flotilla={token}", Origin=house.url) as client:
         yield client
 
@@ -100,8 +100,8 @@ def malformed() -> Message:
     return Message(REQUEST_CREATED.topic, "k", {"type": REQUEST_CREATED.name, "id": str(new_id())}, b"{", "test")
 
 
-async def stray(house: House, tenant: str = "default") -> UUID:
-    """Have an event die in request-manager: its data is cut. Return the request that it names."""
+async def publish_truncated(house: House, tenant: str = "default") -> UUID:
+    """Publish an event with truncated data, which dies in request-manager; return its request id."""
     request_id = new_id()
     context = EventContext(request_id, new_id(), tenant, 1, datetime.now(UTC))
     sent = new_event("agent-service", RUN_CHANGED, RunChanged(status=Status.RUNNING, epoch=1), context)
@@ -109,7 +109,7 @@ async def stray(house: House, tenant: str = "default") -> UUID:
     return request_id
 
 
-async def test_dead_request_is_answered_as_a_new_one_once_the_fault_is_mended(
+async def test_replayed_dead_request_completes_as_a_new_request_once_the_fault_is_gone(
     house: House, client: httpx.AsyncClient
 ) -> None:
     async with refusing_poison(house):
@@ -127,12 +127,14 @@ async def test_dead_request_is_answered_as_a_new_one_once_the_fault_is_mended(
     assert (view["status"], view["retry_of"], view["turn"]) == ("completed", second, 3)
     assert view["response"]["content"] == "You said poison."
     assert view["session_id"] == old["session_id"]
-    told = (await client.get(f"/api/v1/requests/{old['request_id']}")).json()
-    assert told["status"] == "failed", "what was told stays true"
+    unchanged = (await client.get(f"/api/v1/requests/{old['request_id']}")).json()
+    assert unchanged["status"] == "failed", "the old request keeps its end"
     assert await letters(client) == []
 
 
-async def test_replay_that_broke_off_goes_on_with_the_same_new_request(house: House, client: httpx.AsyncClient) -> None:
+async def test_replay_that_broke_off_continues_with_the_same_new_request(
+    house: House, client: httpx.AsyncClient
+) -> None:
     async with refusing_poison(house):
         old = await ask_poison(client)
         letter = await letter_of(client, old["request_id"])
@@ -151,11 +153,13 @@ async def test_replay_that_broke_off_goes_on_with_the_same_new_request(house: Ho
     assert len(found) == 2
 
 
-async def test_batch_replays_what_can_be_and_says_why_the_rest_cannot(house: House, client: httpx.AsyncClient) -> None:
+async def test_batch_replays_what_it_can_and_gives_a_reason_for_the_rest(
+    house: House, client: httpx.AsyncClient
+) -> None:
     async with refusing_poison(house):
         dead = [await ask_poison(client) for _ in range(3)]
         await house.bus.publish(malformed())
-        await stray(house)
+        await publish_truncated(house)
     [hopeless] = [one for one in await letters(client) if one["malformed"]]
     batches: list[ReplayedBatch] = []
     while not batches or batches[-1].next is not None:
@@ -167,24 +171,24 @@ async def test_batch_replays_what_can_be_and_says_why_the_rest_cannot(house: Hou
     assert sum(batch.replayed for batch in batches) == 4
     [refused] = [one for batch in batches for one in batch.refused]
     assert refused.id == hopeless["id"]
-    assert "It is no event" in refused.detail
+    assert "missing or malformed attributes" in refused.detail
     new = [one for batch in batches for one in batch.requests]
     views = [(await client.get(f"/api/v1/requests/{one}?wait=10")).json() for one in new]
     assert {view["status"] for view in views} == {"completed"}
     assert {view["retry_of"] for view in views} == {one["request_id"] for one in dead}
     waits = {one["id"]: one["state"] for one in [*await letters(client), *await letters(client, "state=parked")]}
     assert waits.pop(hopeless["id"]) == "dead"
-    assert len(waits) <= 1, "the stray dies again, in its own time"
+    assert len(waits) <= 1, "the truncated event dies again later"
 
 
-async def test_list_is_of_all_services_in_the_order_of_deaths_and_in_pages(
+async def test_list_has_the_letters_of_all_services_by_time_of_death_in_pages(
     house: House, client: httpx.AsyncClient
 ) -> None:
     async with refusing_poison(house):
         first = (await ask_poison(client))["request_id"]
-        second = str(await stray(house))
+        second = str(await publish_truncated(house))
         third = (await ask_poison(client))["request_id"]
-        fourth = str(await stray(house))
+        fourth = str(await publish_truncated(house))
     seen, query = [], "limit=3"
     while query:
         page = (await client.get(f"{LETTERS}?{query}")).json()
@@ -233,7 +237,7 @@ def every_call(letter: str) -> list[tuple[str, str, dict[str, str] | None]]:
 
 
 async def test_credential_without_the_scope_is_refused_everywhere(house: House, client: httpx.AsyncClient) -> None:
-    await stray(house)
+    await publish_truncated(house)
     [letter] = await letters(client)
     async with signed_in(house, person("default", "requests", "sessions", READ_CONTENT)) as caller:
         for method, path, body in every_call(letter["id"]):
@@ -245,7 +249,7 @@ async def test_credential_without_the_scope_is_refused_everywhere(house: House, 
     assert len(await letters(client)) == 1
 
 
-async def test_services_ask_for_the_scope_themselves(house: House) -> None:
+async def test_services_check_the_scope_themselves(house: House) -> None:
     for name in ("agent-service", "request-manager"):
         call = Caller(house.services[name], name, person("default", "requests", "sessions"))
         letter = f"{name}.in.{'0' * 32}"
@@ -259,8 +263,8 @@ async def test_services_ask_for_the_scope_themselves(house: House) -> None:
             assert (await call(method, path, json={})).status_code == 403
 
 
-async def test_operator_of_another_tenant_finds_nothing_there(house: House, client: httpx.AsyncClient) -> None:
-    await stray(house)
+async def test_operator_of_another_tenant_sees_no_letter(house: House, client: httpx.AsyncClient) -> None:
+    await publish_truncated(house)
     [letter] = await letters(client)
     async with signed_in(house, person("globex", OPERATE, OPERATE_FLEET, READ_CONTENT)) as caller:
         for method, path, body in every_call(letter["id"]):
@@ -273,7 +277,7 @@ async def test_operator_of_another_tenant_finds_nothing_there(house: House, clie
     assert await letters(client) == [letter]
 
 
-async def test_letter_of_nobody_is_seen_by_operators_of_the_fleet_alone(
+async def test_letter_without_a_tenant_is_seen_by_operators_of_the_fleet_alone(
     house: House, client: httpx.AsyncClient
 ) -> None:
     await house.bus.publish(malformed())
@@ -288,7 +292,7 @@ async def test_letter_of_nobody_is_seen_by_operators_of_the_fleet_alone(
     problem(await client.post(f"{LETTERS}/{letter['id']}/replay"), 409, "not-replayable")
 
 
-async def test_request_that_has_not_failed_is_not_asked_again(house: House, client: httpx.AsyncClient) -> None:
+async def test_request_that_has_not_failed_is_not_replayed(house: House, client: httpx.AsyncClient) -> None:
     async with refusing_poison(house):
         old = await ask_poison(client)
     letter = await letter_of(client, old["request_id"])
@@ -300,12 +304,12 @@ async def test_request_that_has_not_failed_is_not_asked_again(house: House, clie
     assert len(await letters(client)) == 1
 
 
-async def test_cancel_that_died_is_tried_again_in_its_consumer(house: House, client: httpx.AsyncClient) -> None:
+async def test_dead_cancellation_is_replayed_by_its_consumer(house: House, client: httpx.AsyncClient) -> None:
     await sql(house, "ALTER TABLE agent_service.cancellations ADD CONSTRAINT none CHECK (false) NOT VALID")
     request_id = new_id()
     context = EventContext(request_id, new_id(), "default", 1, datetime.now(UTC))
-    wish = RequestCancelled(principal=person("default"))
-    event = new_event("request-manager", REQUEST_CANCELLED, wish, context)
+    cancelled = RequestCancelled(principal=person("default"))
+    event = new_event("request-manager", REQUEST_CANCELLED, cancelled, context)
     await house.bus.publish(Message(REQUEST_CANCELLED.topic, "k", event.attributes(), event.data, "test"))
     await sql(house, "ALTER TABLE agent_service.cancellations DROP CONSTRAINT none")
     [letter] = await letters(client)
@@ -320,7 +324,7 @@ async def test_cancel_that_died_is_tried_again_in_its_consumer(house: House, cli
 
 
 @pytest.mark.parametrize(
-    ("query", "told"),
+    ("query", "named"),
     [
         ("state=done", "/query/state"),
         ("limit=0", "/query/limit"),
@@ -334,8 +338,8 @@ async def test_cancel_that_died_is_tried_again_in_its_consumer(house: House, cli
         ("service=helpdesk", "helpdesk"),
     ],
 )
-async def test_filter_that_makes_no_sense_is_named(client: httpx.AsyncClient, query: str, told: str) -> None:
-    assert told in problem(await client.get(f"{LETTERS}?{query}"), 422, "invalid-parameter")
+async def test_invalid_filter_is_named(client: httpx.AsyncClient, query: str, named: str) -> None:
+    assert named in problem(await client.get(f"{LETTERS}?{query}"), 422, "invalid-parameter")
 
 
 @pytest.mark.parametrize("letter", ["nonsense", f"api-gateway.in.{'0' * 32}", f"agent-service.in.{'0' * 32}", "%0A"])

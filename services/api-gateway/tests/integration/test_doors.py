@@ -1,4 +1,4 @@
-"""What else the gateway serves: the services' own routes, the pages, and refusals that give nothing away."""
+"""Routes forwarded to services, the web chat, probes, and refusals that disclose nothing."""
 
 import httpx
 import pytest
@@ -10,10 +10,12 @@ from api_gateway.settings import Settings
 from service_process.settings import Mode
 from shared_clients.identity import DevKey, Issuer
 from shared_clients.redis import open_redis
-from shared_models.ids import new_id
 from tests.problems import problem
 from tests.simulators.calling import KEY
 from tests.simulators.house import DEV_KEY, House
+
+NOTHING = "01920000-0000-7000-8000-000000000000"
+"""An id that nothing has; a fresh one would give the cases another name in every run."""
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -21,8 +23,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 async def test_services_are_reached_under_one_origin(client: httpx.AsyncClient) -> None:
     made = await client.post("/api/v1/sessions", json={"title": "One"})
     assert made.status_code == 201
-    place = made.headers["location"]
-    assert (await client.patch(place, json={"title": "Two"})).json()["title"] == "Two"
+    location = made.headers["location"]
+    assert (await client.patch(location, json={"title": "Two"})).json()["title"] == "Two"
     listed = await client.get("/api/v1/sessions?limit=1")
     assert [one["title"] for one in listed.json()["sessions"]] == ["Two"]
     asked = await client.post("/api/v1/requests", json={"content": "hi"}, headers={"Prefer": "wait=20"})
@@ -30,7 +32,7 @@ async def test_services_are_reached_under_one_origin(client: httpx.AsyncClient) 
     found = await client.get("/api/v1/requests?limit=1")
     assert found.json()["requests"][0]["request_id"] == asked.json()["request_id"]
     assert "link" in found.headers
-    assert (await client.delete(place)).status_code == 204
+    assert (await client.delete(location)).status_code == 204
 
 
 async def test_conditional_request_passes_through(client: httpx.AsyncClient) -> None:
@@ -41,7 +43,7 @@ async def test_conditional_request_passes_through(client: httpx.AsyncClient) -> 
     assert (same.status_code, same.content, same.headers["etag"]) == (304, b"", tag)
 
 
-async def test_identity_that_a_client_sends_along_counts_for_nothing(client: httpx.AsyncClient) -> None:
+async def test_identity_header_of_a_client_has_no_effect(client: httpx.AsyncClient) -> None:
     forged = {"Flotilla-Identity": "x.y.z", "Flotilla-Session": "x"}
     made = await client.post("/api/v1/sessions", json={}, headers=forged)
     assert made.status_code == 201
@@ -56,7 +58,7 @@ async def test_identity_that_a_client_sends_along_counts_for_nothing(client: htt
         ("GET", "/api/v2/requests", 404, "not-found"),
         ("POST", "/internal/ended", 405, "method-not-allowed"),
         ("GET", "/internal/ended", 404, "not-found"),
-        ("GET", f"/api/v1/requests/{new_id()}/nothing", 404, "not-found"),
+        ("GET", f"/api/v1/requests/{NOTHING}/nothing", 404, "not-found"),
         ("PUT", "/api/v1/requests", 405, "method-not-allowed"),
         ("GET", "/assets/nothing.js", 404, "not-found"),
         ("GET", "/assets/../../pages.py", 404, "not-found"),
@@ -64,13 +66,13 @@ async def test_identity_that_a_client_sends_along_counts_for_nothing(client: htt
         ("GET", "/api/v1/requests/../../../internal/ended", 404, "not-found"),
     ],
 )
-async def test_what_is_not_there_is_a_problem(
+async def test_unknown_address_is_a_problem(
     client: httpx.AsyncClient, method: str, path: str, status: int, slug: str
 ) -> None:
     problem(await client.request(method, path), status, slug)
 
 
-async def test_page_lets_nothing_in_from_elsewhere(house: House) -> None:
+async def test_page_loads_nothing_from_other_origins(house: House) -> None:
     async with house.client(Accept="text/html") as browser:
         page = await browser.get("/")
         assert page.status_code == 200
@@ -106,7 +108,7 @@ async def test_gateway_is_alive_and_ready(house: House) -> None:
         assert "flotilla_" in (await probe.get("/metrics")).text
 
 
-async def test_production_has_a_cookie_for_https_alone_and_no_documentation(house: House) -> None:
+async def test_production_has_a_cookie_for_https_only_and_no_documentation(house: House) -> None:
     settings = Settings(
         mode=Mode.PRODUCTION,
         database_url=house.where["database_url"],

@@ -1,4 +1,4 @@
-"""The hop over real sockets: refused replicas are passed over, broken answers are said so, nothing is repeated."""
+"""The hop over real sockets: unreachable replicas are skipped, broken answers are reported, no call is repeated."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -14,7 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 from api_gateway.hop import Call, Forwarder, Hop
 from local_backends.server import free_port
 from service_process.web import create_app
-from shared_clients.identity import HEADER, Issuer, Verifier
+from shared_clients.identity import IDENTITY_HEADER, Issuer, Verifier
 from tests.simulators.asking import somebody
 from tests.simulators.calling import KEY, trusted
 
@@ -26,7 +26,7 @@ type Serve = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 @dataclass
 class Replica:
-    """A small server that keeps what it is sent, and answers as it is told."""
+    """A small server that records the requests it gets and answers with `serve`."""
 
     serve: Serve
     heads: list[str] = field(default_factory=list)
@@ -78,13 +78,13 @@ async def cut_in_the_body(writer: asyncio.StreamWriter) -> None:
     writer.close()
 
 
-async def nonsense(writer: asyncio.StreamWriter) -> None:
+async def garbage(writer: asyncio.StreamWriter) -> None:
     writer.write(b"SSH-2.0-OpenSSH_9.9\r\n\r\n")
     writer.close()
 
 
 async def nothing(writer: asyncio.StreamWriter) -> None:
-    """Keep the connection and say nothing."""
+    """Keep the connection and send nothing."""
 
 
 async def nothing_of_the_body(writer: asyncio.StreamWriter) -> None:
@@ -125,12 +125,12 @@ async def test_call_reaches_the_service_and_its_answer_comes_back() -> None:
 
 
 @pytest.mark.parametrize("path", ["/api/v1/requests/a b", "/api/v1/requests/ü?x=1", "/api/v1/requests/a?b#c", "/a/%41"])
-async def test_identity_fits_the_path_that_arrives_whatever_is_in_it(path: str) -> None:
+async def test_identity_is_valid_for_the_path_that_arrives_with_any_characters(path: str) -> None:
     seen: list[str] = []
     verifier = Verifier(NAME, trusted(NAME))
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        token = dict(scope["headers"])[HEADER.lower().encode()].decode()
+        token = dict(scope["headers"])[IDENTITY_HEADER.lower().encode()].decode()
         verifier.verify(token, scope["method"], scope["path"])
         seen.append(scope["path"])
 
@@ -141,22 +141,22 @@ async def test_identity_fits_the_path_that_arrives_whatever_is_in_it(path: str) 
     token = next(line.partition(": ")[2] for line in headers if line.lower().startswith("flotilla-identity"))
     async with AsyncClient(transport=ASGITransport(app), base_url="http://service") as client:
         with pytest.raises(AssertionError):  # the app answers nothing; it has only to believe the identity
-            await client.get(raw, headers={HEADER: token})
+            await client.get(raw, headers={IDENTITY_HEADER: token})
     assert seen == [path]
 
 
-async def test_replica_that_refuses_is_passed_over_and_the_others_share_the_calls() -> None:
+async def test_unreachable_replica_is_skipped_and_the_others_share_the_calls() -> None:
     async with running(whole, whole) as [one, two]:
         away = f"http://127.0.0.1:{free_port()}"
         async with Forwarder(NAME, [away, one.url, two.url]) as forwarder:
             answers = [await call(forwarder) for _ in range(6)]
-            assert forwarder._in_turn()[-1] == away
+            assert forwarder._next_urls()[-1] == away
     assert {answer.status_code for answer in answers} == {200}
     assert len(one.heads) + len(two.heads) == 6
     assert min(len(one.heads), len(two.heads)) >= 2
 
 
-async def test_service_without_a_replica_that_answers_is_unavailable_and_nothing_was_done() -> None:
+async def test_service_without_a_reachable_replica_is_unavailable_and_nothing_was_done() -> None:
     async with Forwarder(NAME, [f"http://127.0.0.1:{free_port()}" for _ in range(2)]) as forwarder:
         answer = await call(forwarder)
     assert "nothing was done" in problem(answer)
@@ -170,20 +170,20 @@ def problem(answer: Response) -> str:
     return str(answer.json()["detail"])
 
 
-@pytest.mark.parametrize("serve", [cut_before_the_answer, cut_in_the_headers, cut_in_the_body, nonsense])
+@pytest.mark.parametrize("serve", [cut_before_the_answer, cut_in_the_headers, cut_in_the_body, garbage])
 @pytest.mark.parametrize(("method", "most"), [("POST", 1), ("PATCH", 1), ("GET", 2), ("DELETE", 2)])
-async def test_answer_that_breaks_off_is_a_problem_and_what_changes_things_is_not_repeated(
+async def test_answer_that_breaks_off_is_a_problem_and_a_change_is_not_repeated(
     serve: Serve, method: str, most: int
 ) -> None:
     async with running(serve, whole) as [broken, other], Forwarder(NAME, [broken.url, other.url]) as forwarder:
         answer = await call(forwarder, method)
     assert "not known" in problem(answer)
-    assert len(broken.heads) <= most, "aiohttp asks once more where doing it twice is the same as once"
+    assert len(broken.heads) <= most, "aiohttp repeats idempotent methods once"
     assert other.heads == []
 
 
 @pytest.mark.parametrize("serve", [nothing, nothing_of_the_body])
-async def test_answer_that_does_not_come_is_given_up(serve: Serve) -> None:
+async def test_answer_that_takes_too_long_is_a_problem(serve: Serve) -> None:
     async with AsyncExitStack() as stack:
         silent, other = await stack.enter_async_context(running(serve, whole))
         forwarder = await stack.enter_async_context(Forwarder(NAME, [silent.url, other.url], seconds=0.2))
@@ -201,7 +201,7 @@ async def test_redirect_is_passed_on_and_not_followed() -> None:
     assert (answer.status_code, answer.headers["location"]) == (307, "http://127.0.0.1:1/elsewhere")
 
 
-async def test_body_that_a_leaving_client_left_unfinished_is_not_sent() -> None:
+async def test_incomplete_body_of_a_leaving_client_is_not_forwarded() -> None:
     messages: list[Message] = [
         {"type": "http.request", "body": b'{"content": "all of ', "more_body": True},
         {"type": "http.disconnect"},
@@ -211,7 +211,7 @@ async def test_body_that_a_leaving_client_left_unfinished_is_not_sent() -> None:
         return messages.pop(0)
 
     async def send(message: Message) -> None:
-        raise AssertionError(f"nobody is there to be told {message}")
+        raise AssertionError(f"the client has left and cannot get {message}")
 
     async with running(whole) as [replica], Forwarder(NAME, [replica.url]) as forwarder:
         scope = {"type": "http", "method": "POST", "path": "/x", "query_string": b"", "headers": []}

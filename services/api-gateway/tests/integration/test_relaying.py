@@ -1,4 +1,4 @@
-"""Streams: heartbeats in silence, rights that are asked for again, and a proper end when the replica goes away."""
+"""Streams: heartbeats in silence, repeated permission checks, and a proper end when the replica shuts down."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -11,7 +11,7 @@ from starlette.types import Message
 
 from api_gateway.app import open_app
 from api_gateway.settings import Settings
-from api_gateway.streams import BEAT_SECONDS, CHECK_SECONDS, HELLO, event_stream, relay
+from api_gateway.streams import HEARTBEAT_SECONDS, RECHECK_SECONDS, RETRY_HINT, event_stream, relay
 from run_frames import FrameReader
 from service_process.web import draining
 from shared_clients.identity import DevKey, Issuer
@@ -37,34 +37,34 @@ async def reader(redis: Redis) -> AsyncGenerator[FrameReader]:
         yield opened
 
 
-class Rights:
-    """Whether a reader may read, asked again and again."""
+class Permissions:
+    """Answers permission checks one after the other, and counts them."""
 
     def __init__(self, *answers: bool) -> None:
         self.answers = list(answers)
-        self.asked = 0
+        self.checks = 0
 
     async def __call__(self) -> bool:
-        self.asked += 1
+        self.checks += 1
         return self.answers.pop(0) if self.answers else True
 
 
 async def test_stream_is_the_frames_and_ends_with_the_run(redis: Redis, reader: FrameReader) -> None:
     run = Run(redis)
     await run.tell(["Hello ", "there."])
-    pieces = [piece async for piece in relay(reader, "acme", run.execution_id, START, allowed=Rights())]
-    assert pieces[0] == HELLO
+    pieces = [piece async for piece in relay(reader, "acme", run.execution_id, START, still_permitted=Permissions())]
+    assert pieces[0] == RETRY_HINT
     assert events(b"".join(pieces).decode()) == await run.log()
 
 
-async def test_stream_goes_on_behind_the_cursor(redis: Redis, reader: FrameReader) -> None:
+async def test_stream_continues_after_the_cursor(redis: Redis, reader: FrameReader) -> None:
     run = Run(redis)
     await run.tell(["a", "b", "c"])
     log = await run.log()
-    for place, frame in enumerate(log[:-1], start=1):
-        stream = relay(reader, "acme", run.execution_id, frame.cursor, allowed=Rights())
+    for position, frame in enumerate(log[:-1], start=1):
+        stream = relay(reader, "acme", run.execution_id, frame.cursor, still_permitted=Permissions())
         pieces = [piece async for piece in stream]
-        assert events(b"".join(pieces).decode()) == log[place:]
+        assert events(b"".join(pieces).decode()) == log[position:]
 
 
 async def test_silence_is_broken_by_comments(redis: Redis, reader: FrameReader) -> None:
@@ -73,63 +73,69 @@ async def test_silence_is_broken_by_comments(redis: Redis, reader: FrameReader) 
         await writer.begin(None, [])
         await flushed(writer)
         began = monotonic()
-        async with aclosing(relay(reader, "acme", run.execution_id, START, allowed=Rights(), beat=0.1)) as stream:
+        async with aclosing(
+            relay(reader, "acme", run.execution_id, START, still_permitted=Permissions(), heartbeat=0.1)
+        ) as stream:
             pieces = [await anext(stream) for _ in range(5)]
-    assert pieces[0] == HELLO
+    assert pieces[0] == RETRY_HINT
     assert pieces[1].startswith(b"id: 1-1\n")
     assert pieces[2:] == [b":\n\n"] * 3
     assert monotonic() - began >= 0.25
-    assert BEAT_SECONDS <= 15
+    assert HEARTBEAT_SECONDS <= 15
 
 
-async def test_reader_who_may_not_read_any_more_is_cut_off(redis: Redis, reader: FrameReader) -> None:
-    run, rights = Run(redis), Rights(True, True, False)
-    stream = relay(reader, "acme", run.execution_id, START, allowed=rights, beat=0.02, check=0.05)
+async def test_stream_ends_once_its_reader_loses_permission(redis: Redis, reader: FrameReader) -> None:
+    run, permissions = Run(redis), Permissions(True, True, False)
+    stream = relay(reader, "acme", run.execution_id, START, still_permitted=permissions, heartbeat=0.02, recheck=0.05)
     async with asyncio.timeout(10):
         pieces = [piece async for piece in stream]
     assert set(pieces[1:]) == {b":\n\n"}
-    assert rights.asked == 3
-    assert CHECK_SECONDS <= 60
+    assert permissions.checks == 3
+    assert RECHECK_SECONDS <= 60
 
 
-async def test_rights_are_asked_for_in_a_busy_stream_too(redis: Redis, reader: FrameReader) -> None:
-    run, rights = Run(redis), Rights(False)
+async def test_permission_is_checked_in_a_busy_stream_too(redis: Redis, reader: FrameReader) -> None:
+    run, permissions = Run(redis), Permissions(False)
     message = new_id()
     async with run.writer() as writer:
         await writer.begin(None, [])
         writer.append("TEXT_MESSAGE_START", messageId=message, role="assistant")
         async with asyncio.timeout(10):
-            async for _ in relay(reader, "acme", run.execution_id, START, allowed=rights, beat=10, check=0.05):
+            async for _ in relay(
+                reader, "acme", run.execution_id, START, still_permitted=permissions, heartbeat=10, recheck=0.05
+            ):
                 writer.text(message, "more ")
                 await flushed(writer)
-    assert rights.asked == 1
+    assert permissions.checks == 1
 
 
-async def test_drained_reader_ends_its_streams_and_begins_none(redis: Redis, reader: FrameReader) -> None:
+async def test_drained_reader_ends_its_streams_and_starts_none(redis: Redis, reader: FrameReader) -> None:
     run = Run(redis)
     async with run.writer() as writer:
         await writer.begin(None, [])
         await flushed(writer)
-        stream = relay(reader, "acme", run.execution_id, START, allowed=Rights(), beat=10)
+        stream = relay(reader, "acme", run.execution_id, START, still_permitted=Permissions(), heartbeat=10)
         async with asyncio.timeout(5), aclosing(stream):
-            assert await anext(stream) == HELLO
+            assert await anext(stream) == RETRY_HINT
             assert (await anext(stream)).startswith(b"id: 1-1\n")
             reader.drain()
             assert [piece async for piece in stream] == []
-        again = relay(reader, "acme", run.execution_id, Cursor(1, 1), allowed=Rights())
-        assert [piece async for piece in again] == [HELLO]
+        again = relay(reader, "acme", run.execution_id, Cursor(1, 1), still_permitted=Permissions())
+        assert [piece async for piece in again] == [RETRY_HINT]
 
 
-async def test_stream_that_nobody_reads_on_leaves_nothing_behind(redis: Redis, reader: FrameReader) -> None:
+async def test_abandoned_stream_leaves_no_follower(redis: Redis, reader: FrameReader) -> None:
     run = Run(redis)
-    async with aclosing(relay(reader, "acme", run.execution_id, START, allowed=Rights(), beat=0.01)) as stream:
+    async with aclosing(
+        relay(reader, "acme", run.execution_id, START, still_permitted=Permissions(), heartbeat=0.01)
+    ) as stream:
         await anext(stream)
         await anext(stream)
         assert len(reader._followed) == 1
     assert reader._followed == {}
 
 
-async def test_no_proxy_keeps_a_stream() -> None:
+async def test_stream_forbids_proxies_to_store_or_buffer_it() -> None:
     async def nothing() -> AsyncGenerator[bytes]:
         yield b""
 
@@ -139,7 +145,7 @@ async def test_no_proxy_keeps_a_stream() -> None:
     assert response.headers["location"] == "/chat/x"
 
 
-async def test_replica_that_goes_away_ends_its_open_streams_properly(house: House) -> None:
+async def test_replica_that_shuts_down_ends_its_open_streams_properly(house: House) -> None:
     settings = Settings(**house.where, allowed_hosts="gateway")
     issuer = Issuer("api-gateway", KEY)
     opening = open_app(settings, house.services, house.redis, issuer, keys=DevKey(DEV_KEY))

@@ -1,4 +1,4 @@
-"""Browsers: codes that work once, cookies that can be taken back, and nobody else gets in."""
+"""Signing in: codes that work once, sessions that can be revoked, and no way in without a credential."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -11,8 +11,8 @@ from starlette.responses import Response
 
 from api_gateway import queries
 from api_gateway.app import SCHEMA
-from api_gateway.cookies import REMEMBERED, REMEMBERED_SECONDS, AnyOf, Browsers
-from api_gateway.usecases.sign_in import hashed, make_code, sign_in
+from api_gateway.browser_sessions import CACHE_SECONDS, MAX_CACHED, AnyOf, BrowserSessions, CachedSession
+from api_gateway.usecases.sign_in import hash_secret, make_code, sign_in
 from shared_clients.identity import DenyAll, DevKey
 from shared_clients.postgres import Database, open_database
 from shared_models.requests import Principal
@@ -37,11 +37,11 @@ class Clock:
         return self.now
 
 
-def cookie(browsers: Browsers, token: str) -> dict[str, str]:
+def cookie(browsers: BrowserSessions, token: str) -> dict[str, str]:
     return {"cookie": f"a=b; {browsers.cookie}={token}"}
 
 
-async def ended(browsers: Browsers, token: str) -> None:
+async def end_session(browsers: BrowserSessions, token: str) -> None:
     headers = [(b"cookie", f"{browsers.cookie}={token}".encode())]
     await browsers.end(Request({"type": "http", "headers": headers}), Response())
 
@@ -59,7 +59,7 @@ async def test_code_signs_in_once_however_many_try_it_at_once(database: Database
     assert await sign_in(database, code) is None
 
 
-async def test_code_that_is_too_old_or_never_was_signs_nobody_in(database: Database) -> None:
+async def test_expired_or_unknown_code_signs_nobody_in(database: Database) -> None:
     code = await make_code(database, somebody())
     await run(database, "UPDATE sign_in_codes SET expires_at = now()")
     assert await sign_in(database, code) is None
@@ -75,11 +75,11 @@ async def test_only_hashes_are_stored(database: Database) -> None:
     )
     assert code not in stored
     assert token not in stored
-    assert str(hashed(code)) in stored
+    assert str(hash_secret(code)) in stored
 
 
-async def test_cookie_stands_for_the_person_with_a_credential_of_its_own(database: Database) -> None:
-    person, browsers = somebody(), Browsers(database, secure=False)
+async def test_session_has_the_persons_rights_and_a_credential_of_its_own(database: Database) -> None:
+    person, browsers = somebody(), BrowserSessions(database, secure=False)
     one, two = [await browsers.authenticate(cookie(browsers, await signed_in(database, person))) for _ in range(2)]
     assert one is not None
     assert two is not None
@@ -93,54 +93,54 @@ async def test_cookie_stands_for_the_person_with_a_credential_of_its_own(databas
     assert len({one.credential, two.credential, person.credential}) == 3
 
 
-@pytest.mark.parametrize("given", [None, "", "flotilla=", "flotilla=x", "other=x", "flotilla"])
-async def test_cookie_that_is_none_is_nobodys(database: Database, given: str | None) -> None:
-    headers = {} if given is None else {"cookie": given}
-    assert await Browsers(database, secure=False).authenticate(headers) is None
+@pytest.mark.parametrize("value", [None, "", "flotilla=", "flotilla=x", "other=x", "flotilla"])
+async def test_cookie_without_a_session_identifies_nobody(database: Database, value: str | None) -> None:
+    headers = {} if value is None else {"cookie": value}
+    assert await BrowserSessions(database, secure=False).authenticate(headers) is None
 
 
-async def test_cookie_that_expired_is_nobodys(database: Database) -> None:
-    browsers = Browsers(database, secure=False)
+async def test_expired_session_identifies_nobody(database: Database) -> None:
+    browsers = BrowserSessions(database, secure=False)
     token = await signed_in(database, somebody())
     await run(database, "UPDATE browser_sessions SET expires_at = now()")
     assert await browsers.authenticate(cookie(browsers, token)) is None
 
 
-async def test_cookie_ends_here_at_once_and_elsewhere_within_the_promise(database: Database) -> None:
+async def test_session_ends_here_at_once_and_on_other_replicas_within_the_promise(database: Database) -> None:
     clock = Clock()
-    here, elsewhere = [Browsers(database, secure=False, clock=clock) for _ in range(2)]
+    here, elsewhere = [BrowserSessions(database, secure=False, clock=clock) for _ in range(2)]
     token = await signed_in(database, somebody())
     for replica in (here, elsewhere):
         assert await replica.authenticate(cookie(replica, token)) is not None
-    await ended(here, token)
+    await end_session(here, token)
     assert await here.authenticate(cookie(here, token)) is None
-    assert await elsewhere.authenticate(cookie(elsewhere, token)) is not None, "it does not ask each time"
-    clock.now += REMEMBERED_SECONDS
+    assert await elsewhere.authenticate(cookie(elsewhere, token)) is not None, "it is cached there"
+    clock.now += CACHE_SECONDS
     assert await elsewhere.authenticate(cookie(elsewhere, token)) is None
-    assert REMEMBERED_SECONDS <= 60
+    assert CACHE_SECONDS <= 60
 
 
-async def test_remembered_cookies_do_not_grow_without_end(database: Database) -> None:
-    browsers = Browsers(database, secure=False, clock=Clock())
-    for number in range(REMEMBERED):
-        browsers._seen[number.to_bytes(4)] = (0.0, somebody())
+async def test_cache_of_sessions_has_a_bound(database: Database) -> None:
+    browsers = BrowserSessions(database, secure=False, clock=Clock())
+    for number in range(MAX_CACHED):
+        browsers._cache[number.to_bytes(4)] = CachedSession(somebody(), 0.0)
     token = await signed_in(database, somebody())
     assert await browsers.authenticate(cookie(browsers, token)) is not None
-    assert len(browsers._seen) == REMEMBERED
+    assert len(browsers._cache) == MAX_CACHED
 
 
-async def test_what_has_expired_is_forgotten(database: Database) -> None:
+async def test_expired_codes_and_sessions_are_deleted(database: Database) -> None:
     await make_code(database, somebody())
     await signed_in(database, somebody())
     for table in ("sign_in_codes", "browser_sessions"):
         await run(database, f"UPDATE {table} SET expires_at = now() - interval '1 second'")
     await signed_in(database, somebody())
-    await queries.forget_expired(database)
+    await queries.delete_expired_sign_ins(database)
     assert len(await rows(database, "SELECT 1 AS one FROM browser_sessions")) == 1
     assert await rows(database, "SELECT 1 AS one FROM sign_in_codes") == []
 
 
-async def test_nobody_is_known_by_default_and_any_of_several_may_know(database: Database) -> None:
+async def test_no_credentials_identify_nobody_and_any_of_several_may_identify(database: Database) -> None:
     assert await DenyAll().authenticate({"authorization": f"Bearer {DEV_KEY}"}) is None
     assert await AnyOf().authenticate({"authorization": f"Bearer {DEV_KEY}"}) is None
     several = AnyOf(DenyAll(), DevKey(DEV_KEY))
@@ -150,7 +150,7 @@ async def test_nobody_is_known_by_default_and_any_of_several_may_know(database: 
 
 @pytest.mark.parametrize(("secure", "flags"), [(False, set[str]()), (True, {"Secure"})])
 async def test_cookie_is_for_our_own_page_only(database: Database, secure: bool, flags: set[str]) -> None:
-    browsers, response = Browsers(database, secure=secure), Response()
+    browsers, response = BrowserSessions(database, secure=secure), Response()
     browsers.set_cookie(response, "token")
     first, *attributes = response.headers["set-cookie"].split("; ")
     assert first == ("__Host-flotilla=token" if secure else "flotilla=token")

@@ -1,10 +1,10 @@
-"""The door's own checks: Host, Origin with a cookie, and headers that never come from outside."""
+"""The first checks of a request: Host, Origin with a cookie, and headers that only services may send."""
 
 import pytest
 from httpx import ASGITransport, AsyncClient
 from starlette.types import Message, Receive, Scope, Send
 
-from api_gateway.guard import CookieGuard, HostAllowList, NoBorrowedIdentity
+from api_gateway.guard import HostAllowList, OriginCheck, StripInternalHeaders
 
 OURS = frozenset({"localhost:8080", "127.0.0.1:8080", "[::1]:8080"})
 ORIGINS = frozenset({"http://localhost:8080", "http://127.0.0.1:8080"})
@@ -18,7 +18,7 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": names})
 
 
-async def knock(app: HostAllowList | CookieGuard, method: str, headers: list[tuple[str, str]]) -> int:
+async def status_of(app: HostAllowList | OriginCheck, method: str, headers: list[tuple[str, str]]) -> int:
     sent: list[Message] = []
 
     async def receive() -> Message:
@@ -35,8 +35,8 @@ async def knock(app: HostAllowList | CookieGuard, method: str, headers: list[tup
 
 
 @pytest.mark.parametrize("host", ["localhost:8080", "LOCALHOST:8080", "127.0.0.1:8080", "[::1]:8080"])
-async def test_our_hosts_are_served(host: str) -> None:
-    assert await knock(HostAllowList(echo, OURS), "GET", [("Host", host)]) == 200
+async def test_configured_host_is_served(host: str) -> None:
+    assert await status_of(HostAllowList(echo, OURS), "GET", [("Host", host)]) == 200
 
 
 @pytest.mark.parametrize(
@@ -65,10 +65,10 @@ async def test_our_hosts_are_served(host: str) -> None:
     ],
 )
 async def test_any_other_host_is_misdirected(hosts: list[str]) -> None:
-    assert await knock(HostAllowList(echo, OURS), "GET", [("Host", host) for host in hosts]) == 421
+    assert await status_of(HostAllowList(echo, OURS), "GET", [("Host", host) for host in hosts]) == 421
 
 
-async def test_a_misdirected_request_is_told_so_as_a_problem() -> None:
+async def test_a_misdirected_request_gets_a_problem() -> None:
     client = AsyncClient(transport=ASGITransport(HostAllowList(echo, OURS)), base_url="http://evil.example")
     answer = await client.get("/chat")
     assert answer.status_code == 421
@@ -94,33 +94,35 @@ async def test_a_misdirected_request_is_told_so_as_a_problem() -> None:
         ["http://localhost:8080 http://evil.example"],
     ],
 )
-async def test_a_change_with_the_cookie_from_elsewhere_is_refused(method: str, origins: list[str]) -> None:
-    guarded = CookieGuard(echo, cookie=COOKIE, origins=ORIGINS)
+async def test_a_change_with_the_cookie_from_another_origin_is_refused(method: str, origins: list[str]) -> None:
+    guarded = OriginCheck(echo, cookie=COOKIE, origins=ORIGINS)
     headers = [("Cookie", f"a=b; {COOKIE}=secret"), *(("Origin", origin) for origin in origins)]
-    assert await knock(guarded, method, headers) == 403
+    assert await status_of(guarded, method, headers) == 403
 
 
 @pytest.mark.parametrize("cookie", [f"{COOKIE}=x", f"a=b;{COOKIE}=x", f"a=b;  {COOKIE} =x", COOKIE, f"a; {COOKIE}="])
 async def test_the_cookie_is_found_however_it_is_written(cookie: str) -> None:
-    guarded = CookieGuard(echo, cookie=COOKIE, origins=ORIGINS)
-    assert await knock(guarded, "POST", [("Cookie", cookie)]) == 403
-    assert await knock(guarded, "POST", [("Cookie", "a=b"), ("Cookie", cookie)]) == 403
+    guarded = OriginCheck(echo, cookie=COOKIE, origins=ORIGINS)
+    assert await status_of(guarded, "POST", [("Cookie", cookie)]) == 403
+    assert await status_of(guarded, "POST", [("Cookie", "a=b"), ("Cookie", cookie)]) == 403
 
 
 @pytest.mark.parametrize("origin", sorted(ORIGINS))
 async def test_a_change_with_the_cookie_from_our_page_is_served(origin: str) -> None:
-    guarded = CookieGuard(echo, cookie=COOKIE, origins=ORIGINS)
-    assert await knock(guarded, "POST", [("Cookie", f"{COOKIE}=x"), ("Origin", origin)]) == 200
+    guarded = OriginCheck(echo, cookie=COOKIE, origins=ORIGINS)
+    assert await status_of(guarded, "POST", [("Cookie", f"{COOKIE}=x"), ("Origin", origin)]) == 200
 
 
 @pytest.mark.parametrize("headers", [[], [("Cookie", "other=x")], [("Authorization", "Bearer k"), ("Origin", "null")]])
 async def test_a_change_without_the_cookie_needs_no_origin(headers: list[tuple[str, str]]) -> None:
-    assert await knock(CookieGuard(echo, cookie=COOKIE, origins=ORIGINS), "POST", headers) == 200
+    assert await status_of(OriginCheck(echo, cookie=COOKIE, origins=ORIGINS), "POST", headers) == 200
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
 async def test_reading_with_the_cookie_needs_no_origin(method: str) -> None:
-    assert await knock(CookieGuard(echo, cookie=COOKIE, origins=ORIGINS), method, [("Cookie", f"{COOKIE}=x")]) == 200
+    assert (
+        await status_of(OriginCheck(echo, cookie=COOKIE, origins=ORIGINS), method, [("Cookie", f"{COOKIE}=x")]) == 200
+    )
 
 
 @pytest.mark.parametrize(
@@ -146,13 +148,13 @@ async def test_a_websocket_with_the_cookie_opens_only_for_our_page(
     async def send(message: Message) -> None:
         sent.append(message)
 
-    guarded = CookieGuard(accepting, cookie=COOKIE, origins=ORIGINS)
+    guarded = OriginCheck(accepting, cookie=COOKIE, origins=ORIGINS)
     await guarded({"type": "websocket", "path": "/ws", "headers": headers}, receive, send)
     assert sent[0]["type"] == ("websocket.close" if closed else "websocket.accept")
 
 
-async def test_identity_that_a_client_sends_does_not_get_in() -> None:
-    client = AsyncClient(transport=ASGITransport(NoBorrowedIdentity(echo)), base_url="http://localhost:8080")
+async def test_internal_headers_of_a_client_are_removed() -> None:
+    client = AsyncClient(transport=ASGITransport(StripInternalHeaders(echo)), base_url="http://localhost:8080")
     sent = {
         "Flotilla-Identity": "forged",
         "FLOTILLA-SESSION": "forged",
@@ -176,6 +178,6 @@ async def test_the_lifespan_passes_all_guards() -> None:
     async def dropped(message: Message) -> None:
         pass
 
-    guarded = HostAllowList(CookieGuard(NoBorrowedIdentity(app), cookie=COOKIE, origins=ORIGINS), OURS)
+    guarded = HostAllowList(OriginCheck(StripInternalHeaders(app), cookie=COOKIE, origins=ORIGINS), OURS)
     await guarded({"type": "lifespan"}, nothing, dropped)
     assert seen == ["lifespan"]

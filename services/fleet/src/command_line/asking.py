@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic_core import from_json
 
 from shared_clients.errors import Transient
-from shared_clients.outbound import Outbound
+from shared_clients.outbound import HttpClient
 from shared_models.frames import START, Cursor
 from shared_models.ids import new_id
 from shared_models.requests import NewRequest, RequestView
@@ -51,7 +51,7 @@ class Question:
         return request.model_dump_json(exclude_none=True).encode()
 
 
-async def ask(server: Outbound, question: Question) -> AsyncGenerator[Seen]:
+async def ask(server: HttpClient, question: Question) -> AsyncGenerator[Seen]:
     """Yield what comes of a question, up to the terminal frame.
 
     Raises:

@@ -18,7 +18,7 @@ from command_line.local import local
 from command_line.remote import Json, Server, notes, print_json, server_of
 from command_line.settings import read_settings
 from shared_clients.errors import OutsideError
-from shared_clients.outbound import Outbound
+from shared_clients.outbound import HttpClient
 from shared_models.requests import RequestView, Truncation
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Run AI agents as a fleet of services.")
@@ -124,7 +124,7 @@ def _replicas(given: str) -> tuple[str, int]:
     return service, int(count)
 
 
-async def _ask(server: Outbound, question: Question, *, quiet: bool) -> RequestView:
+async def _ask(server: HttpClient, question: Question, *, quiet: bool) -> RequestView:
     async with server, aclosing(ask(server, question)) as answer:
         async for seen in answer:
             if not quiet:
@@ -150,7 +150,7 @@ def _show(seen: Seen) -> None:
     sys.stdout.flush()
 
 
-async def _link(server: Outbound, base: str) -> str:
+async def _link(server: HttpClient, base: str) -> str:
     async with server:
         answer = await server.call("POST", "/auth/codes", content=b"{}")
     return f"{base}/#code={answer.json()['code']}"

@@ -184,7 +184,7 @@ def _show_list(page: DeadLetterPage, what: str) -> None:
     table.columns[0].no_wrap = True
     console.print(table)
     if page.next is not None:
-        notes.print(f"there are more: --before {page.next}")
+        notes.print(f"there are more: --before {page.next}", soft_wrap=True)
 
 
 def _show_one(letter: DeadLetter) -> None:

@@ -55,7 +55,7 @@ async def anchor_until_stopped() -> None:
     witness = witness_of(settings, _whose(settings))
     with stop_signals() as stop:
         async with reachable_database(settings) as url, anchoring(url, witness):
-            await stop.asked.wait()
+            await stop.requested.wait()
 
 
 def _whose(settings: FleetSettings) -> str:

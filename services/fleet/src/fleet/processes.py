@@ -19,7 +19,7 @@ from local_backends import found
 from local_backends.server import free_port
 from shared_clients.bus import ensure_topics
 from shared_clients.errors import OutsideError, Permanent
-from shared_clients.outbound import Outbound
+from shared_clients.outbound import HttpClient
 from shared_models.catalog import TOPICS
 
 GATEWAY: Final = "api-gateway"
@@ -150,7 +150,7 @@ def _keys(home: Path) -> dict[str, str]:
 
 
 async def _until_ready(command: Command, home: Path) -> None:
-    async with Outbound(command.url) as server:
+    async with HttpClient(command.url) as server:
         try:
             async with asyncio.timeout(READY_SECONDS):
                 while not await _ready(server):  # noqa: ASYNC110 - another process's readiness
@@ -160,7 +160,7 @@ async def _until_ready(command: Command, home: Path) -> None:
             raise Permanent(f"{what}; see {home / 'logs' / f'{command.name}.log'}") from None
 
 
-async def _ready(server: Outbound) -> bool:
+async def _ready(server: HttpClient) -> bool:
     try:
         await server.call("GET", "/readyz", deadline=1.0)
     except OutsideError:

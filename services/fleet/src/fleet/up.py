@@ -89,7 +89,7 @@ async def run_processes(settings: FleetSettings, replicas: Mapping[str, int], ou
         ):
             await show_doors(database, settings, key, out)
             say(f"ready; logs are in {home / 'logs'}")
-            await stop.asked.wait()
+            await stop.requested.wait()
             teller(out, time.monotonic())("stopping")
             del fleet
     out.print("[dim]stopped[/dim]")

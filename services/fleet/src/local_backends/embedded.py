@@ -90,8 +90,8 @@ class EmbeddedPostgres:
             raise
         return self.url()
 
-    async def stop(self) -> None:
-        """End it with everything on disk; harmless when it does not run."""
+    async def stop(self, *, keep_address: bool = False) -> None:
+        """End it with everything on disk, to be started at the same address if that is kept."""
         if self._server:
             self._server.send_signal(signal.SIGINT)
             try:
@@ -102,7 +102,7 @@ class EmbeddedPostgres:
             self._server = None
         while self._held:
             os.close(self._held.pop())
-        if self._address != self._data:
+        if self._address != self._data and not keep_address:
             shutil.rmtree(self._address.parent, ignore_errors=True)
             self._address = self._data
 
@@ -163,7 +163,7 @@ class EmbeddedPostgres:
         return descriptor
 
     def _launch(self, binaries: Path, descriptor: int) -> None:
-        if len(os.fsencode(self._data)) > _LONGEST_ADDRESS:
+        if self._address == self._data and len(os.fsencode(self._data)) > _LONGEST_ADDRESS:
             self._address = Path(tempfile.mkdtemp(prefix="flotilla-")) / "postgres"
             self._address.symlink_to(self._data)
         inside = _inside(self._data, descriptor)

@@ -31,7 +31,7 @@ class _Postgres:
         await self._server.exited()
 
     async def restart(self) -> None:
-        await self._server.stop()
+        await self._server.stop(keep_address=True)
         await self._server.start()
 
 

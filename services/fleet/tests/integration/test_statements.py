@@ -22,7 +22,7 @@ import durable_work
 import request_manager
 from durable_work.migrating import MIGRATIONS
 from fleet.migrate import SCHEMAS, migrate_all
-from request_manager.queries import ACCEPT
+from request_manager.queries.accepting import ACCEPT
 from shared_clients.postgres import sql
 
 CATALOGUE = """
@@ -73,7 +73,7 @@ STATEMENTS = {
         ("api_gateway", api_gateway),
     )
     for name, statement in {**SHARED, **statements_of(package)}.items()
-} | {("request_manager", "request_manager.queries.ACCEPT"): ACCEPT}
+} | {("request_manager", "request_manager.queries.accepting.ACCEPT"): ACCEPT}
 
 
 @pytest.fixture(scope="module")

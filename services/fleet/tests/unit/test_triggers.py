@@ -30,12 +30,12 @@ def test_every_consumer_has_one_trigger_that_leads_to_its_door() -> None:
 def test_every_event_is_wanted_by_its_consumers_alone_in_every_version(name: str) -> None:
     newer = name.rpartition(".v")[0] + ".v2"
     for type_ in (name, newer):
-        wanting = {consumer for consumer, trigger in read().items() if trigger.wants({"type": type_})}
+        wanting = {consumer for consumer, trigger in read().items() if trigger.matches({"type": type_})}
         assert wanting == EVENTS[name].consumers
 
 
 def test_what_nobody_reads_is_wanted_by_nobody() -> None:
-    assert not any(trigger.wants({"type": "flotilla.request.created-elsewhere.v1"}) for trigger in read().values())
+    assert not any(trigger.matches({"type": "flotilla.request.created-elsewhere.v1"}) for trigger in read().values())
 
 
 def test_a_try_waits_longer_than_a_service_holds_a_request() -> None:

@@ -1,4 +1,4 @@
-"""The composition root of mock-eventing: the only file that knows all of it."""
+"""The composition root of mock-eventing: it connects settings, adapters, use cases and routes."""
 
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -12,8 +12,8 @@ from mock_eventing.adapters.dead_letter_file import DeadLetterFile
 from mock_eventing.adapters.subscribers import HttpSubscribers
 from mock_eventing.domain.triggers import Triggers, parse_triggers
 from mock_eventing.settings import Settings
-from mock_eventing.usecases.accept_events import Bounds, Broker
-from mock_eventing.usecases.deliver_event import Outside
+from mock_eventing.usecases.accept_events import Broker, BrokerLimits
+from mock_eventing.usecases.deliver_event import DeliveryDependencies
 from service_process.web import BodyLimits, create_app, draining
 from shared_clients.errors import Permanent
 from shared_models.agents import ConfigError
@@ -25,7 +25,7 @@ def load_triggers(path: Path) -> Triggers:
     """Read the file of triggers.
 
     Raises:
-        Permanent: it cannot be used; the message names each mistake as file:line:column.
+        Permanent: the file cannot be used; the message names each mistake as file:line:column.
     """
     try:
         return parse_triggers(str(path), path.read_text())
@@ -35,7 +35,7 @@ def load_triggers(path: Path) -> Triggers:
 
 @asynccontextmanager
 async def open_app(settings: Settings, triggers: Triggers) -> AsyncGenerator[FastAPI]:
-    """Open the broker: its connections, its dead letters and its app; all of it is closed in reverse at the end."""
+    """Open the broker's connections, its file of dead letters and its app, and close them in reverse at the end."""
     async with AsyncExitStack() as stack:
         app = create_app(
             NAME,
@@ -45,18 +45,20 @@ async def open_app(settings: Settings, triggers: Triggers) -> AsyncGenerator[Fas
             limits=BodyLimits(body_bytes=settings.body_bytes, json_only=False),
         )
         path = settings.dead_letters
-        outside = Outside(
+        dependencies = DeliveryDependencies(
             await stack.enter_async_context(HttpSubscribers(settings.secret)),
             stack.enter_context(DeadLetterFile(path)) if path else None,
             draining(app),
         )
-        bounds = Bounds(
+        limits = BrokerLimits(
             settings.accept_seconds, settings.held_bytes, settings.trigger_events, settings.trigger_requests
         )
-        broker = Broker(triggers, bounds, outside)
-        app.state.means = api.Means(broker, settings.secret, settings.body_bytes, settings.trigger_events)
+        broker = Broker(triggers, limits, dependencies)
+        app.state.dependencies = api.RouteDependencies(
+            broker, settings.secret, settings.body_bytes, settings.trigger_events
+        )
         yield app
 
 
 async def _ready() -> None:
-    """It needs nothing: subscribers that are away are what it is for."""
+    """Report ready at once: the broker needs no other service, and absent subscribers are retried."""

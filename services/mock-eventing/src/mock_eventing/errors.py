@@ -1,31 +1,45 @@
-"""What can be wrong with an event that was sent here, or with where it was sent."""
+"""The errors of the broker's ingress: of an event, of its address, and of its deliveries."""
 
+from dataclasses import dataclass
 from typing import Final
 
-MAX_PLACE: Final = 80
-"""Characters of a place in a message; the name of an attribute is whatever its sender wrote."""
+MAX_POINTER: Final = 80
+"""Characters of a pointer in a message, because a sender may choose any name for an attribute."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault of an event.
+
+    Attributes:
+        pointer: the header, the attribute or the JSON pointer that is wrong.
+        detail: the fault, as a sentence without its subject.
+    """
+
+    pointer: str
+    detail: str
 
 
 class Malformed(Exception):  # noqa: N818 - the fault is the name
-    """It is no CloudEvent as version 1.0 has it; `faults` are pairs of where and what."""
+    """The request holds no valid CloudEvent of version 1.0."""
 
-    def __init__(self, *faults: tuple[str, str]) -> None:
-        self.faults = tuple((where[:MAX_PLACE], what) for where, what in faults)
-        where, what = self.faults[0]
+    def __init__(self, *faults: Fault) -> None:
+        self.faults = tuple(Fault(fault.pointer[:MAX_POINTER], fault.detail) for fault in faults)
+        first = self.faults[0]
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-        super().__init__(f"{where}: {what}{more}")
+        super().__init__(f"{first.pointer}: {first.detail}{more}")
 
 
 class UnsupportedFormat(Exception):  # noqa: N818 - the fault is the name
-    """It is in an event format that is not spoken here."""
+    """The request is in an event format that this broker does not read."""
 
 
-class NoSuchBroker(Exception):  # noqa: N818 - the fault is the name
-    """Nobody has declared a broker with this address."""
+class BrokerNotFound(Exception):  # noqa: N818 - the fault is the name
+    """No Trigger or Broker document names the address."""
 
 
 class NotAccepted(Exception):  # noqa: N818 - the outcome is the name
-    """The sender still has the event and has to send it again, after `retry_after` seconds."""
+    """The event stays with its sender, who has to send it again after `retry_after` seconds."""
 
     def __init__(self, message: str, retry_after: int = 1) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""What is outside of the broker: those who get events, and the place for events that nobody took."""
+"""The ports of the broker: subscribers that get events, and a store for events that no subscriber or sink took."""
 
 from typing import Protocol
 
@@ -9,13 +9,13 @@ from mock_eventing.domain.triggers import Delivery
 
 class Subscribers(Protocol):
     async def send(self, uri: str, event: Event, delivery: Delivery) -> Answer:
-        """Try once to deliver an event; whatever goes wrong is an answer too."""
+        """Try once to deliver an event; a failed connection is an answer too."""
 
 
-class DeadLetters(Protocol):
-    async def keep(self, letter: Event) -> None:
-        """Return when a crash can no longer lose the letter.
+class DeadLetterStore(Protocol):
+    async def append(self, event: Event) -> None:
+        """Store an event, and return when a crash can no longer lose it.
 
         Raises:
-            Transient: it cannot be kept now.
+            Transient: the event cannot be stored now.
         """

@@ -1,6 +1,6 @@
-"""The settings of mock-eventing; nothing else here reads the environment.
+"""The settings of mock-eventing; no other module of this package reads the environment.
 
-It has neither database nor bus, so it shares with the other services only what makes a process, under the same names.
+The service has neither database nor bus, so it shares only the settings of a process with the other services.
 """
 
 from pathlib import Path
@@ -14,26 +14,26 @@ from shared_clients.errors import Permanent
 from shared_clients.secret_files import SECRET_FOLDERS
 
 SECRET_CHARACTERS: Final = 16
-"""Of a shared secret, at least."""
+"""The least length of the shared secret."""
 
 
 class Settings(BaseSettings):
-    """What mock-eventing is told from outside.
+    """The settings of mock-eventing, from the environment and from secret files.
 
     Attributes:
-        mode: production refuses to run without a secret; dev, to be reached by others without one.
+        mode: production does not start without a secret; dev starts without one on loopback only.
         host, port: where the ingress listens.
         log_level: debug, info, warning or error.
-        log_json: one JSON object a line, for pods; text for people otherwise.
-        otlp_endpoint: an OpenTelemetry collector; without it traces are not recorded.
+        log_json: whether a log line is a JSON object, as pods need it, or text.
+        otlp_endpoint: the address of an OpenTelemetry collector; without it no traces are recorded.
         triggers: a YAML file with Knative's Trigger and Broker documents.
-        events_secret: the bearer token that senders show to us and that we show to subscribers.
-        dead_letters: a file that keeps what no dead-letter sink took; without it the sender keeps such an event.
-        accept_seconds: how long a sender waits for all subscribers; then it is told to send the event again.
-        body_bytes: of one request; a batch counts as one.
-        held_bytes: of all events on their way; more are refused before they are read.
-        trigger_events: events on their way to one subscriber, those between two tries among them.
-        trigger_requests: requests to one subscriber at once.
+        events_secret: the bearer token of requests from senders, and of requests to subscribers.
+        dead_letters: a file for events that no dead-letter sink took; without it such an event stays with its sender.
+        accept_seconds: how long a sender waits for all subscribers before it gets 503 and has to send the event again.
+        body_bytes: the largest body of a request; a batch is one request.
+        held_bytes: bytes of all pending events; a request beyond is refused before its body is read.
+        trigger_events: pending events of one trigger, with those that wait for their next try.
+        trigger_requests: concurrent requests to one subscriber.
     """
 
     model_config = SettingsConfigDict(env_prefix="FLOTILLA_", secrets_dir=SECRET_FOLDERS, extra="ignore", frozen=True)
@@ -58,17 +58,15 @@ class Settings(BaseSettings):
         return self.events_secret.get_secret_value() if self.events_secret else ""
 
     def refuse_if_unfit(self) -> None:
-        """Refuse an ingress that anybody can use.
+        """Refuse settings that leave the ingress open to everyone.
 
         Raises:
-            Permanent: naming the setting.
+            Permanent: the message names the setting.
         """
         if self.secret and len(self.secret) < SECRET_CHARACTERS:
-            raise Permanent(
-                f"FLOTILLA_EVENTS_SECRET is too short: it has to have {SECRET_CHARACTERS} characters or more"
-            )
+            raise Permanent(f"FLOTILLA_EVENTS_SECRET is too short: expected {SECRET_CHARACTERS} characters or more")
         if self.mode is Mode.PRODUCTION and not self.secret:
-            raise Permanent("FLOTILLA_EVENTS_SECRET is not set; only with FLOTILLA_MODE=dev is there no need for it")
+            raise Permanent("FLOTILLA_EVENTS_SECRET is not set; it may be left out only with FLOTILLA_MODE=dev")
         if not self.secret and self.host not in LOOPBACK:
             expected = f"without FLOTILLA_EVENTS_SECRET it has to be one of {', '.join(sorted(LOOPBACK))}"
-            raise Permanent(f"FLOTILLA_HOST is {self.host}: {expected}, where nobody else gets in")
+            raise Permanent(f"FLOTILLA_HOST is {self.host}: {expected}, which other machines cannot reach")

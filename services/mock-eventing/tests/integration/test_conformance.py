@@ -61,7 +61,9 @@ async def test_an_event_passes_in_every_mode(name: str, mode: str, out: str) -> 
     attributes, got = decoded(received)
     expected = dict(event.get_attributes())
     if mode != "binary" and isinstance(data, str) and "datacontenttype" not in more:
-        attributes.pop("datacontenttype")  # JSON is implied there, and is told when that changes
+        attributes.pop(
+            "datacontenttype"
+        )  # the JSON format implies JSON data; the SDK adds the attribute where that is not so
     assert attributes == expected
     assert got == data or (isinstance(data, str) and got == data.encode())
     assert (received.headers.get("content-type") == STRUCTURED) is (out == "json")

@@ -71,9 +71,9 @@ async def crashing(folder: Path, *triggers: str) -> AsyncGenerator[Crashing]:
     file = folder / "triggers.yaml"
     file.write_text("".join(triggers))
     port = free_port()
-    told = {"MODE": "dev", "PORT": str(port), "TRIGGERS": str(file), "EVENTS_SECRET": SECRET}
-    told["DEAD_LETTERS"] = str(folder / "letters.jsonl")
-    environment = {**os.environ, **{f"FLOTILLA_{name}": value for name, value in told.items()}}
+    variables = {"MODE": "dev", "PORT": str(port), "TRIGGERS": str(file), "EVENTS_SECRET": SECRET}
+    variables["DEAD_LETTERS"] = str(folder / "letters.jsonl")
+    environment = {**os.environ, **{f"FLOTILLA_{name}": value for name, value in variables.items()}}
     async with sending(f"http://127.0.0.1:{port}") as sender:
         broker = Crashing(sender, environment, errors=folder / "errors")
         await broker.start()
@@ -138,7 +138,7 @@ async def test_a_kill_in_mid_delivery_loses_nothing_that_was_accepted(tmp_path: 
 async def test_a_broker_that_may_be_anybody_s_does_not_start(tmp_path: Path) -> None:
     file = tmp_path / "triggers.yaml"
     file.write_text(trigger("a", "http://127.0.0.1:1/events"))
-    for told, named in (
+    for variables, named in (
         ({}, "FLOTILLA_EVENTS_SECRET is not set"),
         ({"FLOTILLA_MODE": "dev", "FLOTILLA_TRIGGERS": str(tmp_path / "absent")}, "FLOTILLA_TRIGGERS cannot be used"),
     ):
@@ -146,7 +146,7 @@ async def test_a_broker_that_may_be_anybody_s_does_not_start(tmp_path: Path) -> 
             sys.executable,
             "-m",
             "mock_eventing",
-            env={**os.environ, "FLOTILLA_TRIGGERS": str(file), **told},
+            env={**os.environ, "FLOTILLA_TRIGGERS": str(file), **variables},
             stderr=asyncio.subprocess.PIPE,
         )
         _, errors = await process.communicate()

@@ -24,7 +24,7 @@ REFUSALS = [400, 401, 402, 403, 405, 410, 411, 413, 415, 418, 422, 451]
 REDIRECTS = [300, 301, 302, 303, 304, 307, 308]
 
 
-def buried(uri: str, **more: str) -> str:
+def with_sink(uri: str, **more: str) -> str:
     """Return a delivery with a dead-letter sink."""
     return QUICK[:-1] + f", deadLetterSink: {{uri: '{uri}'}}" + "".join(f", {k}: {v}" for k, v in more.items()) + "}"
 
@@ -68,7 +68,7 @@ async def test_what_will_not_pass_is_dead_at_once(status: int) -> None:
     async with (
         subscribing() as subscriber,
         subscribing() as letters,
-        brokering(trigger("a", subscriber.uri, delivery=buried(letters.uri))) as broker,
+        brokering(trigger("a", subscriber.uri, delivery=with_sink(letters.uri))) as broker,
     ):
         subscriber.says(answering(status, "because", location=letters.uri))
         assert (await broker.sender.publish("7", body=b'{"n": 1}')).status == 202
@@ -107,7 +107,7 @@ async def test_retries_end_and_the_letter_says_why() -> None:
     async with (
         subscribing() as subscriber,
         subscribing() as letters,
-        brokering(trigger("a", subscriber.uri, delivery=buried(letters.uri))) as broker,
+        brokering(trigger("a", subscriber.uri, delivery=with_sink(letters.uri))) as broker,
     ):
         subscriber.says(answering(503, "x" * 3000))
         letters.says(answering(503), answering(202))
@@ -135,7 +135,7 @@ async def test_no_answer_counts_as_a_500_in_the_letter(failing: Behaviour, why: 
 @pytest.mark.parametrize("sink", [True, False])
 async def test_what_cannot_even_be_buried_stays_with_its_sender(sink: bool) -> None:
     async with subscribing() as subscriber, subscribing() as letters:
-        delivery = buried(letters.uri) if sink else QUICK
+        delivery = with_sink(letters.uri) if sink else QUICK
         async with brokering(trigger("a", subscriber.uri, delivery=delivery)) as broker:
             subscriber.says(answering(400))
             letters.says(answering(410))
@@ -152,7 +152,7 @@ async def test_a_file_keeps_what_no_sink_takes(tmp_path: Path, sink: bool) -> No
     file = tmp_path / "letters.jsonl"
     file.write_bytes(b'{"torn":')
     async with subscribing() as subscriber, subscribing() as letters:
-        delivery = buried(letters.uri) if sink else QUICK
+        delivery = with_sink(letters.uri) if sink else QUICK
         async with brokering(trigger("a", subscriber.uri, delivery=delivery), dead_letters=file) as broker:
             subscriber.says(answering(400, "no"))
             letters.says(answering(400))
@@ -259,7 +259,7 @@ async def test_a_stop_lets_requests_end_and_begins_no_more() -> None:
         cut = asyncio.create_task(broker.sender.publish(type_="failing"))
         await slow.got()
         await failing.got()
-        broker.stop.ask()
+        broker.stop.request()
         assert (await cut).status == 503
         assert not whole.done()
         gate.set()

@@ -63,11 +63,11 @@ def test_an_empty_attribute_stands_for_any_value_that_is_there() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given_", "told"),
+    ("given_", "expected"),
     [
         ({}, "exactly one of"),
         ({**YES, "prefix": {"type": "a"}}, "exactly one of"),
-        ({"cesql": "type = 'a'"}, "CESQL is not spoken here; use exact"),
+        ({"cesql": "type = 'a'"}, "CESQL is not supported; use exact"),
         ({"any": []}, "at least 1 item"),
         ({"exact": {}}, "at least 1 item"),
         ({"exact": {"type": ""}}, "at least 1 character"),
@@ -75,6 +75,6 @@ def test_an_empty_attribute_stands_for_any_value_that_is_there() -> None:
         ({"not": {"all": [{"like": {"a": "b"}}]}}, "not permitted"),
     ],
 )
-def test_an_expression_that_means_nothing_is_refused(given_: dict[str, object], told: str) -> None:
-    with pytest.raises(ValidationError, match=told):
+def test_an_expression_that_means_nothing_is_refused(given_: dict[str, object], expected: str) -> None:
+    with pytest.raises(ValidationError, match=expected):
         Filter.model_validate(given_)

@@ -15,7 +15,7 @@ type Policy = Literal["linear", "exponential"]
 RETRYABLE_4XX = {404, 408, 409, 429}
 FAILED = Answer(500)
 
-spreads = st.floats(0, 1)
+jitters = st.floats(0, 1)
 retries = st.integers(1, 1000)
 durations = st.timedeltas(timedelta(milliseconds=1), timedelta(days=1))
 
@@ -26,51 +26,53 @@ def delivery(policy: Policy = "exponential", **given_: timedelta) -> Delivery:
 
 @pytest.mark.parametrize("status", range(100, 600))
 def test_every_status_means_what_the_contract_says(status: int) -> None:
-    expected = {1: Verdict.OVER, 2: Verdict.DONE, 3: Verdict.OVER, 4: Verdict.OVER, 5: Verdict.AGAIN}[status // 100]
-    assert judge(status) is (Verdict.AGAIN if status in RETRYABLE_4XX else expected)
+    expected = {1: Verdict.FAILED, 2: Verdict.DELIVERED, 3: Verdict.FAILED, 4: Verdict.FAILED, 5: Verdict.RETRY}[
+        status // 100
+    ]
+    assert judge(status) is (Verdict.RETRY if status in RETRYABLE_4XX else expected)
 
 
 def test_no_answer_and_a_status_beyond_the_table_are_tried_again() -> None:
-    assert judge(None) is Verdict.AGAIN
-    assert judge(999) is Verdict.AGAIN
+    assert judge(None) is Verdict.RETRY
+    assert judge(999) is Verdict.RETRY
 
 
-@given(retries, durations, spreads)
-def test_linear_waits_grow_by_one_delay_each(retry: int, delay: timedelta, spread: float) -> None:
+@given(retries, durations, jitters)
+def test_linear_waits_grow_by_one_delay_each(retry: int, delay: timedelta, jitter: float) -> None:
     bound = min(delay.total_seconds() * retry, 30 * 86_400)
-    pause = pause_before(retry, delivery("linear", backoff_delay=delay), FAILED, spread)
+    pause = pause_before(retry, delivery("linear", backoff_delay=delay), FAILED, jitter)
     assert bound * 0.5 <= pause <= bound
 
 
-@given(st.integers(1, 60), durations, spreads)
-def test_exponential_waits_double(retry: int, delay: timedelta, spread: float) -> None:
+@given(st.integers(1, 60), durations, jitters)
+def test_exponential_waits_double(retry: int, delay: timedelta, jitter: float) -> None:
     bound = min(delay.total_seconds() * 2.0 ** (retry - 1), 30 * 86_400)
-    pause = pause_before(retry, delivery(backoff_delay=delay), FAILED, spread)
+    pause = pause_before(retry, delivery(backoff_delay=delay), FAILED, jitter)
     assert bound * 0.5 <= pause <= bound
 
 
-@given(retries, durations, durations, spreads, st.sampled_from(["linear", "exponential"]))
+@given(retries, durations, durations, jitters, st.sampled_from(["linear", "exponential"]))
 def test_no_wait_is_longer_than_the_cap(
-    retry: int, delay: timedelta, cap: timedelta, spread: float, policy: Policy
+    retry: int, delay: timedelta, cap: timedelta, jitter: float, policy: Policy
 ) -> None:
     schedule = delivery(policy, backoff_delay=delay, backoff_max=cap)
-    assert 0 < pause_before(retry, schedule, FAILED, spread) <= cap.total_seconds()
+    assert 0 < pause_before(retry, schedule, FAILED, jitter) <= cap.total_seconds()
 
 
-@given(retries, spreads, spreads)
-def test_a_later_retry_is_never_bound_to_come_sooner(retry: int, spread: float, other: float) -> None:
-    first, second = (pause_before(n, delivery(), FAILED, spread) for n in (retry, retry + 1))
+@given(retries, jitters, jitters)
+def test_a_later_retry_is_never_bound_to_come_sooner(retry: int, jitter: float, other: float) -> None:
+    first, second = (pause_before(n, delivery(), FAILED, jitter) for n in (retry, retry + 1))
     assert first <= second
     assert 0.5 <= pause_before(retry, delivery(), FAILED, other) / pause_before(retry, delivery(), FAILED, 1) <= 1
 
 
-@given(st.floats(0, 1e9), durations, spreads, st.sampled_from([429, 503]))
+@given(st.floats(0, 1e9), durations, jitters, st.sampled_from([429, 503]))
 def test_a_wait_that_was_asked_for_is_kept_up_to_its_cap(
-    asked: float, cap: timedelta, spread: float, status: int
+    asked: float, cap: timedelta, jitter: float, status: int
 ) -> None:
     schedule = delivery(retry_after_max=cap)
-    usual = pause_before(1, schedule, Answer(status), spread)
-    assert pause_before(1, schedule, Answer(status, retry_after=asked), spread) == max(
+    usual = pause_before(1, schedule, Answer(status), jitter)
+    assert pause_before(1, schedule, Answer(status, retry_after=asked), jitter) == max(
         usual, min(asked, cap.total_seconds())
     )
 

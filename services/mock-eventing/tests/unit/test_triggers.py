@@ -1,4 +1,4 @@
-"""Trigger files: what counts for each trigger, and mistakes told by their place."""
+"""Trigger files: the settings of each trigger, and mistakes with their place in the file."""
 
 from datetime import timedelta
 
@@ -44,7 +44,7 @@ def test_a_trigger_alone_has_knative_s_defaults() -> None:
     assert found.broker == Address("default", "default")
     assert found.uri == "http://runs:8080/events"
     assert found.delivery == Delivery()
-    assert found.wants({"type": "anything"})
+    assert found.matches({"type": "anything"})
 
 
 def test_a_trigger_s_own_delivery_counts_whole_and_the_broker_s_otherwise() -> None:
@@ -85,9 +85,9 @@ def test_brokers_keep_their_triggers_apart() -> None:
 
 def test_filters_count_instead_of_a_filter() -> None:
     both = only(trigger("filter: {attributes: {type: a}}\n  filters: [{prefix: {type: b}}]"))
-    assert both.wants({"type": "bc"})
-    assert not both.wants({"type": "a"})
-    assert only(trigger("filter: {attributes: {type: a}}")).wants({"type": "a"})
+    assert both.matches({"type": "bc"})
+    assert not both.matches({"type": "a"})
+    assert only(trigger("filter: {attributes: {type: a}}")).matches({"type": "a"})
 
 
 def test_what_a_cluster_writes_beside_the_spec_is_ignored() -> None:
@@ -95,7 +95,7 @@ def test_what_a_cluster_writes_beside_the_spec_is_ignored() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ("", "t.yaml:1:1: the file is empty"),
         ("a: [", "t.yaml:1:5: not YAML: expected the node content"),
@@ -108,7 +108,7 @@ def test_what_a_cluster_writes_beside_the_spec_is_ignored() -> None:
         (trigger("delivery: {backoffDelay: P1M}"), "expected an ISO 8601 duration of days or less"),
         (trigger("delivery: {backoffDelay: PT}"), "expected an ISO 8601 duration"),
         (trigger("delivery: {timeout: PT0S}"), "spec.delivery.timeout: Value error, expected more than zero"),
-        (trigger("filters: [{cesql: x}]"), "t.yaml:7:21: spec.filters.0.cesql: Value error, CESQL is not spoken here"),
+        (trigger("filters: [{cesql: x}]"), "t.yaml:7:21: spec.filters.0.cesql: Value error, CESQL is not supported"),
         (trigger("filters: [{any: [{}]}]"), "spec.filters.0.any.0: Value error, expected exactly one of"),
         (trigger("subscriber: {ref: {kind: Service}}"), "spec.subscriber.uri: Field required"),
         (trigger("subscriber: {uri: /events}"), "expected http://host"),
@@ -124,8 +124,8 @@ def test_what_a_cluster_writes_beside_the_spec_is_ignored() -> None:
         ),
     ],
 )
-def test_a_mistake_is_told_by_file_line_and_column(text: str, told: str) -> None:
-    assert told in mistakes(text)
+def test_mistake_is_named_with_file_line_and_column(text: str, expected: str) -> None:
+    assert expected in mistakes(text)
 
 
 def test_a_broker_that_is_there_twice_is_a_mistake() -> None:

@@ -16,7 +16,7 @@ async def main() -> None:
     arm(settings.failpoints, NAME)
     configure(NAME, level=settings.log_level, json=True, otlp_endpoint=settings.otlp_endpoint)
     async with (
-        open_bus(settings.bus_url, settings.handshake(NAME)) as bus,
+        open_bus(settings.bus_url, settings.broker_authentication(NAME)) as bus,
         open_redis(settings.redis_url.get_secret_value()) as redis,
         open_app(settings, bus, redis, settings.trusted()) as app,
     ):

@@ -1,23 +1,23 @@
-"""The composition root of request-manager: the only file that knows all of it."""
+"""The composition root of request-manager: it makes every part and joins them."""
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final
-from uuid import UUID
 
 from fastapi import FastAPI
 
 from durable_work.dead_letters import DeadLetters
 from durable_work.inbox import Inbox
 from durable_work.outbox import Outbox
-from request_manager import api, queries, workers
+from request_manager import api, workers
 from request_manager.events import REACTIONS
 from request_manager.settings import Settings
-from request_manager.usecases.await_result import Waiting
-from request_manager.usecases.keep_room import Room
-from request_manager.usecases.settle_request import give_up
+from request_manager.usecases.await_result import ended_runs
+from request_manager.usecases.cancel_request import cancel_unpublishable_request
+from request_manager.usecases.limit_pending import PendingLimit
 from run_frames import FrameReader
 from service_process.dead_letters import dead_letter_routes
 from service_process.settings import Mode
@@ -28,7 +28,6 @@ from shared_clients.loops import Tasks
 from shared_clients.postgres import open_database
 from shared_clients.redis import Redis
 from shared_models.catalog import topics_of
-from shared_models.frames import terminal_frame
 
 NAME: Final = "request-manager"
 SCHEMA: Final = "request_manager"
@@ -37,22 +36,14 @@ MIGRATIONS: Final = Path(__file__).parent / "migrations" / "versions"
 
 @asynccontextmanager
 async def open_app(settings: Settings, bus: Bus, redis: Redis, trusted: TrustedKeys) -> AsyncGenerator[FastAPI]:
-    """Open the service: its database, its loops and its app; all of it is closed in reverse at the end."""
+    """Open the service's database, loops and app, and close them in reverse order at the end."""
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(settings.database_url.get_secret_value(), SCHEMA))
-
-        async def finished(silent: Sequence[tuple[str, UUID]]) -> Mapping[UUID, tuple[str, Mapping[str, object]]]:
-            tenants = {tenant for tenant, _ in silent}
-            views = [
-                view
-                for tenant in tenants
-                for view in await queries.ended_views(database, tenant, [id_ for of, id_ in silent if of == tenant])
-            ]
-            return {view.request_id: terminal_frame(view) for view in views}
-
-        outbox = Outbox(database, bus, on_dead=lambda tx, event, error: give_up(tx, outbox, event, error))
+        outbox = Outbox(
+            database, bus, on_dead=lambda tx, event, error: cancel_unpublishable_request(tx, outbox, event, error)
+        )
         inbox = Inbox(database, NAME, REACTIONS)
-        frames = await stack.enter_async_context(FrameReader(redis, finished))
+        frames = await stack.enter_async_context(FrameReader(redis, partial(ended_runs, database)))
         verifier, letters = Verifier(NAME, trusted), DeadLetters(database, NAME)
         app = create_app(
             NAME,
@@ -61,11 +52,20 @@ async def open_app(settings: Settings, bus: Bus, redis: Redis, trusted: TrustedK
             ready=database.ping,
             docs=settings.mode is Mode.DEV,
         )
-        room = Room(database, outbox, pending=settings.max_pending, tenant_pending=settings.tenant_pending)
-        app.state.means = api.Means(database, outbox, room, Waiting(database, frames), verifier, settings.lifetime)
+        pending_limit = PendingLimit(database, outbox, total=settings.max_pending, per_tenant=settings.tenant_pending)
+        app.state.dependencies = api.RouteDependencies(
+            database, outbox, frames, pending_limit, verifier, settings.lifetime
+        )
         await stack.enter_async_context(outbox.running())
         await stack.enter_async_context(bus.subscribe(NAME, topics_of(NAME), inbox.consume))
         tasks = await stack.enter_async_context(Tasks())
-        keys_live = timedelta(hours=settings.idempotency_hours)
-        workers.start(tasks, database, outbox, inbox, letters=letters, room=room, keys_live=keys_live)
+        workers.start(
+            tasks,
+            database,
+            outbox,
+            inbox,
+            letters=letters,
+            pending_limit=pending_limit,
+            key_lifetime=timedelta(hours=settings.idempotency_hours),
+        )
         yield app

@@ -1,4 +1,8 @@
-"""What a request is before anything is stored: normalised, owned, named. Pure."""
+"""Pure decisions about a request: its normal form before it is stored, its owner, its links and its ETag.
+
+`api` normalises a body into a `RequestDraft`. `usecases.accept_request` stores the draft and returns an
+`AcceptOutcome`.
+"""
 
 import hashlib
 from collections.abc import Mapping
@@ -11,37 +15,38 @@ from shared_models.requests import Links, NewRequest, Principal, RequestView, St
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
-    """A request that may be accepted.
+class RequestDraft:
+    """A normalised request that may be accepted.
 
     Attributes:
-        request_id, session_id: as they will be answered.
-        opens_session: whether the session may be unknown yet: it is new, or a trusted caller vouches for it.
-        owner: who may see the session; the same person through whichever credential.
-        caller: whose Idempotency-Keys these are: (credential, person).
-        content: one text, normalised.
-        key, body_hash: the Idempotency-Key, and what it was used with.
-        retry_of: the failed request that this one is asked in place of.
+        request_id, session_id: the ids that the answer and the rows will have.
+        opens_session: whether the session may be new: the body names none, or the signed identity vouches for it.
+        owner: the person who may see the session, through any credential.
+        idempotency_scope: the credential and person within which an Idempotency-Key is unique.
+        content: all text parts as one text.
+        idempotency_key: the Idempotency-Key; None without one.
+        body_hash: the hash of the body that the Idempotency-Key is used with; empty without a key.
+        retry_of: the failed request that this one replaces.
     """
 
     request_id: UUID
     session_id: UUID
     opens_session: bool
     owner: str
-    caller: str
+    idempotency_scope: str
     principal: Principal
     content: str
     agent: str | None
     metadata: dict[str, str]
-    key: str | None
+    idempotency_key: str | None
     body_hash: bytes
     expires_at: datetime
-    retry_of: UUID | None = None
+    retry_of: UUID | None
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """It is durable: `turn` is its number in its session."""
+    """The request is durable; `turn` is its number in its session."""
 
     request_id: UUID
     session_id: UUID
@@ -50,7 +55,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """The same key with the same body was accepted before: these are the ids of then."""
+    """The same Idempotency-Key was accepted before with the same body; the ids are those of the first request."""
 
     request_id: UUID
     session_id: UUID
@@ -58,42 +63,45 @@ class Replayed:
 
 @dataclass(frozen=True, slots=True)
 class KeyReused:
-    """The key was used before with another body."""
+    """The Idempotency-Key was used before with another body."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnknownSession:
-    """The session does not exist, or is somebody else's: the caller may not learn which."""
+    """The session does not exist or has another owner; the caller may not learn which of the two."""
 
 
 @dataclass(frozen=True, slots=True)
 class TooLarge:
-    """The event would be larger than an event may be."""
+    """The request's event would be larger than an event may be; `size` is in bytes."""
 
     size: int
 
 
-Outcome = Accepted | Replayed | KeyReused | UnknownSession | TooLarge
+AcceptOutcome = Accepted | Replayed | KeyReused | UnknownSession | TooLarge
 
 
 @dataclass(frozen=True, slots=True)
 class UnknownRequest:
-    """There is no such request in this tenant."""
+    """The tenant has no such request."""
 
 
 @dataclass(frozen=True, slots=True)
 class NotFailed:
-    """The request has not failed, so nothing is to be asked again."""
+    """The request has not failed, so there is nothing to retry."""
 
     status: Status
 
 
+RetryOutcome = AcceptOutcome | UnknownRequest | NotFailed
+
+
 @dataclass(frozen=True, slots=True)
-class EndedRequest:
-    """A request as it may be asked again.
+class StoredRequest:
+    """A stored request with everything that a retry copies from it.
 
     Attributes:
-        retried_as: the request that was asked in its place already.
+        retried_as: the request that replaces this one already; None where there is none.
     """
 
     session_id: UUID
@@ -107,11 +115,11 @@ class EndedRequest:
 
 @dataclass(frozen=True, slots=True)
 class SilentRequest:
-    """A request of which nothing is heard when something should be.
+    """A pending request whose next event from agent-service is overdue.
 
     Attributes:
-        principal: as it was stored, to be validated by who reads the event.
-        cancel_asked: somebody has asked to stop it meanwhile.
+        principal: as it was stored, and not validated yet.
+        cancel_requested: whether the owner has asked for a cancellation.
     """
 
     tenant: str
@@ -123,17 +131,17 @@ class SilentRequest:
     agent: str | None
     metadata: dict[str, str]
     expires_at: datetime
-    cancel_asked: bool
+    cancel_requested: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """How many requests there are, counted at one moment.
+    """Numbers of requests, counted in one snapshot of the database.
 
     Attributes:
-        accepted: turns that were given.
-        terminal, pending: requests that have ended, and that have not.
-        overdue: of the pending ones, those whose deadline has passed a while ago.
+        accepted: turns that sessions have given out.
+        terminal, pending: stored requests that have ended, and that have not.
+        overdue: pending requests whose deadline has passed a while ago.
     """
 
     accepted: int
@@ -143,49 +151,59 @@ class Balance:
 
     @property
     def unaccounted(self) -> int:
-        """Requests that were accepted and are not there: anything but 0 is a loss."""
+        """Accepted requests without a row: any number but 0 is a loss."""
         return self.accepted - self.terminal - self.pending
 
 
 def owner_of(principal: Principal) -> str:
+    """Return the key of the person who owns a principal's sessions and requests."""
     return f"{principal.issuer}|{principal.subject}"
 
 
-def caller_of(principal: Principal) -> str:
+def idempotency_scope_of(principal: Principal) -> str:
+    """Return the key of the credential and person within which an Idempotency-Key is unique."""
     return f"{principal.credential}|{owner_of(principal)}"
 
 
 def normalise(
-    body: NewRequest, principal: Principal, vouched: frozenset[UUID], *, key: str | None, lifetime: timedelta
-) -> Draft:
-    """Turn what a caller sent into what is stored.
+    body: NewRequest,
+    principal: Principal,
+    vouched_sessions: frozenset[UUID],
+    *,
+    idempotency_key: str | None,
+    lifetime: timedelta,
+    retry_of: UUID | None = None,
+) -> RequestDraft:
+    """Return the draft of a request: its ids, owner, text and deadline.
 
     Args:
         body: the validated body.
-        principal: who asks.
-        vouched: sessions that the signed identity vouches for.
-        key: the Idempotency-Key.
-        lifetime: from now to the request's deadline.
+        principal: the caller.
+        vouched_sessions: sessions that the caller's signed identity vouches for.
+        idempotency_key: the Idempotency-Key.
+        lifetime: time from now to the request's deadline.
+        retry_of: the failed request that this one replaces.
     """
     content = body.content if isinstance(body.content, str) else "\n\n".join(part.text for part in body.content)
-    return Draft(
+    return RequestDraft(
         request_id=new_id(),
         session_id=body.session_id or new_id(),
-        opens_session=body.session_id is None or body.session_id in vouched,
+        opens_session=body.session_id is None or body.session_id in vouched_sessions,
         owner=owner_of(principal),
-        caller=caller_of(principal),
+        idempotency_scope=idempotency_scope_of(principal),
         principal=principal,
         content=content,
         agent=body.agent,
         metadata=body.metadata,
-        key=key,
-        body_hash=_hash_of(body) if key else b"",
+        idempotency_key=idempotency_key,
+        body_hash=_body_hash(body) if idempotency_key else b"",
         expires_at=datetime.now(UTC) + lifetime,
+        retry_of=retry_of,
     )
 
 
-def _hash_of(body: NewRequest) -> bytes:
-    """Return what bodies have in common that say the same; the order of an object's members says nothing."""
+def _body_hash(body: NewRequest) -> bytes:
+    """Return a hash that is equal for equal bodies; the order of `metadata` members does not count."""
     ordered = body.model_copy(update={"metadata": dict(sorted(body.metadata.items()))})
     return hashlib.sha256(ordered.model_dump_json().encode()).digest()
 
@@ -195,6 +213,6 @@ def links_of(request_id: UUID) -> Links:
     return Links(self=path, status=f"{path}/status", result=f"{path}/result", stream=f"/chat/{request_id}")
 
 
-def tag_of(view: RequestView) -> str:
-    """Return a strong ETag: it changes when anything of the view does."""
+def etag_of(view: RequestView) -> str:
+    """Return a strong ETag, which changes with any member of the view."""
     return f'"{hashlib.sha256(view.model_dump_json().encode()).hexdigest()[:32]}"'

@@ -9,5 +9,5 @@ REQUESTS = gauge(
     "state",
 )
 REQUESTS_ASKED_AGAIN = counter(
-    "flotilla_requests_asked_again_total", "Requests of which nothing was heard for too long, asked about again."
+    "flotilla_requests_asked_again_total", "Requests published again because their next event was overdue."
 )

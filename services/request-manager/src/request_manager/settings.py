@@ -1,4 +1,4 @@
-"""The settings of request-manager; nothing else here reads the environment."""
+"""The settings of request-manager; no other module of it reads the environment."""
 
 from datetime import timedelta
 from typing import Annotated
@@ -9,13 +9,13 @@ from service_process.settings import ProcessSettings
 
 
 class Settings(ProcessSettings):
-    """What request-manager is told from outside.
+    """The settings of every process, and those of request-manager.
 
     Attributes:
-        request_seconds: from acceptance to a request's deadline; then it ends as expired.
+        request_seconds: from acceptance to a request's deadline, after which it ends as expired.
         idempotency_hours: how long an Idempotency-Key is remembered; at least a day.
-        max_pending: accepted requests that have not ended, at most; more are refused.
-        tenant_pending: those of one tenant, likewise.
+        max_pending: pending requests of all tenants, at most; more are refused.
+        tenant_pending: pending requests of one tenant, at most; more are refused.
     """
 
     request_seconds: Annotated[float, Field(gt=0, le=86_400)] = 900.0

@@ -1,4 +1,4 @@
-"""The workers door: the loops of request-manager, all started here."""
+"""The workers door: every loop of request-manager starts here."""
 
 from datetime import timedelta
 
@@ -6,8 +6,8 @@ from durable_work.audit.sealing import SEAL_SECONDS, Sealer
 from durable_work.dead_letters import DeadLetters
 from durable_work.inbox import Inbox
 from durable_work.outbox import Outbox
-from request_manager import queries
-from request_manager.usecases.keep_room import COUNT_SECONDS, Room
+from request_manager.queries import accepting, reconciling
+from request_manager.usecases.limit_pending import COUNT_SECONDS, PendingLimit
 from request_manager.usecases.reconcile_requests import balance_requests, reconcile_requests
 from shared_clients.loops import Tasks, every
 from shared_clients.postgres import Database
@@ -20,17 +20,19 @@ def start(
     inbox: Inbox,
     *,
     letters: DeadLetters,
-    room: Room,
-    keys_live: timedelta,
+    pending_limit: PendingLimit,
+    key_lifetime: timedelta,
 ) -> None:
     """Start every loop of the service."""
     tasks.start("retry parked events", every(1.0, inbox.retry))
-    tasks.start("forget events", every(600.0, inbox.forget))
-    tasks.start("count pending requests", every(COUNT_SECONDS, room.count))
+    tasks.start("forget events", every(600.0, inbox.delete_expired_events))
+    tasks.start("count pending requests", every(COUNT_SECONDS, pending_limit.count))
     tasks.start("sweep outbox", every(1.0, outbox.sweep))
     tasks.start("seal audit entries", every(SEAL_SECONDS, Sealer(database).seal))
     tasks.start("count dead letters", every(15.0, letters.count))
     tasks.start("reconcile requests", every(5.0, lambda: reconcile_requests(database, outbox)))
     tasks.start("balance requests", every(60.0, lambda: balance_requests(database)))
-    tasks.start("forget inquiries", every(600.0, lambda: queries.forget_inquiries(database)))
-    tasks.start("forget idempotency keys", every(600.0, lambda: queries.forget_keys(database, keys_live)))
+    tasks.start("delete settled inquiries", every(600.0, lambda: reconciling.delete_settled_inquiries(database)))
+    tasks.start(
+        "delete expired idempotency keys", every(600.0, lambda: accepting.delete_expired_keys(database, key_lifetime))
+    )

@@ -1,4 +1,4 @@
-"""Accepting on real Postgres: one statement and one commit, whoever comes at the same moment, whatever crashes."""
+"""Accepting on real Postgres: one statement and one commit, under concurrency and crashes."""
 
 import asyncio
 from collections.abc import Sequence
@@ -7,8 +7,9 @@ from datetime import timedelta
 import pytest
 
 from durable_work.outbox import Outbox
-from request_manager import domain, queries
-from request_manager.usecases.settle_request import give_up
+from request_manager import domain
+from request_manager.queries import accepting
+from request_manager.usecases.cancel_request import cancel_unpublishable_request
 from shared_clients.bus.memory import MemoryBus
 from shared_clients.bus.port import Message
 from shared_clients.errors import Permanent
@@ -24,8 +25,8 @@ from tests.simulators.rows import row, rows, run
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-async def requests_of(database: Database, ask: Asking) -> Sequence[int]:
-    """Return the turns of all that this caller was accepted, in order."""
+async def turns_of(database: Database, ask: Asking) -> Sequence[int]:
+    """Return the turns of all requests of this caller, in order."""
     owner = domain.owner_of(ask.principal)
     found = await rows(
         database, "SELECT turn FROM requests WHERE owner = :owner ORDER BY session_id, turn", owner=owner
@@ -57,15 +58,15 @@ async def test_request_turn_key_and_event_are_one_commit(database: Database, ask
     assert len({row["by"] for row in written}) == 1
 
 
-async def test_event_tells_the_request_with_its_turn_and_deadline(database: Database, ask: Asking) -> None:
+async def test_event_carries_the_request_with_its_turn_and_deadline(database: Database, ask: Asking) -> None:
     accepted = await ask.accepted("What time is it?")
     event = await row(
         database, "SELECT topic, attributes, data FROM outbox WHERE key = :key", key=str(accepted.session_id)
     )
     request = await row(database, "SELECT expires_at FROM requests WHERE request_id = :id", id=accepted.request_id)
-    told = RequestCreated.model_validate_json(event["data"])
-    assert told.content == "What time is it?"
-    assert told.principal == ask.principal
+    data = RequestCreated.model_validate_json(event["data"])
+    assert data.content == "What time is it?"
+    assert data.principal == ask.principal
     assert event["topic"] == "flotilla.requests"
     assert event["attributes"]["turn"] == "1"
     assert event["attributes"]["subject"] == event["attributes"]["correlationid"] == str(accepted.request_id)
@@ -82,7 +83,7 @@ async def test_same_key_with_the_same_body_replays_the_ids(database: Database, a
     first = await ask("hi", key="k")
     assert isinstance(first, domain.Accepted)
     assert await ask("hi", key="k") == domain.Replayed(first.request_id, first.session_id)
-    assert await requests_of(database, ask) == [1]
+    assert await turns_of(database, ask) == [1]
     assert len(await events_of(database, first)) == 1
 
 
@@ -90,7 +91,7 @@ async def test_same_key_with_another_body_is_refused_and_changes_nothing(databas
     first = await ask.accepted()
     assert isinstance(await ask("hi", session=first.session_id, key="k"), domain.Accepted)
     assert await ask("ho", session=first.session_id, key="k") == domain.KeyReused()
-    assert await requests_of(database, ask) == [1, 2]
+    assert await turns_of(database, ask) == [1, 2]
     assert (await ask.accepted(session=first.session_id)).turn == 3, "the refused one took no turn"
 
 
@@ -112,9 +113,9 @@ async def test_twenty_twins_of_one_key_make_one_request_one_event_and_one_turn(
     [accepted] = [outcome for outcome in outcomes if isinstance(outcome, domain.Accepted)]
     replayed = [outcome for outcome in outcomes if isinstance(outcome, domain.Replayed)]
     assert replayed == [domain.Replayed(accepted.request_id, accepted.session_id)] * 19
-    assert await requests_of(database, ask) == ([1, 2] if in_a_session else [1])
-    told = [event["correlationid"] for event in await events_of(database, accepted)]
-    assert told.count(str(accepted.request_id)) == 1
+    assert await turns_of(database, ask) == ([1, 2] if in_a_session else [1])
+    published = [event["correlationid"] for event in await events_of(database, accepted)]
+    assert published.count(str(accepted.request_id)) == 1
     assert (await ask.accepted(session=accepted.session_id)).turn == accepted.turn + 1
 
 
@@ -122,21 +123,25 @@ async def test_fifty_concurrent_requests_in_one_session_have_gap_free_turns(data
     session = (await ask.accepted()).session_id
     outcomes = await asyncio.gather(*(ask.accepted(str(n), session=session) for n in range(50)))
     assert sorted(outcome.turn for outcome in outcomes) == list(range(2, 52))
-    assert await requests_of(database, ask) == list(range(1, 52))
-    told = await rows(
+    assert await turns_of(database, ask) == list(range(1, 52))
+    outbox_rows = await rows(
         database,
         "SELECT attributes->>'turn' AS turn, attributes->>'correlationid' AS id FROM outbox WHERE key = :key",
         key=str(session),
     )
-    assert {(row["id"], int(row["turn"])) for row in told} >= {(str(one.request_id), one.turn) for one in outcomes}
+    assert {(row["id"], int(row["turn"])) for row in outbox_rows} >= {
+        (str(one.request_id), one.turn) for one in outcomes
+    }
 
 
-async def test_session_of_somebody_else_is_as_unknown_as_one_that_is_not(database: Database, ask: Asking) -> None:
+async def test_session_of_another_person_is_as_unknown_as_one_that_does_not_exist(
+    database: Database, ask: Asking
+) -> None:
     mine = await ask.accepted()
     for principal in (somebody(), ask.principal.model_copy(update={"tenant": "other"})):
         assert await ask(session=mine.session_id, principal=principal) == domain.UnknownSession()
     assert await ask(session=new_id()) == domain.UnknownSession()
-    assert await requests_of(database, ask) == [1]
+    assert await turns_of(database, ask) == [1]
     assert (await ask.accepted(session=mine.session_id)).turn == 2
 
 
@@ -145,13 +150,13 @@ async def test_refused_request_leaves_its_key_unused(ask: Asking) -> None:
     assert isinstance(await ask(key="k"), domain.Accepted)
 
 
-async def test_vouched_session_opens_once_however_many_come_at_once(database: Database, ask: Asking) -> None:
+async def test_vouched_session_opens_once_under_concurrent_requests(database: Database, ask: Asking) -> None:
     session = new_id()
     outcomes = await asyncio.gather(*(ask(str(n), session=session, vouched=True) for n in range(10)))
     accepted = [outcome for outcome in outcomes if isinstance(outcome, domain.Accepted)]
     assert sorted(outcome.turn for outcome in accepted) == list(range(1, 11))
-    assert (await ask.accepted(session=session)).turn == 11, "from now on it is known"
-    assert await requests_of(database, ask) == list(range(1, 12))
+    assert (await ask.accepted(session=session)).turn == 11, "the session exists from now on"
+    assert await turns_of(database, ask) == list(range(1, 12))
 
 
 async def test_vouching_does_not_open_a_session_that_has_another_owner(ask: Asking) -> None:
@@ -165,7 +170,7 @@ async def test_request_whose_event_would_be_too_large_is_refused_and_nothing_is_
     outcome = await ask("\N{SAILBOAT}" * (MAX_CONTENT - 1) + "\N{ANCHOR}", key="k")
     assert isinstance(outcome, domain.TooLarge)
     assert outcome.size > MAX_DATA
-    assert await requests_of(database, ask) == []
+    assert await turns_of(database, ask) == []
     assert isinstance(await ask("small", key="k"), domain.Accepted)
 
 
@@ -174,57 +179,63 @@ async def test_longest_text_of_two_bytes_a_character_is_accepted(ask: Asking) ->
 
 
 async def test_event_of_a_process_that_died_after_the_commit_is_swept(database: Database, ask: Asking) -> None:
-    accepted = await ask.accepted()  # its outbox was never run: as if the process had died before handing over
-    heard: list[Message] = []
+    accepted = await ask.accepted()  # its outbox was never run, as if the process had died before the hand-over
+    delivered: list[Message] = []
     bus = MemoryBus()
 
-    async def hear(message: Message) -> None:
-        heard.append(message)
+    async def deliver(message: Message) -> None:
+        delivered.append(message)
 
     await run(database, "DELETE FROM outbox WHERE key <> :key", key=str(accepted.session_id))
     await run(database, "UPDATE outbox SET next_attempt_at = now()")
     successor = Outbox(database, bus)
-    async with bus.subscribe("agent-service", frozenset({"flotilla.requests"}), hear), successor.running():
+    async with bus.subscribe("agent-service", frozenset({"flotilla.requests"}), deliver), successor.running():
         assert await successor.sweep() == 1
-    assert [(one.attributes["correlationid"], one.attributes["turn"]) for one in heard] == [
+    assert [(one.attributes["correlationid"], one.attributes["turn"]) for one in delivered] == [
         (str(accepted.request_id), "1")
     ]
     assert await rows(database, "SELECT id FROM outbox") == []
 
 
 async def test_event_is_handed_over_right_after_the_commit(database: Database) -> None:
-    heard: list[Message] = []
+    delivered: list[Message] = []
     bus = MemoryBus()
 
-    async def hear(message: Message) -> None:
-        heard.append(message)
+    async def deliver(message: Message) -> None:
+        delivered.append(message)
 
-    async with bus.subscribe("agent-service", frozenset({"flotilla.requests"}), hear):
+    async with bus.subscribe("agent-service", frozenset({"flotilla.requests"}), deliver):
         outbox = Outbox(database, bus)
         async with outbox.running():
             accepted = await Asking(database, outbox).accepted()
-    assert [one.attributes["turn"] for one in heard] == [str(accepted.turn)]
+    assert [one.attributes["turn"] for one in delivered] == [str(accepted.turn)]
     stored = await rows(database, "SELECT id FROM outbox WHERE key = :key", key=str(accepted.session_id))
     assert stored == []
 
 
-async def test_agent_service_is_told_of_a_request_whose_event_no_transport_takes(database: Database) -> None:
+async def test_request_whose_event_is_refused_by_the_transport_is_cancelled_at_agent_service(
+    database: Database,
+) -> None:
     bus = ScriptedBus()
     bus.faults = [Permanent]
-    outbox = Outbox(database, bus, on_dead=lambda tx, event, error: give_up(tx, outbox, event, error))
+    outbox = Outbox(
+        database, bus, on_dead=lambda tx, event, error: cancel_unpublishable_request(tx, outbox, event, error)
+    )
     async with outbox.running():
         ask = Asking(database, outbox)
         accepted = await ask.accepted()
-    [wish] = [message for message in bus.safe if message.attributes["type"] == REQUEST_CANCELLED.name]
-    assert (wish.key, wish.attributes["turn"]) == (str(accepted.session_id), "1")
-    told = RequestCancelled.model_validate_json(wish.data)
-    assert told.principal == ask.principal
-    assert told.undeliverable
+    [cancellation] = [message for message in bus.safe if message.attributes["type"] == REQUEST_CANCELLED.name]
+    assert (cancellation.key, cancellation.attributes["turn"]) == (str(accepted.session_id), "1")
+    data = RequestCancelled.model_validate_json(cancellation.data)
+    assert data.principal == ask.principal
+    assert data.undeliverable
     statement = "SELECT state FROM outbox WHERE attributes->>'correlationid' = :id"
-    assert await rows(database, statement, id=str(accepted.request_id)) == [{"state": "dead"}], "the letter is kept"
+    assert await rows(database, statement, id=str(accepted.request_id)) == [{"state": "dead"}], (
+        "the dead letter is kept"
+    )
 
 
-async def test_callers_that_leave_in_the_middle_leave_nothing_half_done(database: Database, ask: Asking) -> None:
+async def test_cancelled_accepts_leave_no_gap_and_no_request_without_its_event(database: Database, ask: Asking) -> None:
     session = (await ask.accepted()).session_id
     for pause in range(24):
         leaving = asyncio.create_task(ask(f"leaving {pause}", session=session))
@@ -232,16 +243,16 @@ async def test_callers_that_leave_in_the_middle_leave_nothing_half_done(database
         leaving.cancel()
         await asyncio.gather(leaving, return_exceptions=True)
     outcomes = await asyncio.gather(*(ask.accepted(session=session) for _ in range(20)))
-    turns = await requests_of(database, ask)
+    turns = await turns_of(database, ask)
     assert turns == list(range(1, len(turns) + 1))
     assert max(outcome.turn for outcome in outcomes) == turns[-1]
-    told = await rows(
+    outbox_rows = await rows(
         database, "SELECT (attributes->>'turn')::int AS turn FROM outbox WHERE key = :key ORDER BY 1", key=str(session)
     )
-    assert [row["turn"] for row in told] == turns
+    assert [row["turn"] for row in outbox_rows] == turns
 
 
-async def test_key_is_forgotten_after_its_time_and_not_before(database: Database, ask: Asking) -> None:
+async def test_key_is_deleted_after_its_lifetime_and_not_before(database: Database, ask: Asking) -> None:
     first = await ask("hi", key="k")
     assert isinstance(first, domain.Accepted)
     await run(
@@ -249,9 +260,9 @@ async def test_key_is_forgotten_after_its_time_and_not_before(database: Database
         "UPDATE idempotency_keys SET created_at = now() - interval '47 hours' WHERE request_id = :id",
         id=first.request_id,
     )
-    assert await queries.forget_keys(database, timedelta(hours=48)) == 0
+    assert await accepting.delete_expired_keys(database, timedelta(hours=48)) == 0
     assert isinstance(await ask("hi", key="k"), domain.Replayed)
-    assert await queries.forget_keys(database, timedelta(hours=46)) == 1
+    assert await accepting.delete_expired_keys(database, timedelta(hours=46)) == 1
     second = await ask("hi", key="k")
     assert isinstance(second, domain.Accepted)
     assert second.request_id != first.request_id

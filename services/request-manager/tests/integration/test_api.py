@@ -1,4 +1,4 @@
-"""The HTTP door as contracts.md has it: every status and header, and nothing of anybody else's."""
+"""The HTTP door: every status and header, and nothing that belongs to another person."""
 
 import asyncio
 from collections import defaultdict
@@ -17,7 +17,7 @@ from request_manager.settings import Settings
 from service_process.settings import Mode
 from shared_clients.bus.memory import MemoryBus
 from shared_clients.bus.port import Message
-from shared_clients.identity import HEADER, Issuer, generate_key
+from shared_clients.identity import IDENTITY_HEADER, Issuer, generate_key
 from shared_clients.redis import open_redis
 from shared_models.catalog import REQUEST_CREATED
 from shared_models.ids import new_id
@@ -26,22 +26,25 @@ from tests.problems import problem
 from tests.simulators.asking import ended, failed, ready, running
 from tests.simulators.calling import Caller, trusted
 
+NOTHING = "01920000-0000-7000-8000-000000000000"
+"""An id that nothing has; a fresh one would give the cases another name in every run."""
+
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 REQUESTS = "/api/v1/requests"
 
 
 class Agents:
-    """agent-service: it hears what is asked, and answers when it is told to."""
+    """agent-service: it receives events, and answers when a test calls `answer`."""
 
     def __init__(self, bus: MemoryBus) -> None:
         self.bus = bus
-        self.heard: dict[str, asyncio.Future[Message]] = defaultdict(asyncio.get_running_loop().create_future)
+        self.received: dict[str, asyncio.Future[Message]] = defaultdict(asyncio.get_running_loop().create_future)
 
-    async def hear(self, message: Message) -> None:
-        heard = self.heard[f"{message.attributes['correlationid']} {message.attributes['type']}"]
-        if not heard.done():
-            heard.set_result(message)
+    async def receive(self, message: Message) -> None:
+        future = self.received[f"{message.attributes['correlationid']} {message.attributes['type']}"]
+        if not future.done():
+            future.set_result(message)
 
     async def answer(self, asked: Response, content: str = "Noon.", turn: int = 1) -> None:
         await self.bus.publish(ended(accepted(asked, turn), ready(content)))
@@ -62,7 +65,7 @@ async def bus() -> AsyncGenerator[MemoryBus]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def agents(bus: MemoryBus) -> AsyncGenerator[Agents]:
     agents = Agents(bus)
-    async with bus.subscribe("agent-service", frozenset({"flotilla.requests"}), agents.hear):
+    async with bus.subscribe("agent-service", frozenset({"flotilla.requests"}), agents.receive):
         yield agents
 
 
@@ -80,7 +83,7 @@ def call(app: FastAPI) -> Caller:
     return Caller(app, NAME)
 
 
-async def test_request_is_accepted_with_its_place_and_links(call: Caller, agents: Agents) -> None:
+async def test_request_is_accepted_with_its_location_and_links(call: Caller, agents: Agents) -> None:
     answer = await call("POST", REQUESTS, json={"content": "What time is it?"})
     assert answer.status_code == 202
     body = answer.json()
@@ -90,12 +93,12 @@ async def test_request_is_accepted_with_its_place_and_links(call: Caller, agents
     assert answer.headers["cache-control"] == "no-store"
     assert body["links"]["stream"] == f"/chat/{body['request_id']}"
     async with asyncio.timeout(5):
-        told = await agents.heard[f"{body['request_id']} {REQUEST_CREATED.name}"]
-    assert told.attributes["partitionkey"] == body["session_id"]
+        event = await agents.received[f"{body['request_id']} {REQUEST_CREATED.name}"]
+    assert event.attributes["partitionkey"] == body["session_id"]
 
 
 @pytest.mark.parametrize(
-    ("body", "status", "slug", "told"),
+    ("body", "status", "slug", "detail"),
     [
         (b"", 400, "invalid-json", "not JSON"),
         (b"{", 400, "invalid-json", "not JSON"),
@@ -115,10 +118,10 @@ async def test_request_is_accepted_with_its_place_and_links(call: Caller, agents
     ],
 )
 async def test_body_that_cannot_be_taken_is_a_problem_that_says_where(
-    call: Caller, body: bytes, status: int, slug: str, told: str
+    call: Caller, body: bytes, status: int, slug: str, detail: str
 ) -> None:
     answer = await call("POST", REQUESTS, content=body)
-    assert told in problem(answer, status, slug)
+    assert detail in problem(answer, status, slug)
 
 
 async def test_text_that_fits_a_body_but_no_event_is_too_large(call: Caller) -> None:
@@ -132,8 +135,8 @@ async def test_body_of_another_media_type_is_refused(call: Caller) -> None:
     problem(answer, 415, "unsupported-media-type")
 
 
-@pytest.mark.parametrize("path", [REQUESTS, f"{REQUESTS}/{new_id()}", f"{REQUESTS}/{new_id()}/result"])
-async def test_nobody_gets_in_without_an_identity_that_was_signed_for_this_call(call: Caller, path: str) -> None:
+@pytest.mark.parametrize("path", [REQUESTS, f"{REQUESTS}/{NOTHING}", f"{REQUESTS}/{NOTHING}/result"])
+async def test_identity_that_was_not_signed_for_this_call_is_refused(call: Caller, path: str) -> None:
     right, wrong = call.issuer, Issuer("api-gateway", generate_key())
     tokens = [
         "",
@@ -143,7 +146,7 @@ async def test_nobody_gets_in_without_an_identity_that_was_signed_for_this_call(
         right.issue(call.principal, audience="agent-service", method="GET", path=path),
         wrong.issue(call.principal, audience=NAME, method="GET", path=path),
     ]
-    for headers in ({}, *({HEADER: token} for token in tokens)):
+    for headers in ({}, *({IDENTITY_HEADER: token} for token in tokens)):
         answer = await call.raw("GET", path, headers=headers)
         problem(answer, 401, "no-identity")
         assert answer.headers["www-authenticate"].startswith("Bearer")
@@ -157,13 +160,13 @@ async def test_same_key_replays_the_stored_answer(call: Caller) -> None:
     assert again.headers["location"] == first.headers["location"]
     other = await call("POST", REQUESTS, json={"content": "ho"}, headers=key)
     assert "fresh key" in problem(other, 422, "idempotency-key-reused")
-    somebody_else = await call.another()("POST", REQUESTS, json={"content": "ho"}, headers=key)
-    assert somebody_else.status_code == 202
-    assert somebody_else.json()["request_id"] != first.json()["request_id"]
+    other_person = await call.another()("POST", REQUESTS, json={"content": "ho"}, headers=key)
+    assert other_person.status_code == 202
+    assert other_person.json()["request_id"] != first.json()["request_id"]
 
 
 @pytest.mark.parametrize("key", ["", "with space", "x" * 256, "t\tab"])
-async def test_key_that_is_none_is_refused(call: Caller, key: str) -> None:
+async def test_malformed_key_is_refused(call: Caller, key: str) -> None:
     answer = await call("POST", REQUESTS, json={"content": "hi"}, headers={"Idempotency-Key": key})
     assert "Idempotency-Key" in problem(answer, 400, "bad-header")
 
@@ -214,20 +217,20 @@ async def test_caller_who_does_not_wait_long_enough_gets_a_202(call: Caller, pre
     assert "preference-applied" not in answer.headers
 
 
-async def test_request_is_seen_as_it_is_with_a_tag_for_its_state(call: Caller, agents: Agents) -> None:
+async def test_request_is_shown_with_an_etag_of_its_state(call: Caller, agents: Agents) -> None:
     asked = await call("POST", REQUESTS, json={"content": "hi"})
-    place = asked.headers["location"]
-    for path in (place, f"{place}/status"):
+    location = asked.headers["location"]
+    for path in (location, f"{location}/status"):
         answer = await call("GET", path)
         assert answer.status_code == 200
         assert answer.json()["status"] == "accepted"
         assert answer.headers["cache-control"] == "no-store"
         tag = answer.headers["etag"]
-        for known in (tag, f'"other", {tag}', f"W/{tag}", "*"):
-            same = await call("GET", path, headers={"If-None-Match": known})
-            assert (same.status_code, same.content, same.headers["etag"]) == (304, b"", tag), known
+        for header in (tag, f'"other", {tag}', f"W/{tag}", "*"):
+            same = await call("GET", path, headers={"If-None-Match": header})
+            assert (same.status_code, same.content, same.headers["etag"]) == (304, b"", tag), header
     await agents.bus.publish(running(accepted(asked)))
-    changed = await call("GET", place, headers={"If-None-Match": tag})
+    changed = await call("GET", location, headers={"If-None-Match": tag})
     assert changed.status_code == 200
     assert changed.json()["status"] == "running"
     assert changed.headers["etag"] != tag
@@ -257,7 +260,7 @@ async def test_failure_is_a_result_with_a_reason(call: Caller, agents: Agents) -
 
 
 @pytest.mark.parametrize("tail", ["", "/status", "/result"])
-async def test_long_poll_returns_when_the_end_comes_or_the_time_is_up(call: Caller, agents: Agents, tail: str) -> None:
+async def test_long_poll_returns_at_the_end_or_at_the_timeout(call: Caller, agents: Agents, tail: str) -> None:
     asked = await call("POST", REQUESTS, json={"content": "hi"})
     path = f"{asked.headers['location']}{tail}"
     assert (await call("GET", f"{path}?wait=0.05")).json()["status"] == "accepted"
@@ -269,41 +272,41 @@ async def test_long_poll_returns_when_the_end_comes_or_the_time_is_up(call: Call
 
 
 @pytest.mark.parametrize("wait", ["-1", "x", "nan", "-inf", ""])
-async def test_wait_that_is_no_time_is_refused(call: Caller, wait: str) -> None:
+async def test_malformed_wait_is_refused(call: Caller, wait: str) -> None:
     asked = await call("POST", REQUESTS, json={"content": "hi"})
     answer = await call("GET", f"{asked.headers['location']}?wait={wait}")
     problem(answer, 422, "invalid-parameter")
 
 
-async def test_cancel_is_taken_note_of_and_the_outcome_follows(call: Caller, agents: Agents) -> None:
+async def test_cancellation_is_accepted_and_the_outcome_follows(call: Caller, agents: Agents) -> None:
     asked = await call("POST", REQUESTS, json={"content": "hi"})
-    place = asked.headers["location"]
+    location = asked.headers["location"]
     for _ in range(2):
-        answer = await call("DELETE", place)
+        answer = await call("DELETE", location)
         assert answer.status_code == 202
-        assert answer.headers["location"] == f"{place}/status"
+        assert answer.headers["location"] == f"{location}/status"
         assert answer.json()["status"] == "accepted"
     await agents.bus.publish(ended(accepted(asked), failed(FailureReason.CANCELLED_BY_CALLER)))
-    late = await call("DELETE", place)
+    late = await call("DELETE", location)
     assert (late.status_code, late.json()["status"]) == (202, "cancelled")
 
 
 @pytest.mark.parametrize(
     ("method", "tail"), [("GET", ""), ("GET", "/status"), ("GET", "/result"), ("GET", "?wait=20"), ("DELETE", "")]
 )
-async def test_requests_of_others_are_not_there(call: Caller, method: str, tail: str) -> None:
+async def test_requests_of_others_are_unknown(call: Caller, method: str, tail: str) -> None:
     asked = await call("POST", REQUESTS, json={"content": "hi"})
-    place = asked.headers["location"]
+    location = asked.headers["location"]
     for stranger in (call.another(), call.another(tenant="other")):
         async with asyncio.timeout(10):
-            answer = await stranger(method, f"{place}{tail}")
+            answer = await stranger(method, f"{location}{tail}")
         problem(answer, 404, "unknown-request")
-    assert (await call("GET", place)).json()["status"] == "accepted"
+    assert (await call("GET", location)).json()["status"] == "accepted"
     problem(await call(method, f"{REQUESTS}/{new_id()}{tail}"), 404, "unknown-request")
     problem(await call(method, f"{REQUESTS}/nonsense{tail}"), 422, "invalid-parameter")
 
 
-async def test_list_pages_through_all_of_ones_own_newest_first(call: Caller) -> None:
+async def test_list_pages_through_all_of_the_callers_requests_newest_first(call: Caller) -> None:
     mine = [(await call("POST", REQUESTS, json={"content": str(n)})).json()["request_id"] for n in range(7)]
     await call.another()("POST", REQUESTS, json={"content": "not mine"})
     found, path, pages = list[str](), f"{REQUESTS}?limit=3", 0
@@ -333,11 +336,11 @@ async def test_list_of_one_session_has_only_its_requests(call: Caller) -> None:
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=201", "limit=x", "before=x", "session_id=x", "before=%00"])
-async def test_parameter_that_is_none_is_refused(call: Caller, query: str) -> None:
+async def test_malformed_parameter_is_refused(call: Caller, query: str) -> None:
     problem(await call("GET", f"{REQUESTS}?{query}"), 422, "invalid-parameter")
 
 
-async def test_ends_are_told_only_to_a_service_and_only_of_its_tenant(call: Caller, agents: Agents) -> None:
+async def test_ends_are_shown_only_to_a_service_and_only_of_its_tenant(call: Caller, agents: Agents) -> None:
     asked = [await call("POST", REQUESTS, json={"content": str(n)}) for n in range(3)]
     ids = [one.json()["request_id"] for one in asked]
     await agents.answer(asked[1], "One.")
@@ -375,7 +378,7 @@ async def test_credential_without_the_scope_is_refused(call: Caller, method: str
     problem(answer, 403, "forbidden")
 
 
-async def test_what_is_not_there_and_what_is_not_allowed_are_problems_too(call: Caller) -> None:
+async def test_unknown_path_and_wrong_method_are_problems(call: Caller) -> None:
     problem(await call("GET", "/api/v1/nothing"), 404, "not-found")
     answer = await call("PUT", REQUESTS, json={})
     problem(answer, 405, "method-not-allowed")

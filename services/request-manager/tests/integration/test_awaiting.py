@@ -1,18 +1,18 @@
-"""Waiting for an end: the terminal frame, the durable row or the time that is up, whichever comes first."""
+"""A wait for a result ends with the terminal frame, the durable row or the timeout, whichever comes first."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator
+from functools import partial
 from time import monotonic
-from uuid import UUID
 
 import pytest
 import pytest_asyncio
 
 from durable_work.inbox import Inbox
-from request_manager import queries
 from request_manager.domain import Accepted
 from request_manager.events import REACTIONS
-from request_manager.usecases.await_result import Waiting, await_result
+from request_manager.queries import requests
+from request_manager.usecases.await_result import await_result, ended_runs
 from run_frames import FrameReader, append_terminal
 from shared_clients.postgres import Database
 from shared_clients.redis import Redis, open_redis
@@ -31,13 +31,9 @@ async def redis() -> AsyncGenerator[Redis]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def waiting(database: Database, redis: Redis) -> AsyncGenerator[Waiting]:
-    async def finished(silent: Sequence[tuple[str, UUID]]) -> Mapping[UUID, tuple[str, Mapping[str, object]]]:
-        views = await queries.ended_views(database, "acme", [id_ for _, id_ in silent])
-        return {view.request_id: terminal_frame(view) for view in views}
-
-    async with FrameReader(redis, finished) as frames:
-        yield Waiting(database, frames)
+async def frames(database: Database, redis: Redis) -> AsyncGenerator[FrameReader]:
+    async with FrameReader(redis, partial(ended_runs, database)) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -45,8 +41,8 @@ def inbox(database: Database) -> Inbox:
     return Inbox(database, "request-manager", REACTIONS)
 
 
-async def end_in_the_log(redis: Redis, accepted: Accepted, content: str) -> None:
-    """Append a terminal frame as agent-service does; nothing is told to request-manager."""
+async def append_terminal_frame(redis: Redis, accepted: Accepted, content: str) -> None:
+    """Append a terminal frame as agent-service does, without an event to request-manager."""
     end = ready(content)
     view = RequestView(
         request_id=accepted.request_id,
@@ -62,77 +58,80 @@ async def end_in_the_log(redis: Redis, accepted: Accepted, content: str) -> None
 
 
 async def test_terminal_frame_ends_the_wait_before_the_row_is_settled(
-    ask: Asking, waiting: Waiting, redis: Redis
+    ask: Asking, frames: FrameReader, redis: Redis
 ) -> None:
     accepted = await ask.accepted()
-    began = asyncio.create_task(await_result(waiting, ask.principal, accepted.request_id, 20))
-    await end_in_the_log(redis, accepted, "Noon.")
-    view = await began
+    waiting = asyncio.create_task(await_result(ask.database, frames, ask.principal, accepted.request_id, seconds=20))
+    await append_terminal_frame(redis, accepted, "Noon.")
+    view = await waiting
     assert view is not None
     assert view.status is Status.COMPLETED
     assert view.response is not None
     assert view.response.content == "Noon."
-    stored = await queries.load_view(waiting.database, "acme", f"idp|{ask.principal.subject}", accepted.request_id)
+    stored = await requests.load_view(ask.database, ask.principal, accepted.request_id)
     assert stored is not None
     assert stored.status is Status.ACCEPTED, "its event has not come yet"
 
 
-async def test_row_that_settles_soon_after_the_frame_is_what_is_returned(
-    ask: Asking, waiting: Waiting, redis: Redis, inbox: Inbox
+async def test_row_that_settles_soon_after_the_frame_is_returned(
+    ask: Asking, frames: FrameReader, redis: Redis, inbox: Inbox
 ) -> None:
     accepted = await ask.accepted()
-    began = asyncio.create_task(await_result(waiting, ask.principal, accepted.request_id, 20))
-    await end_in_the_log(redis, accepted, "Noon.")
+    waiting = asyncio.create_task(await_result(ask.database, frames, ask.principal, accepted.request_id, seconds=20))
+    await append_terminal_frame(redis, accepted, "Noon.")
     await inbox.consume(ended(accepted, ready("Noon.")))
-    view = await began
-    assert view == await await_result(waiting, ask.principal, accepted.request_id, 0)
+    view = await waiting
+    assert view == await await_result(ask.database, frames, ask.principal, accepted.request_id, seconds=0)
 
 
-async def test_row_ends_the_wait_when_no_frame_ever_comes(ask: Asking, waiting: Waiting, inbox: Inbox) -> None:
+async def test_row_ends_the_wait_when_no_frame_ever_comes(ask: Asking, frames: FrameReader, inbox: Inbox) -> None:
     accepted = await ask.accepted()
-    began = asyncio.create_task(await_result(waiting, ask.principal, accepted.request_id, 20))
+    waiting = asyncio.create_task(await_result(ask.database, frames, ask.principal, accepted.request_id, seconds=20))
     await inbox.consume(running(accepted))
     await inbox.consume(ended(accepted, ready("Without Redis.")))
-    view = await began
+    view = await waiting
     assert view is not None
     assert view.response is not None
     assert view.response.content == "Without Redis."
 
 
-async def test_time_that_is_up_returns_the_request_as_it_is(ask: Asking, waiting: Waiting, inbox: Inbox) -> None:
+async def test_timeout_returns_the_request_as_it_is(ask: Asking, frames: FrameReader, inbox: Inbox) -> None:
     accepted = await ask.accepted()
     await inbox.consume(running(accepted))
     began = monotonic()
-    view = await await_result(waiting, ask.principal, accepted.request_id, 0.3)
+    view = await await_result(ask.database, frames, ask.principal, accepted.request_id, seconds=0.3)
     assert view is not None
     assert view.status is Status.RUNNING
     assert monotonic() - began >= 0.3
 
 
-async def test_request_that_has_ended_is_returned_at_once(ask: Asking, waiting: Waiting, inbox: Inbox) -> None:
+async def test_request_that_has_ended_is_returned_at_once(ask: Asking, frames: FrameReader, inbox: Inbox) -> None:
     accepted = await ask.accepted()
     await inbox.consume(ended(accepted, ready()))
     async with asyncio.timeout(5):
-        view = await await_result(waiting, ask.principal, accepted.request_id, 60)
+        view = await await_result(ask.database, frames, ask.principal, accepted.request_id, seconds=60)
     assert view is not None
     assert view.status is Status.COMPLETED
 
 
-async def test_nobody_waits_for_what_is_not_theirs(ask: Asking, waiting: Waiting) -> None:
+async def test_request_of_another_person_is_not_waited_for(ask: Asking, frames: FrameReader) -> None:
     accepted = await ask.accepted()
     async with asyncio.timeout(5):
-        assert await await_result(waiting, somebody(), accepted.request_id, 60) is None
+        assert await await_result(ask.database, frames, somebody(), accepted.request_id, seconds=60) is None
         elsewhere = ask.principal.model_copy(update={"tenant": "other"})
-        assert await await_result(waiting, elsewhere, accepted.request_id, 60) is None
-        assert await await_result(waiting, ask.principal, new_id(), 60) is None
+        assert await await_result(ask.database, frames, elsewhere, accepted.request_id, seconds=60) is None
+        assert await await_result(ask.database, frames, ask.principal, new_id(), seconds=60) is None
 
 
-async def test_waiter_that_leaves_leaves_no_stream_behind(ask: Asking, waiting: Waiting) -> None:
+async def test_cancelled_wait_leaves_no_stream_open(ask: Asking, frames: FrameReader) -> None:
     accepted = await ask.accepted()
-    tasks = [asyncio.create_task(await_result(waiting, ask.principal, accepted.request_id, 60)) for _ in range(5)]
-    while len(waiting.frames._followed) == 0:  # noqa: ASYNC110 - there is no event for a reader that has begun
+    tasks = [
+        asyncio.create_task(await_result(ask.database, frames, ask.principal, accepted.request_id, seconds=60))
+        for _ in range(5)
+    ]
+    while len(frames._followed) == 0:  # noqa: ASYNC110 - there is no event for a reader that has begun
         await asyncio.sleep(0.01)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    assert waiting.frames._followed == {}
+    assert frames._followed == {}

@@ -1,4 +1,4 @@
-"""What becomes of a request of which nothing is heard: it is asked about, at growing pauses, until it has ended."""
+"""A silent request is published again, at growing pauses, until it has ended."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -9,9 +9,9 @@ import pytest_asyncio
 from structlog.testing import capture_logs
 
 from durable_work.inbox import Inbox
-from request_manager import queries
 from request_manager.domain import Accepted
 from request_manager.events import REACTIONS
+from request_manager.queries import reconciling
 from request_manager.usecases.cancel_request import cancel_request
 from request_manager.usecases.reconcile_requests import SILENCE, balance_requests, reconcile_requests
 from shared_clients.postgres import Database
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(loop_scope="module", autouse=True)
-async def _only_what_the_test_asks(database: Database) -> AsyncIterator[None]:
+async def _empty_tables(database: Database) -> AsyncIterator[None]:
     for table in ("inquiries", "outbox", "requests", "session_turns"):
         await run(database, f"DELETE FROM {table}")
     yield
@@ -36,7 +36,7 @@ def inbox(database: Database) -> Inbox:
 
 
 async def silent_for(database: Database, silence: timedelta) -> None:
-    """Let so much time pass since everything that is there, and have the bus take what was to be told."""
+    """Set all rows back by `silence`, and empty the outbox as if the bus had taken its events."""
     await run(database, "DELETE FROM outbox")
     back = "- CAST(:by AS interval)"
     set_back = f"UPDATE requests SET created_at = created_at {back}, cancel_asked_at = cancel_asked_at {back}"
@@ -44,7 +44,7 @@ async def silent_for(database: Database, silence: timedelta) -> None:
     await run(database, f"UPDATE inquiries SET next_at = next_at {back}", by=silence)
 
 
-async def told(database: Database) -> list[str]:
+async def outbox_types(database: Database) -> list[str]:
     return [one["type"] for one in await rows(database, "SELECT attributes->>'type' AS type FROM outbox ORDER BY id")]
 
 
@@ -66,13 +66,13 @@ async def test_silent_request_is_published_again_in_its_turn(database: Database,
     assert (data.content, data.principal) == ("Are you there?", ask.principal)
 
 
-async def test_request_is_asked_about_at_growing_pauses(database: Database, ask: Asking) -> None:
+async def test_silent_request_is_published_at_growing_pauses(database: Database, ask: Asking) -> None:
     await accepted_long_ago(database, ask)
-    asked = []
+    published = []
     for _ in range(40):
-        asked.append(await reconcile_requests(database, ask.outbox))
+        published.append(await reconcile_requests(database, ask.outbox))
         await silent_for(database, SILENCE / 2)
-    times = [place for place, count in enumerate(asked) if count]
+    times = [step for step, count in enumerate(published) if count]
     pauses = [later - earlier for earlier, later in pairwise(times)]
     assert times[0] == 0
     assert 3 <= len(times) <= 8, times
@@ -89,7 +89,7 @@ async def test_fresh_running_and_ended_requests_are_left_alone(database: Databas
     assert await reconcile_requests(database, ask.outbox) == 0
 
 
-async def test_running_request_whose_deadline_has_passed_is_asked_about(
+async def test_running_request_whose_deadline_has_passed_is_published_again(
     database: Database, ask: Asking, inbox: Inbox
 ) -> None:
     accepted = await ask.accepted()
@@ -103,16 +103,16 @@ async def test_running_request_whose_deadline_has_passed_is_asked_about(
     assert await reconcile_requests(database, ask.outbox) == 1
 
 
-async def test_cancel_that_nobody_answers_is_asked_again(database: Database, ask: Asking, inbox: Inbox) -> None:
+async def test_cancellation_without_an_answer_is_published_again(database: Database, ask: Asking, inbox: Inbox) -> None:
     accepted = await ask.accepted()
     await inbox.consume(running(accepted))
     await cancel_request(database, ask.outbox, ask.principal, accepted.request_id)
     await silent_for(database, SILENCE + timedelta(seconds=1))
     assert await reconcile_requests(database, ask.outbox) == 1
-    assert await told(database) == [REQUEST_CREATED.name, REQUEST_CANCELLED.name]
+    assert await outbox_types(database) == [REQUEST_CREATED.name, REQUEST_CANCELLED.name]
 
 
-async def test_nothing_is_asked_again_while_the_bus_takes_nothing(database: Database, ask: Asking) -> None:
+async def test_nothing_is_published_again_while_the_outbox_is_stuck(database: Database, ask: Asking) -> None:
     await accepted_long_ago(database, ask)
     await ask.accepted("its event is stuck")
     await run(database, "UPDATE outbox SET created_at = created_at - interval '11 seconds'")
@@ -121,12 +121,12 @@ async def test_nothing_is_asked_again_while_the_bus_takes_nothing(database: Data
     assert await reconcile_requests(database, ask.outbox) == 1
 
 
-async def test_inquiries_are_forgotten_with_the_end(database: Database, ask: Asking, inbox: Inbox) -> None:
+async def test_inquiries_are_deleted_after_the_end(database: Database, ask: Asking, inbox: Inbox) -> None:
     accepted = await accepted_long_ago(database, ask)
     await reconcile_requests(database, ask.outbox)
-    assert await queries.forget_inquiries(database) == 0
+    assert await reconciling.delete_settled_inquiries(database) == 0
     await inbox.consume(ended(accepted, ready()))
-    assert await queries.forget_inquiries(database) == 1
+    assert await reconciling.delete_settled_inquiries(database) == 1
 
 
 async def test_balance_adds_up_and_a_loss_is_reported(database: Database, ask: Asking, inbox: Inbox) -> None:
@@ -134,7 +134,7 @@ async def test_balance_adds_up_and_a_loss_is_reported(database: Database, ask: A
     for _ in range(3):
         await ask.accepted(session=first.session_id)
     await inbox.consume(ended(first, ready()))
-    balance = await queries.count_requests(database, SILENCE)
+    balance = await reconciling.load_balance(database, SILENCE)
     assert (balance.accepted, balance.terminal, balance.pending, balance.overdue) == (4, 1, 3, 0)
     with capture_logs() as quiet:
         await balance_requests(database)

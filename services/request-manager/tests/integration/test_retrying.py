@@ -1,4 +1,4 @@
-"""A failed request that is asked again: a new one in its place, once, for the same person, in the same session."""
+"""A failed request is retried once: a new request for the same person in the same session."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -11,9 +11,9 @@ from pydantic import SecretStr
 
 from durable_work.inbox import Inbox
 from request_manager.app import NAME, open_app
-from request_manager.domain import Accepted, NotFailed, Outcome, Replayed, UnknownRequest, owner_of
+from request_manager.domain import Accepted, NotFailed, Replayed, RetryOutcome, UnknownRequest
 from request_manager.events import REACTIONS
-from request_manager.queries import load_view
+from request_manager.queries.requests import load_view
 from request_manager.settings import Settings
 from request_manager.usecases.retry_request import retry_request
 from service_process.settings import Mode
@@ -46,7 +46,7 @@ async def app(database_url: str) -> AsyncGenerator[FastAPI]:
     await bus.close()
 
 
-async def retry(ask: Asking, old: Accepted, tenant: str = "acme") -> Outcome | UnknownRequest | NotFailed:
+async def retry(ask: Asking, old: Accepted, tenant: str = "acme") -> RetryOutcome:
     return await retry_request(ask.database, ask.outbox, tenant, old.request_id, lifetime=LIFETIME)
 
 
@@ -59,33 +59,31 @@ async def test_failed_request_becomes_a_new_one_of_the_same_person_in_the_same_s
     assert isinstance(new, Accepted)
     assert (new.session_id, new.turn) == (old.session_id, old.turn + 1)
     assert new.request_id != old.request_id
-    view = await load_view(database, "acme", owner_of(ask.principal), new.request_id)
+    view = await load_view(database, ask.principal, new.request_id)
     assert view is not None
     assert (view.retry_of, view.status) == (old.request_id, "accepted")
-    first = await load_view(database, "acme", owner_of(ask.principal), old.request_id)
+    first = await load_view(database, ask.principal, old.request_id)
     assert first is not None
-    assert (first.retry_of, first.status) == (None, "failed"), "what its owner was told stays true"
-    told = await row(
+    assert (first.retry_of, first.status) == (None, "failed"), "the old request is unchanged"
+    outbox_row = await row(
         database, "SELECT data FROM outbox WHERE attributes->>'correlationid' = :id", id=str(new.request_id)
     )
-    event = RequestCreated.model_validate_json(told["data"])
+    event = RequestCreated.model_validate_json(outbox_row["data"])
     assert (event.content, event.principal) == ("What time is it?", ask.principal)
 
 
-async def test_request_is_asked_again_once_however_often_it_is_replayed(
-    database: Database, ask: Asking, inbox: Inbox
-) -> None:
+async def test_request_is_retried_once_under_repeated_replays(database: Database, ask: Asking, inbox: Inbox) -> None:
     old = await ask.accepted()
     await inbox.consume(ended(old, failed()))
     outcomes = await asyncio.gather(*(retry(ask, old) for _ in range(5)))
     assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Accepted"] + ["Replayed"] * 4
     [new] = {outcome.request_id for outcome in outcomes if isinstance(outcome, Accepted | Replayed)}
     await run(database, "DELETE FROM idempotency_keys")
-    assert await retry(ask, old) == Replayed(new, old.session_id), "also when its key is long forgotten"
+    assert await retry(ask, old) == Replayed(new, old.session_id), "also after its key was deleted"
     assert len(await rows(database, "SELECT 1 AS one FROM requests WHERE retry_of = :old", old=old.request_id)) == 1
 
 
-async def test_retry_that_fails_too_may_be_asked_again(ask: Asking, inbox: Inbox) -> None:
+async def test_retry_that_fails_may_be_retried(ask: Asking, inbox: Inbox) -> None:
     old = await ask.accepted()
     for _ in range(3):
         await inbox.consume(ended(old, failed()))
@@ -94,7 +92,7 @@ async def test_retry_that_fails_too_may_be_asked_again(ask: Asking, inbox: Inbox
         old = new
 
 
-async def test_only_what_has_failed_is_asked_again(ask: Asking, inbox: Inbox) -> None:
+async def test_only_failed_requests_are_retried(ask: Asking, inbox: Inbox) -> None:
     pending, answered = await ask.accepted(), await ask.accepted()
     await inbox.consume(ended(answered, ready()))
     assert await retry(ask, pending) == NotFailed(Status.ACCEPTED)
@@ -108,7 +106,7 @@ async def test_other_tenants_request_is_unknown(ask: Asking, inbox: Inbox) -> No
     assert await retry(ask, replace(old, request_id=new_id())) == UnknownRequest()
 
 
-async def test_content_that_is_longer_than_one_part_may_be_is_asked_again(ask: Asking, inbox: Inbox) -> None:
+async def test_content_longer_than_one_part_is_retried(ask: Asking, inbox: Inbox) -> None:
     old = await ask.accepted()
     await run(
         ask.database, "UPDATE requests SET content = repeat('a', 200000) WHERE request_id = :id", id=old.request_id
@@ -127,7 +125,7 @@ async def test_callers_key_never_stands_in_for_a_retry(ask: Asking, inbox: Inbox
     assert isinstance(await retry(ask, old), Accepted)
 
 
-async def test_door_is_for_operators_of_that_tenant(ask: Asking, inbox: Inbox, app: FastAPI) -> None:
+async def test_route_is_for_operators_of_the_requests_tenant(ask: Asking, inbox: Inbox, app: FastAPI) -> None:
     old = await ask.accepted()
     await inbox.consume(ended(old, failed()))
     body = {"request_id": str(old.request_id)}
@@ -144,4 +142,4 @@ async def test_door_is_for_operators_of_that_tenant(ask: Asking, inbox: Inbox, a
     assert shown.json()["retry_of"] == str(old.request_id)
     again = await operator("POST", "/internal/retries", json={"request_id": answers[0].json()["request_id"]})
     assert again.status_code == 409
-    assert "is accepted; only one that has failed" in again.json()["detail"]
+    assert "is accepted; only a failed" in again.json()["detail"]

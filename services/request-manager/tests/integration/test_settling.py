@@ -1,4 +1,4 @@
-"""What agent-service tells of a request, in any order and as often as it comes; and cancels, which are told once."""
+"""Events of agent-service in any order and any number of times; and cancellations, which are published once."""
 
 import asyncio
 from dataclasses import replace
@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from durable_work.inbox import Inbox
-from request_manager.domain import Accepted, owner_of
+from request_manager.domain import Accepted
 from request_manager.events import REACTIONS
-from request_manager.queries import load_view
+from request_manager.queries.requests import load_view
 from request_manager.usecases.cancel_request import cancel_request
 from shared_clients.bus.port import Message
 from shared_clients.postgres import Database
@@ -29,12 +29,12 @@ def inbox(database: Database) -> Inbox:
 
 
 async def shown(database: Database, ask: Asking, accepted: Accepted) -> RequestView:
-    view = await load_view(database, "acme", owner_of(ask.principal), accepted.request_id)
+    view = await load_view(database, ask.principal, accepted.request_id)
     assert view is not None
     return view
 
 
-async def cancels(database: Database, accepted: Accepted) -> list[dict[str, Any]]:
+async def cancellations(database: Database, accepted: Accepted) -> list[dict[str, Any]]:
     found = await rows(
         database,
         "SELECT attributes, data FROM outbox WHERE key = :key AND attributes->>'type' = :type",
@@ -44,7 +44,7 @@ async def cancels(database: Database, accepted: Accepted) -> list[dict[str, Any]
     return [dict(one) for one in found]
 
 
-async def test_events_in_any_order_and_twice_show_what_the_table_of_states_says(
+async def test_events_in_any_order_and_twice_show_the_status_that_the_table_of_states_gives(
     database: Database, ask: Asking, inbox: Inbox
 ) -> None:
     living = [(Status.RUNNING, 1), (Status.WAITING, 1), (Status.RUNNING, 2), (Status.WAITING, 2)]
@@ -61,13 +61,13 @@ async def test_events_in_any_order_and_twice_show_what_the_table_of_states_says(
         assert expected is Status.WAITING
 
 
-@pytest.mark.parametrize("place", range(3))
-async def test_end_is_shown_wherever_it_comes_among_the_others(
-    database: Database, ask: Asking, inbox: Inbox, place: int
+@pytest.mark.parametrize("position", range(3))
+async def test_end_is_shown_at_any_position_among_the_events(
+    database: Database, ask: Asking, inbox: Inbox, position: int
 ) -> None:
     accepted, end = await ask.accepted(), ready("Noon.")
     messages = [running(accepted), running(accepted, epoch=2)]
-    messages.insert(place, ended(accepted, end))
+    messages.insert(position, ended(accepted, end))
     for message in messages:
         await inbox.consume(message)
     view = await shown(database, ask, accepted)
@@ -112,7 +112,7 @@ async def test_end_of_another_tenants_request_changes_nothing(database: Database
     assert (await shown(database, ask, accepted)).status is Status.ACCEPTED
 
 
-async def test_end_that_is_not_agent_services_is_dead(database: Database, ask: Asking, inbox: Inbox) -> None:
+async def test_end_from_another_source_is_dead_lettered(database: Database, ask: Asking, inbox: Inbox) -> None:
     accepted = await ask.accepted()
     message = ended(accepted, ready())
     forged = {**message.attributes, "source": "/flotilla/api-gateway"}
@@ -122,30 +122,32 @@ async def test_end_that_is_not_agent_services_is_dead(database: Database, ask: A
     assert found == {"state": "dead"}
 
 
-async def test_cancel_is_told_once_however_often_and_at_once_it_is_asked_for(database: Database, ask: Asking) -> None:
+async def test_cancellation_is_published_once_under_concurrent_and_repeated_calls(
+    database: Database, ask: Asking
+) -> None:
     accepted = await ask.accepted()
     asking = (cancel_request(database, ask.outbox, ask.principal, accepted.request_id) for _ in range(10))
     await asyncio.gather(*asking)
     await cancel_request(database, ask.outbox, ask.principal, accepted.request_id)
-    [told] = await cancels(database, accepted)
-    attributes = told["attributes"]
+    [cancellation] = await cancellations(database, accepted)
+    attributes = cancellation["attributes"]
     assert (attributes["correlationid"], attributes["turn"]) == (str(accepted.request_id), "1")
-    assert RequestCancelled.model_validate_json(told["data"]).principal == ask.principal
+    assert RequestCancelled.model_validate_json(cancellation["data"]).principal == ask.principal
     assert (await shown(database, ask, accepted)).status is Status.ACCEPTED, "only agent-service decides"
 
 
-async def test_cancel_of_what_has_ended_is_not_told(database: Database, ask: Asking, inbox: Inbox) -> None:
+async def test_cancellation_of_an_ended_request_is_not_published(database: Database, ask: Asking, inbox: Inbox) -> None:
     accepted = await ask.accepted()
     await inbox.consume(ended(accepted, ready()))
     await cancel_request(database, ask.outbox, ask.principal, accepted.request_id)
-    assert await cancels(database, accepted) == []
+    assert await cancellations(database, accepted) == []
 
 
-async def test_cancel_by_somebody_else_is_not_told(database: Database, ask: Asking) -> None:
+async def test_cancellation_by_another_person_is_not_published(database: Database, ask: Asking) -> None:
     accepted = await ask.accepted()
     for stranger in (somebody(), ask.principal.model_copy(update={"tenant": "other"})):
         await cancel_request(database, ask.outbox, stranger, accepted.request_id)
-    assert await cancels(database, accepted) == []
+    assert await cancellations(database, accepted) == []
 
 
 async def test_cancelled_request_ends_as_agent_service_says(database: Database, ask: Asking, inbox: Inbox) -> None:

@@ -1,4 +1,4 @@
-"""The hash behind an Idempotency-Key: the same for bodies that say the same, and for no others."""
+"""The hash behind an Idempotency-Key is equal for equal bodies and for no others."""
 
 from datetime import timedelta
 
@@ -20,11 +20,11 @@ BODIES = st.builds(
 
 
 def hashed(body: NewRequest, key: str | None = "key") -> bytes:
-    return normalise(body, PRINCIPAL, frozenset(), key=key, lifetime=timedelta(minutes=1)).body_hash
+    return normalise(body, PRINCIPAL, frozenset(), idempotency_key=key, lifetime=timedelta(minutes=1)).body_hash
 
 
 @given(one=BODIES, other=BODIES)
-def test_bodies_have_one_hash_exactly_when_they_say_the_same(one: NewRequest, other: NewRequest) -> None:
+def test_bodies_have_one_hash_exactly_when_they_are_equal(one: NewRequest, other: NewRequest) -> None:
     assert (hashed(one) == hashed(other)) == (one == other)
 
 

@@ -1,4 +1,4 @@
-"""What a request is before it is stored, and what its owner is shown: pure decisions."""
+"""Pure decisions about a request: its draft, its owner, its links, its ETag and the order of its states."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from request_manager.domain import Draft, caller_of, links_of, normalise, owner_of, tag_of
+from request_manager.domain import RequestDraft, etag_of, idempotency_scope_of, links_of, normalise, owner_of
 from shared_models.ids import new_id
 from shared_models.requests import STATES, TERMINAL, NewRequest, Principal, RequestView, Status, TextPart, settles
 
@@ -18,12 +18,12 @@ PRINCIPAL = Principal(issuer="idp", subject="ada", tenant="acme", credential="ke
 LIVING = st.tuples(st.sampled_from([Status.RUNNING, Status.WAITING]), st.integers(1, 4))
 
 
-def draft_of(body: NewRequest, *vouched: UUID, key: str | None = None) -> Draft:
-    return normalise(body, PRINCIPAL, frozenset(vouched), key=key, lifetime=LIFETIME)
+def draft_of(body: NewRequest, *vouched: UUID, key: str | None = None) -> RequestDraft:
+    return normalise(body, PRINCIPAL, frozenset(vouched), idempotency_key=key, lifetime=LIFETIME)
 
 
 def final(changes: list[tuple[Status, int]]) -> tuple[Status, int]:
-    """Return what a row says after all of these have come, in this order."""
+    """Return the status and epoch of a row after these events, in this order."""
     shown, epoch = Status.ACCEPTED, 0
     for status, of in changes:
         if settles(shown, epoch, status, of):
@@ -33,12 +33,12 @@ def final(changes: list[tuple[Status, int]]) -> tuple[Status, int]:
 
 def test_text_parts_become_one_text() -> None:
     body = NewRequest(content=(TextPart(text="One."), TextPart(text="Two.")))
-    assert normalise(body, PRINCIPAL, frozenset(), key=None, lifetime=LIFETIME).content == "One.\n\nTwo."
+    assert normalise(body, PRINCIPAL, frozenset(), idempotency_key=None, lifetime=LIFETIME).content == "One.\n\nTwo."
 
 
 def test_request_without_a_session_opens_a_new_one() -> None:
     body = NewRequest(content="hi")
-    one, two = (normalise(body, PRINCIPAL, frozenset(), key=None, lifetime=LIFETIME) for _ in range(2))
+    one, two = (normalise(body, PRINCIPAL, frozenset(), idempotency_key=None, lifetime=LIFETIME) for _ in range(2))
     assert one.opens_session
     assert len({one.session_id, two.session_id, one.request_id, two.request_id}) == 4
 
@@ -47,22 +47,24 @@ def test_request_without_a_session_opens_a_new_one() -> None:
 def test_named_session_is_opened_only_when_a_trusted_caller_vouches_for_it(vouched: bool) -> None:
     session = new_id()
     body = NewRequest(content="hi", session_id=session)
-    draft = normalise(body, PRINCIPAL, frozenset({session} if vouched else {new_id()}), key=None, lifetime=LIFETIME)
+    draft = normalise(
+        body, PRINCIPAL, frozenset({session} if vouched else {new_id()}), idempotency_key=None, lifetime=LIFETIME
+    )
     assert draft.session_id == session
     assert draft.opens_session is vouched
 
 
-def test_person_owns_a_session_through_whichever_credential_and_keys_belong_to_one() -> None:
+def test_person_owns_a_session_through_any_credential_and_keys_belong_to_one_credential() -> None:
     other = PRINCIPAL.model_copy(update={"credential": "browser-1", "channel": "web"})
     assert owner_of(PRINCIPAL) == owner_of(other)
-    assert caller_of(PRINCIPAL) != caller_of(other)
+    assert idempotency_scope_of(PRINCIPAL) != idempotency_scope_of(other)
 
 
-def test_same_subject_of_another_issuer_is_somebody_else() -> None:
+def test_same_subject_of_another_issuer_is_another_owner() -> None:
     assert owner_of(PRINCIPAL) != owner_of(PRINCIPAL.model_copy(update={"issuer": "other"}))
 
 
-def test_body_hash_tells_bodies_apart_and_ignores_how_they_were_written() -> None:
+def test_body_hash_differs_between_bodies_and_ignores_their_layout() -> None:
     def hashed(text: str) -> bytes:
         body = NewRequest.model_validate_json(text)
         return draft_of(body, key="key").body_hash
@@ -73,7 +75,7 @@ def test_body_hash_tells_bodies_apart_and_ignores_how_they_were_written() -> Non
 
 def test_deadline_is_a_lifetime_from_now() -> None:
     before = datetime.now(UTC)
-    draft = normalise(NewRequest(content="hi"), PRINCIPAL, frozenset(), key=None, lifetime=LIFETIME)
+    draft = normalise(NewRequest(content="hi"), PRINCIPAL, frozenset(), idempotency_key=None, lifetime=LIFETIME)
     assert before + LIFETIME <= draft.expires_at <= datetime.now(UTC) + LIFETIME
 
 
@@ -85,15 +87,15 @@ def test_links_lead_to_the_request() -> None:
     assert links.stream == f"/chat/{request_id}"
 
 
-def test_etag_is_strong_and_changes_with_anything_of_the_view() -> None:
+def test_etag_is_strong_and_changes_with_every_member_of_the_view() -> None:
     view = RequestView(
         request_id=new_id(), session_id=new_id(), turn=1, status=Status.RUNNING, created_at=datetime.now(UTC)
     )
-    assert tag_of(view) == tag_of(view.model_copy())
-    assert tag_of(view).startswith('"')
+    assert etag_of(view) == etag_of(view.model_copy())
+    assert etag_of(view).startswith('"')
     changes = {"status": Status.COMPLETED, "turn": 2, "agent": "a", "completed_at": datetime.now(UTC)}
-    tags = {tag_of(view.model_copy(update={name: value})) for name, value in changes.items()}
-    assert len(tags | {tag_of(view)}) == 5
+    tags = {etag_of(view.model_copy(update={name: value})) for name, value in changes.items()}
+    assert len(tags | {etag_of(view)}) == 5
 
 
 @given(st.lists(LIVING, max_size=5), st.none() | st.tuples(st.sampled_from(sorted(TERMINAL)), st.integers(0, 4)))
@@ -108,7 +110,7 @@ def test_events_in_any_order_give_the_same_final_status(
 
 
 @given(st.lists(LIVING, max_size=6))
-def test_event_that_comes_again_changes_nothing(living: list[tuple[Status, int]]) -> None:
+def test_repeated_event_changes_nothing(living: list[tuple[Status, int]]) -> None:
     assert final(living) == final([change for change in living for _ in range(3)]) == final([*living, *living])
 
 

@@ -1,7 +1,7 @@
-"""The audit log: what was decided is written with its effect, numbered and chained soon after, and can be verified.
+"""The audit log: an entry is written with the effect of a decision, sealed soon after, and can be verified.
 
-`record` is what a use case calls. `sealing` makes the chain in each service's schema, `anchoring` signs its head where
-Postgres cannot reach it, and `verifying` finds whatever was changed since.
+A use case calls `record`. `sealing` numbers the entries of a service's schema and chains them by hash. `anchoring`
+signs the head of the chain and stores it outside Postgres. `verifying` finds entries and seals that were changed since.
 """
 
 from durable_work.audit.recording import Actor, Entry, record

@@ -1,9 +1,9 @@
-"""The witness: each minute it signs the head of a chain and keeps it outside of Postgres.
+"""Anchoring: each minute the witness process signs the head of a chain and stores it outside Postgres.
 
-It is no part of a service, so that no service holds its key. Before it signs, it walks from what it signed last to the
-head, and so never vouches for a chain that was rewritten in between. What it cannot do: whoever has the database, the
-anchor files and the key can make a log that nobody can tell from a true one. So the files belong on storage that only
-grows, and the key with the witness alone.
+The witness is no part of a service, so no service holds its key. Before it signs, it walks the chain from the last
+anchor to the head, and so never signs a chain that was rewritten in between. Anchors have a limit: with the database,
+the anchor files and the key, an attacker can make a false log that verifies. Therefore the files belong on append-only
+storage, and only the witness may hold the key.
 """
 
 import asyncio
@@ -25,35 +25,38 @@ log = structlog.get_logger()
 
 ANCHOR_SECONDS: Final = 60.0
 
-NOW = sql("""
-    SELECT now() AS at, least(now(), (SELECT min(e.at) FROM audit_waiting w JOIN audit_entries e USING (id))) AS whole
+SELECT_TIMES = sql("""
+    SELECT now() AS at,
+           least(now(), (SELECT min(e.at) FROM audit_waiting w JOIN audit_entries e USING (id))) AS complete_until
 """)
+"""The time of the anchor, and the time before which every committed entry is sealed."""
 
 
 async def anchor_head(database: Database, folder: Path, key: Ed25519PrivateKey) -> Anchor | None:
-    """Sign a schema's head and append it to its file; None where nothing new was sealed.
+    """Sign the head of a schema's chain and append it to the chain's file; return None where nothing new is sealed.
 
     Raises:
-        Permanent: the chain is not the one that was signed before, or the file cannot be written.
+        Permanent: the chain differs from the anchored one, or the file cannot be written.
     """
     last = await asyncio.to_thread(last_anchor, folder, database.schema)
     anchors = {last.number: last} if last else {}
     checker = Checker(database.schema, anchors, after=last.number - 1 if last else 0)
-    async with database.reading() as tx:
-        now = await tx.row(NOW)
+    async with database.autocommit() as tx:
+        times = await tx.row(SELECT_TIMES)
         faults = await faults_above(tx, checker)
     if faults:
-        what = f"the audit log of {database.schema} is not what was signed at {last.at if last else 'its beginning'}"
-        raise Permanent(f"{what}: number {faults[0].number}: {faults[0].what}. Run: flotilla audit verify")
-    assert now is not None
+        signed_at = last.at if last else "its beginning"
+        message = f"the audit log of {database.schema} is not the one that was signed at {signed_at}"
+        raise Permanent(f"{message}: number {faults[0].number}: {faults[0].what}. Run: flotilla audit verify")
+    assert times is not None
     anchor = None
     if checker.hash is not None and checker.number > (last.number if last else 0):
         head = Anchor(
             chain=database.schema,
             number=checker.number,
             hash=checker.hash.hex(),
-            at=moment(now["at"]),
-            whole_until=moment(now["whole"]),
+            at=moment(times["at"]),
+            whole_until=moment(times["complete_until"]),
         )
         anchor = sign(head, key)
         await asyncio.to_thread(append, folder, anchor)

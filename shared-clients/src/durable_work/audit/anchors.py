@@ -1,4 +1,4 @@
-"""Anchor files: one for each chain, a signed head a line, only ever appended to."""
+"""Anchor files: one append-only file for each chain, with one signed head in each line."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -18,16 +18,16 @@ from shared_models.audit_chain import Anchor, Fault
 LONGEST_LINE: Final = 4096
 
 PublicKeys = Mapping[str, Ed25519PublicKey]
-"""By `kid`; a retired key stays among them for as long as anchors of it do."""
+"""Public keys by `kid`; a retired key stays here as long as anchors that it signed are kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Anchored:
-    """What a chain's file says.
+    """The contents of a chain's anchor file.
 
     Attributes:
-        anchors: by number.
-        faults: lines that cannot be believed.
+        anchors: the valid anchors, by number.
+        faults: one for each line that is unreadable, wrongly signed or contradicts another line.
     """
 
     anchors: Mapping[int, Anchor] = field(default_factory=dict)
@@ -35,28 +35,28 @@ class Anchored:
 
 
 def read_keys(pems: Iterable[str]) -> PublicKeys:
-    """Read public keys; of a private one, its public half.
+    """Read public keys; a private key is read as its public half.
 
     Raises:
-        ValueError: one is no Ed25519 key.
+        ValueError: a key is not an Ed25519 key.
     """
     keys: dict[str, Ed25519PublicKey] = {}
     for pem in pems:
         key = load_private(pem).public_key() if "PRIVATE" in pem else load_pem_public_key(pem.encode())
         if not isinstance(key, Ed25519PublicKey):
-            raise ValueError(f"a {type(key).__name__} is none")  # noqa: TRY004 - the text is wrong, not the argument
+            raise ValueError(f"expected an Ed25519 key, and got a {type(key).__name__}")  # noqa: TRY004 - the text is wrong, not the argument
         keys[key_id(key)] = key
     return keys
 
 
 def sign(anchor: Anchor, key: Ed25519PrivateKey) -> Anchor:
-    """Return the anchor with the key's name and signature."""
+    """Return the anchor with the key's thumbprint and the signature."""
     named = anchor.model_copy(update={"kid": key_id(key.public_key())})
     return named.model_copy(update={"signature": key.sign(named.signed()).hex()})
 
 
 def append(folder: Path, anchor: Anchor) -> None:
-    """Add an anchor to its chain's file; it is on disk when this returns. It blocks.
+    """Append an anchor to its chain's file, and return when it is on disk; the calling thread blocks meanwhile.
 
     Raises:
         Permanent: the file cannot be written.
@@ -67,7 +67,7 @@ def append(folder: Path, anchor: Anchor) -> None:
         fresh = not path.exists()
         line = anchor.model_dump_json() + "\n"
         if not fresh and _tail(path, 1) != b"\n":
-            line = f"\n{line}"  # a crash in the middle of the last line
+            line = f"\n{line}"  # a crash cut the last line
         _write(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, line.encode())
         if fresh:
             _write(folder, os.O_RDONLY)
@@ -76,7 +76,7 @@ def append(folder: Path, anchor: Anchor) -> None:
 
 
 def last_anchor(folder: Path, chain: str) -> Anchor | None:
-    """Return the last anchor that can be read; its signature is for `read_anchors` to check."""
+    """Return the last readable anchor, without checking its signature; `read_anchors` checks signatures."""
     path = _file(folder, chain)
     if not path.exists():
         return None
@@ -89,29 +89,34 @@ def last_anchor(folder: Path, chain: str) -> Anchor | None:
 
 
 def read_anchors(folder: Path, chain: str, keys: PublicKeys) -> Anchored:
-    """Read a chain's file, and check every signature."""
+    """Read a chain's file, and verify every signature."""
     path = _file(folder, chain)
     anchors: dict[int, Anchor] = {}
     faults: list[Fault] = []
     with path.open("rb") if path.exists() else open(os.devnull, "rb") as file:  # noqa: PTH123 - nothing is no file
-        for place, line in enumerate(file, start=1):
-            anchor = _believed(line, chain, keys)
+        for line_number, line in enumerate(file, start=1):
+            anchor = _verified_anchor(line, chain, keys)
             if isinstance(anchor, str):
-                faults.append(Fault(number=None, what=f"line {place} of {path.name} {anchor}"))
+                faults.append(Fault(number=None, what=f"line {line_number} of {path.name} {anchor}"))
             elif anchors.setdefault(anchor.number, anchor).hash != anchor.hash:
-                faults.append(Fault(number=anchor.number, what=f"line {place} of {path.name} is of another chain"))
+                faults.append(
+                    Fault(
+                        number=anchor.number,
+                        what=f"line {line_number} of {path.name} contradicts another line for the same number",
+                    )
+                )
     return Anchored(anchors, tuple(faults))
 
 
-def _believed(line: bytes, chain: str, keys: PublicKeys) -> Anchor | str:
-    """Return the line's anchor, or why there is none."""
+def _verified_anchor(line: bytes, chain: str, keys: PublicKeys) -> Anchor | str:
+    """Return the anchor in a line, or the reason why the line has no valid one."""
     try:
         anchor = Anchor.model_validate_json(line)
     except ValidationError:
-        return "cannot be read: it was torn by a crash, or changed"
+        return "is unreadable: a crash cut it, or it was changed"
     key = keys.get(anchor.kid)
     if key is None:
-        return f"is signed with the key {anchor.kid[:43]}, which was not named as ours"
+        return f"is signed with the key {anchor.kid[:43]}, which is not among the given public keys"
     try:
         key.verify(bytes.fromhex(anchor.signature), anchor.signed())
     except (InvalidSignature, ValueError):

@@ -1,6 +1,6 @@
-"""An audit entry, written in the transaction of what it tells about: both are durable, or neither is.
+"""Recording: an audit entry is written in the transaction of its effect, so that both are durable or neither is.
 
-The entry waits in `audit_waiting` until the sealer has given it a number; that row is written with it, and only here.
+Every entry gets a row in `audit_waiting`, which the sealer deletes when it numbers the entry.
 """
 
 from collections.abc import Mapping
@@ -19,9 +19,9 @@ from shared_models.requests import Principal
 
 MOST_DETAILS: Final = 8
 MOST_CHARACTERS: Final = 500
-"""Of a subject, a detail's name or its value: what is longer is cut."""
+"""Characters of a subject, of a detail's name and of its value; longer texts are cut."""
 
-RECORD = sql("""
+INSERT_ENTRY = sql("""
     WITH written AS (
         INSERT INTO audit_entries (id, tenant, credential, person, action, subject, outcome, details, trace_id)
         VALUES (:id, :tenant, :credential, :person, :action, :subject, :outcome, CAST(:details AS jsonb), :trace_id)
@@ -30,19 +30,19 @@ RECORD = sql("""
     INSERT INTO audit_waiting (id) SELECT id FROM written
 """)
 
-COLUMNS: Final = """
+ENTRY_COLUMNS: Final = """
     e.id, e.tenant, to_char(e.at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS at,
     e.credential, e.person, e.action, e.subject, e.outcome, e.details, e.trace_id
 """
-"""What a seal is made of, for `row_of`; the table is `e`."""
+"""The columns that a seal's hash covers, for `row_of`; `e` is the table of entries."""
 
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who did it, under pseudonyms: never a name or an e-mail address.
+    """The actor of an entry, under pseudonyms; never a name or an e-mail address.
 
     Attributes:
-        credential: the key or browser session that was used, as `Principal.credential` names it.
+        credential: the key or browser session that the person used, as in `Principal.credential`.
         person: the effective person, as `issuer|subject`.
     """
 
@@ -56,15 +56,15 @@ class Actor:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One thing that was done or refused.
+    """One action that was carried out or refused.
 
     Attributes:
-        tenant: whose it is.
-        actor: who did it.
-        action: what, of the catalogue.
-        subject: what it was done to: an id or a pseudonym.
-        details: a few short facts more; never content or secrets.
-        outcome: how it went.
+        tenant: the organisation that the action belongs to.
+        actor: the person and the credential.
+        action: the action, from the catalogue.
+        subject: the object of the action, as an id or a pseudonym.
+        details: a few more short facts; never content or secrets.
+        outcome: whether the action was carried out or refused.
     """
 
     tenant: str
@@ -79,13 +79,13 @@ async def record(tx: Tx, entry: Entry) -> None:
     """Write an entry in the caller's transaction.
 
     Raises:
-        ValueError: it has more than `MOST_DETAILS` details.
+        ValueError: the entry has more than `MOST_DETAILS` details.
     """
     if len(entry.details) > MOST_DETAILS:
         msg = f"an audit entry has at most {MOST_DETAILS} details, and {entry.action} came with {len(entry.details)}"
         raise ValueError(msg)
     await tx.run(
-        RECORD,
+        INSERT_ENTRY,
         id=new_id(),
         tenant=entry.tenant,
         credential=_short(entry.actor.credential),
@@ -99,10 +99,10 @@ async def record(tx: Tx, entry: Entry) -> None:
 
 
 def row_of(row: RowMapping) -> Row:
-    """Return an entry that was read with `COLUMNS`."""
+    """Return an entry that was read with `ENTRY_COLUMNS`."""
     return Row(**{name: row[name] for name in Row.__slots__})
 
 
 def _short(text: str) -> str:
-    """Cut what is long, and leave out the character that Postgres cannot store."""
+    """Return the text, cut to its greatest length and without the character that Postgres cannot store."""
     return text[:MOST_CHARACTERS].replace("\x00", "")

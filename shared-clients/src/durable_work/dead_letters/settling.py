@@ -1,9 +1,11 @@
-"""What may become of a dead letter, decided in one transaction with its row, its audit entry and what is remembered.
+"""Replaying and discarding a dead letter, each in one transaction with the audit entry and the remembered outcome.
 
-Replaying is a change of state and nothing more: the inbox's own retry, or the outbox's own sweep, does the rest from
-the stored bytes, so a crash leaves the letter dead or on its way. A letter that asks for a run is different: its owner
-was told a failure, so the old request may not come back. Whoever replays it first has request-manager accept a new
-request, and then tells which one.
+A replay only changes the state of the row. The inbox's retry or the outbox's sweep then handles the stored bytes, so
+after a crash the letter is either dead or on its way.
+
+The letter of a `request.created` is replayed differently, because the request's owner was told that it failed. The
+first call answers `needs_request`. The gateway then has request-manager accept a new request, and calls again with the
+new request's id.
 """
 
 from base64 import b64encode
@@ -17,7 +19,14 @@ from sqlalchemy import RowMapping, TextClause
 
 from durable_work import metrics
 from durable_work.audit import Actor, Entry, record
-from durable_work.dead_letters.queries import BOXES, COUNT, LIST, SETTLE, SETTLED, Box
+from durable_work.dead_letters.queries import (
+    COUNT_DEAD,
+    LIST_LETTERS,
+    LOAD_SETTLEMENT,
+    STATEMENTS,
+    UPSERT_SETTLEMENT,
+    LetterStatements,
+)
 from shared_clients.postgres import Database, Tx
 from shared_models.audit import Action
 from shared_models.catalog import EVENTS, REQUEST_CREATED
@@ -34,140 +43,149 @@ from shared_models.envelope import MAX_DATA, Envelope
 from shared_models.problems import Problem, Problems
 from shared_models.requests import Principal
 
-NOBODY: Final = ""
-"""The tenant of an event that cannot be read."""
+NO_TENANT: Final = ""
+"""The tenant of a letter whose event is malformed."""
 _SHOWN: Final = 200
-"""Characters of what a stranger may have written, where a list shows it."""
+"""Characters that a list shows of a text that an unknown sender may have written."""
 
 
 class DeadLetters:
     """The dead letters of one service.
 
     Args:
-        database: its schema.
-        service: its name, which is also its inbox's consumer.
+        database: the service's schema.
+        service: the service's name, which is also the consumer of its inbox.
     """
 
     def __init__(self, database: Database, service: str) -> None:
         self._database = database
         self._service = service
 
-    async def list(self, who: Principal, wanted: LetterQuery) -> Sequence[DeadLetter]:
-        """Return the letters that `who` may see, the last that died first."""
-        before, letter = parse_cursor(wanted.before) if wanted.before else (None, None)
-        async with self._database.reading() as tx:
+    async def list(self, caller: Principal, query: LetterQuery) -> Sequence[DeadLetter]:
+        """Return the letters that the caller may see; the letter that died last comes first."""
+        before, before_letter = parse_cursor(query.before) if query.before else (None, None)
+        async with self._database.autocommit() as tx:
             rows = await tx.rows(
-                LIST,
+                LIST_LETTERS,
                 service=self._service,
-                tenants=_tenants(who),
-                state=wanted.state,
-                type=wanted.type,
-                since=wanted.since,
+                tenants=_visible_tenants(caller),
+                state=query.state,
+                type=query.type,
+                since=query.since,
                 before=before,
-                before_letter=letter,
-                most=wanted.limit,
+                before_letter=before_letter,
+                limit=query.limit,
             )
         return [self._view(row) for row in rows]
 
-    async def show(self, who: Principal, letter: str, *, content: bool) -> DeadLetter:
-        """Return one letter; with its headers and bytes that is on record.
+    async def show(self, caller: Principal, letter: str, *, content: bool) -> DeadLetter:
+        """Return one letter; reading its content, the headers and bytes, leaves an audit entry.
 
         Raises:
             Problem: UNKNOWN_DEAD_LETTER.
         """
         async with self._database.transaction() as tx:
-            row = await self._find(tx, who, letter)
+            row = await self._load(tx, caller, letter)
             if row is None:
                 raise _unknown(letter)
             view = self._view(row)
             if not content:
                 return view
-            await _note(tx, who, Action.DEAD_LETTER_READ, view)
+            await _record_action(tx, caller, Action.DEAD_LETTER_READ, view)
         original = LetterContent(
             attributes={name: str(value) for name, value in row["attributes"].items()},
             data_base64=b64encode(row["data"]).decode(),
         )
         return view.model_copy(update={"content": original})
 
-    async def replay(self, who: Principal, letter: str, became: UUID | None) -> Settled:
-        """Have a letter tried again, or mark it as having become a new request; twice is the same as once.
+    async def replay(self, caller: Principal, letter: str, new_request: UUID | None) -> Settled:
+        """Have the event of a letter tried again, or close the letter for the new request in its place.
+
+        A second replay of the same letter changes nothing and has the same answer.
 
         Args:
-            who: the operator.
-            letter: its id.
-            became: the new request, where the letter is a request and has been accepted anew.
+            caller: the operator.
+            letter: the letter's id.
+            new_request: the request that was accepted in the letter's place, for a letter of `request.created`.
 
         Raises:
             Problem: UNKNOWN_DEAD_LETTER, NOT_REPLAYABLE, NOT_DEAD.
         """
-        done = Settled(id=letter, outcome="replayed", request_id=became)
+        settlement = Settled(id=letter, outcome="replayed", request_id=new_request)
         async with self._database.transaction() as tx:
-            row = await self._find(tx, who, letter)
+            row = await self._load(tx, caller, letter)
             if row is not None and row["state"] == "dead":
-                event = _event(row)
-                if event.type == REQUEST_CREATED.name and became is None:
+                event = _replayable_event(row)
+                if event.type == REQUEST_CREATED.name and new_request is None:
                     return Settled(id=letter, outcome="needs_request", request_id=event.correlationid)
-                box = _box(letter)
-                if await self._change(tx, box.end if became else box.again, row):
-                    return await self._settle(tx, who, self._view(row), done=done)
-            return await self._as_before(tx, who, letter, done)
+                statements = _statements_for(letter)
+                if await self._change(tx, statements.close if new_request else statements.retry, row):
+                    return await self._settle(tx, caller, self._view(row), settlement=settlement)
+            return await self._earlier_settlement(tx, caller, letter, settlement)
 
-    async def discard(self, who: Principal, letter: str, reason: str) -> Settled:
-        """Give a letter up for good: its bytes go; who did it and why stays.
+    async def discard(self, caller: Principal, letter: str, reason: str) -> Settled:
+        """Give a letter up for good: its bytes are deleted, and the caller and the reason stay on record.
 
         Raises:
             Problem: UNKNOWN_DEAD_LETTER, NOT_DEAD.
         """
-        done = Settled(id=letter, outcome="discarded")
+        settlement = Settled(id=letter, outcome="discarded")
         async with self._database.transaction() as tx:
-            row = await self._find(tx, who, letter)
-            if row is not None and await self._change(tx, _box(letter).end, row):
-                return await self._settle(tx, who, self._view(row), done=done, reason=reason)
-            return await self._as_before(tx, who, letter, done)
+            row = await self._load(tx, caller, letter)
+            if row is not None and await self._change(tx, _statements_for(letter).close, row):
+                return await self._settle(tx, caller, self._view(row), settlement=settlement, reason=reason)
+            return await self._earlier_settlement(tx, caller, letter, settlement)
 
     async def count(self) -> None:
-        """Show how many letters wait for somebody."""
-        async with self._database.reading() as tx:
-            row = await tx.row(COUNT)
+        """Set the metric of dead letters."""
+        async with self._database.autocommit() as tx:
+            row = await tx.row(COUNT_DEAD)
         metrics.DEAD_LETTERS.labels(self._service).set(row["dead"] if row else 0)
 
-    async def _find(self, tx: Tx, who: Principal, letter: str) -> RowMapping | None:
-        named = parse_letter_id(letter)
-        if named is None or named[0] != self._service:
+    async def _load(self, tx: Tx, caller: Principal, letter: str) -> RowMapping | None:
+        parsed = parse_letter_id(letter)
+        if parsed is None or parsed.service != self._service:
             return None
-        return await tx.row(BOXES[named[1]].find, service=self._service, key=named[2], tenants=_tenants(who))
+        statement = STATEMENTS[parsed.table].load
+        return await tx.row(statement, service=self._service, key=parsed.key, tenants=_visible_tenants(caller))
 
     async def _change(self, tx: Tx, statement: TextClause, row: RowMapping) -> bool:
+        """Run a statement on a letter's row, and return False where the letter is not dead any more."""
         key = {"service": self._service, "source": row["source"], "event_id": row["event_id"]}
         return await tx.run(statement, **key) == 1
 
     async def _settle(
-        self, tx: Tx, who: Principal, letter: DeadLetter, *, done: Settled, reason: str | None = None
+        self, tx: Tx, caller: Principal, letter: DeadLetter, *, settlement: Settled, reason: str | None = None
     ) -> Settled:
-        """Remember what became of a letter, and put it on record."""
-        request = None if done.request_id is None else str(done.request_id)
+        """Remember the outcome of a letter, and write its audit entry."""
+        request_id = settlement.request_id
         await tx.run(
-            SETTLE,
+            UPSERT_SETTLEMENT,
             letter=letter.id,
             tenant=letter.tenant,
-            outcome=done.outcome,
-            request_id=done.request_id,
-            person=Actor.of(who).person,
+            outcome=settlement.outcome,
+            request_id=request_id,
+            person=Actor.of(caller).person,
             reason=reason,
         )
         action = Action.DEAD_LETTER_REPLAYED if reason is None else Action.DEAD_LETTER_DISCARDED
-        await _note(tx, who, action, letter, reason=reason, request_id=request)
-        return done
+        request = None if request_id is None else str(request_id)
+        await _record_action(tx, caller, action, letter, reason=reason, request_id=request)
+        return settlement
 
-    async def _as_before(self, tx: Tx, who: Principal, letter: str, wanted: Settled) -> Settled:
-        """Answer for a letter that is not dead: as the first time, or with a problem that says what became of it."""
-        row = await tx.row(SETTLED, letter=letter, tenants=_tenants(who))
+    async def _earlier_settlement(self, tx: Tx, caller: Principal, letter: str, wanted: Settled) -> Settled:
+        """Return the first answer again, for a letter that was settled in the same way before.
+
+        Raises:
+            Problem: NOT_DEAD where the letter was settled in the other way or is parked; UNKNOWN_DEAD_LETTER.
+        """
+        row = await tx.row(LOAD_SETTLEMENT, letter=letter, tenants=_visible_tenants(caller))
         if row is None:
-            raise _unknown(letter) if await self._find(tx, who, letter) is None else _parked(letter)
+            raise _unknown(letter) if await self._load(tx, caller, letter) is None else _parked(letter)
         if row["outcome"] != wanted.outcome:
-            why = f" ({row['reason']})" if row["reason"] else ""
-            when = row["settled_at"].astimezone(UTC).isoformat(timespec="seconds")
-            raise Problem(Problems.NOT_DEAD, f"It was {row['outcome']} at {when} by {row['person']}{why}.")
+            reason = f" ({row['reason']})" if row["reason"] else ""
+            time = row["settled_at"].astimezone(UTC).isoformat(timespec="seconds")
+            raise Problem(Problems.NOT_DEAD, f"The letter was {row['outcome']} at {time} by {row['person']}{reason}.")
         return wanted.model_copy(update={"request_id": row["request_id"]})
 
     def _view(self, row: RowMapping) -> DeadLetter:
@@ -188,45 +206,48 @@ class DeadLetters:
             first_seen=row["first_seen"],
             died_at=row["died_at"],
             size=row["size"],
-            malformed=_fault(row) is not None,
+            malformed=_lasting_fault(row) is not None,
         )
 
 
-def _tenants(who: Principal) -> list[str]:
-    """Return the tenants whose letters somebody may see."""
-    return [who.tenant, NOBODY] if OPERATE_FLEET in who.scopes else [who.tenant]
+def _visible_tenants(caller: Principal) -> list[str]:
+    """Return the tenants whose letters the caller may see."""
+    return [caller.tenant, NO_TENANT] if OPERATE_FLEET in caller.scopes else [caller.tenant]
 
 
-def _box(letter: str) -> Box:
-    named = parse_letter_id(letter)
-    assert named is not None, "it was found by its id"
-    return BOXES[named[1]]
+def _statements_for(letter: str) -> LetterStatements:
+    parsed = parse_letter_id(letter)
+    assert parsed is not None, "the letter was found by its id"
+    return STATEMENTS[parsed.table]
 
 
-def _event(row: RowMapping) -> Envelope:
-    """Return the event of a letter that another try might help.
+def _replayable_event(row: RowMapping) -> Envelope:
+    """Return the event of a letter, without its data.
 
     Raises:
-        Problem: NOT_REPLAYABLE, where none ever can.
+        Problem: NOT_REPLAYABLE, where no further try can succeed.
     """
-    fault = _fault(row)
+    fault = _lasting_fault(row)
     if fault is not None:
-        raise Problem(Problems.NOT_REPLAYABLE, f"{fault}. Discard it once its sender is mended.")
+        raise Problem(Problems.NOT_REPLAYABLE, f"{fault}. Repair the event's sender, and discard the letter.")
     return Envelope.parse(row["attributes"], b"")
 
 
-def _fault(row: RowMapping) -> str | None:
-    """Say why no try can ever succeed with an event; what its data holds is its consumer's matter."""
+def _lasting_fault(row: RowMapping) -> str | None:
+    """Return why no further try of an event can succeed; None where one can, as far as its attributes tell.
+
+    The data is not parsed here: its consumer may be able to read it after an update.
+    """
     try:
         event = Envelope.parse(row["attributes"], b"")
     except ValidationError:
-        return "It is no event: its attributes are not those of one"
-    if row["tenant"] == NOBODY:
-        return "It could not be read when it came, so nobody knows whose it is"
+        return "The event has missing or malformed attributes"
+    if row["tenant"] == NO_TENANT:
+        return "The event was malformed when it came, so its tenant is unknown"
     if row["size"] > MAX_DATA:
-        return f"Its data has {row['size']} bytes; an event has at most {MAX_DATA}"
+        return f"The event's data has {row['size']} bytes; an event has at most {MAX_DATA}"
     if event.type in EVENTS and event.source.removeprefix("/flotilla/") not in EVENTS[event.type].producers:
-        return f"Its source {event.source[:_SHOWN]} may not write events of its type"
+        return f"The event's source {event.source[:_SHOWN]} may not write events of its type"
     return None
 
 
@@ -235,11 +256,12 @@ def _unknown(letter: str) -> Problem:
 
 
 def _parked(letter: str) -> Problem:
-    return Problem(Problems.NOT_DEAD, f"{letter} has not been given up: it is tried again by itself.")
+    detail = f"The letter {letter} is parked, not dead: its service tries the event again by itself."
+    return Problem(Problems.NOT_DEAD, detail)
 
 
-async def _note(tx: Tx, who: Principal, action: Action, letter: DeadLetter, **facts: str | None) -> None:
-    """Put on record what somebody did to a letter; of one that is nobody's, in their own tenant."""
-    told = {"type": letter.type, "event_id": letter.event_id, "source": letter.source, **facts}
-    details = {name: fact for name, fact in told.items() if fact is not None}
-    await record(tx, Entry(letter.tenant or who.tenant, Actor.of(who), action, letter.id, details))
+async def _record_action(tx: Tx, caller: Principal, action: Action, letter: DeadLetter, **facts: str | None) -> None:
+    """Write the audit entry of an operator's action; without a tenant of its own, a letter's is the caller's."""
+    details = {"type": letter.type, "event_id": letter.event_id, "source": letter.source, **facts}
+    stated = {name: fact for name, fact in details.items() if fact is not None}
+    await record(tx, Entry(letter.tenant or caller.tenant, Actor.of(caller), action, letter.id, stated))

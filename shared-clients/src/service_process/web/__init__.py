@@ -1,14 +1,14 @@
-"""What a service's HTTP is made of: the app factory, bodies, and problems.
+"""The parts of a service's HTTP: the app factory, bodies, and problems.
 
-A service's `app.py` calls `create_app`, its `api.py` reads bodies with `parse_body` and raises `Problem`; everything
-that can go wrong before or behind a route comes back as problem+json from here.
+The `app.py` of a service calls `create_app`, and its `api.py` reads bodies with `parse_body` and raises `Problem`. All
+errors, before a route or in it, become problem+json responses here.
 """
 
 from service_process.web.app import PROBES, create_app, draining
 from service_process.web.bodies import json_body, parse_body
-from service_process.web.edge import BodyLimits
 from service_process.web.events import event_routes
 from service_process.web.problems import problem_response
+from service_process.web.request_guard import BodyLimits
 
 __all__ = [
     "PROBES",

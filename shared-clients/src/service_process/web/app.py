@@ -1,4 +1,4 @@
-"""The app factory: what every service's HTTP has in common, so that its `app.py` names only what is its own."""
+"""The app factory: the parts of HTTP that are the same in every service."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
@@ -11,8 +11,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from service_process.web.edge import BodyLimits, Edge
 from service_process.web.problems import on_http_exception, on_invalid_parameters, on_problem, on_transient
+from service_process.web.request_guard import BodyLimits, RequestGuard
 from shared_clients import metrics
 from shared_clients.errors import OutsideError, Transient
 from shared_models.problems import Problem, Problems
@@ -39,13 +39,13 @@ def create_app(
     Args:
         name: of the service, for people.
         version: of the service.
-        routers: its routes.
-        ready: returns while the service can do its work, and raises one of `shared_clients.errors` while it cannot.
-        limits: of one request's body.
-        docs: serve `/openapi.json`; never in production. There is no page for it: FastAPI's loads scripts from a CDN.
-        lifespan: opens and closes what the service holds; it keeps it in `app.state` or in its closures.
+        routers: the routes of the service.
+        ready: returns while the service can do its work, and otherwise raises one of `shared_clients.errors`.
+        limits: of the body of one request.
+        docs: serve `/openapi.json`; never in production. No page shows it, because FastAPI's loads scripts from a CDN.
+        lifespan: opens and closes the resources of the service.
 
-    The app's `state.draining` is an asyncio.Event: once it is set the service is not ready, and open streams end.
+    `app.state.draining` is an asyncio.Event: once it is set, the service is not ready, and open streams end.
     """
     app = FastAPI(
         title=name,
@@ -65,7 +65,7 @@ def create_app(
         },
     )
     app.state.draining = asyncio.Event()
-    app.add_middleware(Edge, limits)
+    app.add_middleware(RequestGuard, limits)
     app.add_exception_handler(Problem, on_problem)
     app.add_exception_handler(Transient, on_transient)
     app.add_exception_handler(HTTPException, on_http_exception)
@@ -77,7 +77,7 @@ def create_app(
 
 
 def draining(app: FastAPI) -> asyncio.Event:
-    """Return the event that says that this app is going away: whoever holds a response open watches it."""
+    """Return the event that is set when this app stops; routes with open responses wait for it."""
     event: asyncio.Event = app.state.draining
     return event
 
@@ -86,15 +86,15 @@ def _probe(scope: MutableMapping[str, Any]) -> bool:
     return scope["path"] in PROBES
 
 
-def _probes(going_away: asyncio.Event, ready: Callable[[], Awaitable[None]], seconds: float) -> APIRouter:
+def _probes(is_draining: asyncio.Event, ready: Callable[[], Awaitable[None]], seconds: float) -> APIRouter:
     router = APIRouter()
 
     async def livez() -> Response:
         return Response("alive\n", media_type="text/plain")
 
     async def readyz() -> Response:
-        if going_away.is_set():
-            raise Problem(Problems.UNAVAILABLE, "this process is going away")
+        if is_draining.is_set():
+            raise Problem(Problems.UNAVAILABLE, "this process is stopping")
         try:
             async with asyncio.timeout(seconds):
                 await ready()

@@ -1,8 +1,8 @@
-"""Request bodies: from bytes that a stranger sent to a frozen model, or to a problem that says what is wrong where.
+"""Request bodies: untrusted bytes become a frozen model, or a problem that names each fault and its place.
 
-JSON here is RFC 8259 and what Postgres can store: no duplicate members, no NaN, no lone surrogates, no byte order mark,
-no NUL characters, bounded depth. The parser checks the grammar once, cheaply; pydantic reads the bytes a second time
-straight into the model, which costs less than building Python objects in between.
+A body is JSON by RFC 8259 that Postgres can store: no duplicate members, no NaN, no lone surrogates, no byte order
+mark, no NUL characters, limited depth. A fast parser checks the grammar first; then pydantic reads the bytes straight
+into the model, which costs less than building Python objects in between.
 """
 
 import re
@@ -17,7 +17,7 @@ from service_process.web.problems import MAX_ERRORS, fault_entries, pointer_of
 from shared_models.problems import Problem, Problems
 
 _NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
-"""The escape of NUL, and not an escaped backslash before the letters u0000."""
+"""The escape of NUL; an escaped backslash before the letters u0000 does not match."""
 
 type Json = dict[str, Json] | list[Json] | str | int | float | bool | None
 
@@ -35,9 +35,9 @@ def parse_json[T: BaseModel](body: bytes, model: type[T]) -> T:
     """Read JSON bytes as `model`; see `parse_body`."""
     _check_grammar(body)
     if b"\\u0000" in body and _NUL.search(body):
-        where = next(_paths_with_nul(jiter.from_json(body)))
+        path = next(_paths_with_nul(jiter.from_json(body)))
         raise _invalid(
-            (pointer_of(where), "nul", "holds the character NUL (\\u0000), which cannot be stored; remove it")
+            (pointer_of(path), "nul", "holds the character NUL (\\u0000), which cannot be stored; remove it")
         )
     try:
         return model.model_validate_json(body)
@@ -55,7 +55,9 @@ def _check_grammar(body: bytes) -> None:
     try:
         jiter.from_json(body, allow_inf_nan=False, catch_duplicate_keys=True)
     except ValueError as error:
-        raise Problem(Problems.INVALID_JSON, f"the body is not JSON as RFC 8259 has it: {str(error)[:200]}") from None
+        raise Problem(
+            Problems.INVALID_JSON, f"the body is not JSON as RFC 8259 defines it: {str(error)[:200]}"
+        ) from None
 
 
 def _invalid(*faults: tuple[str, str, str], more: int = 0) -> Problem:
@@ -80,7 +82,7 @@ def _explained(error: ValidationError, body: bytes) -> Problem:
 
 
 def _real_path(document: Json, steps: tuple[int | str, ...], *, missing: bool) -> list[int | str]:
-    """Return where in the document a fault is: pydantic's path also names members of unions, which no document has."""
+    """Return the path of a fault in the document, without the members of unions that pydantic adds to it."""
     real: list[int | str] = []
     here = document
     for step in steps:

@@ -1,7 +1,7 @@
-"""Every way in which a request can end badly, as RFC 9457 problem+json.
+"""Error responses of all kinds, as problem+json (RFC 9457).
 
-A raised `Problem` carries its kind; what FastAPI and Starlette raise themselves is translated here into the same
-catalogue, so that a client sees one shape whoever found the fault. The body never shows internals.
+A raised `Problem` has its kind; the exceptions of FastAPI and Starlette are translated here into the same catalogue, so
+that a client sees one format for all errors. The body never shows internals.
 """
 
 import math
@@ -25,7 +25,7 @@ log = structlog.get_logger()
 
 MEDIA_TYPE: Final = "application/problem+json"
 MAX_ERRORS: Final = 20
-"""Faults listed in one response; a hostile body may have thousands."""
+"""Faults listed in one response, because a hostile body may have thousands."""
 
 _BY_STATUS: Final = {
     kind.value.status: kind
@@ -43,19 +43,19 @@ _BY_STATUS: Final = {
     )
 }
 _METHODS: Final = ("DELETE", "GET", "PATCH", "POST", "PUT")
-_PLAIN: Final = {
+_PLAIN_MESSAGES: Final = {
     "missing": "is required and missing",
     "extra_forbidden": "is not a known member; remove it or check its spelling",
 }
 
 
 def problem_response(scope: Scope, problem: Problem, trace_id: str | None = None) -> Response:
-    """Return the response that tells the caller of `scope` about the problem.
+    """Return the response for a problem.
 
     Args:
-        scope: the request's ASGI scope.
-        problem: what to tell.
-        trace_id: where it is known already; otherwise the current trace's.
+        scope: the ASGI scope of the request.
+        problem: the content of the response.
+        trace_id: of the log line; by default that of the current trace.
     """
     body = {
         "type": problem.kind.uri,
@@ -75,7 +75,7 @@ async def on_problem(request: Request, error: Exception) -> Response:
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:
-    """Translate what the framework raises itself, and the limits of a body that rise out of reading it."""
+    """Translate the exceptions of the framework, and those of a body beyond its limits."""
     assert isinstance(error, HTTPException)
     kind = _BY_STATUS.get(error.status_code, Problems.INTERNAL if error.status_code >= 500 else Problems.BAD_REQUEST)
     headers = error.headers
@@ -91,9 +91,9 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
 
 
 def _methods(request: Request) -> set[str]:
-    """Return what all routes of an address allow together; the framework names those of the first.
+    """Return the methods of all routes that match an address; the framework names only those of the first.
 
-    Routes of a router are not to be seen from outside it, so each method is tried; a mounted app answers for itself.
+    Each method is tried, because a router hides its routes. A mounted app answers for its own routes.
     """
     routes = [route for route in request.app.routes if not isinstance(route, Mount)]
     return {
@@ -104,7 +104,7 @@ def _methods(request: Request) -> set[str]:
 
 
 async def on_transient(request: Request, error: Exception) -> Response:
-    """Say that something outside does not answer at the moment; which one is for the log."""
+    """Answer 503 when an outside system does not answer; only the log names the system."""
     assert isinstance(error, Transient)
     problem = Problem(
         Problems.UNAVAILABLE,
@@ -117,7 +117,7 @@ async def on_transient(request: Request, error: Exception) -> Response:
 
 
 async def on_invalid_parameters(request: Request, error: Exception) -> Response:
-    """Translate faults that FastAPI found in path, query and headers."""
+    """Translate the faults that FastAPI found in the path, query and headers."""
     assert isinstance(error, RequestValidationError)
     errors = fault_entries(
         (pointer_of(fault["loc"]), fault["type"], fault["msg"]) for fault in error.errors()[:MAX_ERRORS]
@@ -127,8 +127,10 @@ async def on_invalid_parameters(request: Request, error: Exception) -> Response:
 
 
 def fault_entries(faults: Iterable[tuple[str, str, str]]) -> tuple[Mapping[str, str], ...]:
-    """Return `errors` entries of (pointer, pydantic's type, pydantic's message); no value that was sent is repeated."""
-    return tuple({"pointer": pointer, "detail": _PLAIN.get(type_, message)} for pointer, type_, message in faults)
+    """Return `errors` entries for faults, given as pointer, pydantic type and pydantic message, without values."""
+    return tuple(
+        {"pointer": pointer, "detail": _PLAIN_MESSAGES.get(type_, message)} for pointer, type_, message in faults
+    )
 
 
 def pointer_of(steps: Sequence[int | str]) -> str:

@@ -1,8 +1,8 @@
-"""How a message lies in a Kafka record (CloudEvents 1.0, Kafka protocol binding), and what all bindings share.
+"""Messages as Kafka records (CloudEvents 1.0, Kafka protocol binding), and code that all bindings share.
 
-Written by the SDK's own binding, read by hand: the SDK refuses what is malformed, gives an event without an id a random
-one, and turns times and data into objects, while the inbox needs every record, whoever wrote it, with the attributes
-and the bytes that were in it, so that it can say what is wrong with them and keep them.
+The SDK's own binding writes the records, and this module reads them. The SDK refuses malformed events, gives an event
+without an id a random one, and turns times and data into objects. The inbox needs every record of every producer, with
+its original attributes and bytes, so that it can keep a faulty one and say what is wrong with it.
 """
 
 import binascii
@@ -37,16 +37,16 @@ class Record:
     headers: tuple[tuple[str, bytes | None], ...]
 
 
-class Verbatim(CloudEvent):
-    """An event whose attributes are written as they are: nothing added, no time parsed and printed anew."""
+class UnvalidatedEvent(CloudEvent):
+    """An event that is written exactly as given; the SDK would add attributes and format times anew."""
 
-    def __init__(self, attributes: Mapping[str, str], data: bytes) -> None:  # never the parent's: it changes them
+    def __init__(self, attributes: Mapping[str, str], data: bytes) -> None:  # not the parent's, which changes them
         self._attributes = dict(attributes)
         self._data = data
 
 
 def check_size(message: Message) -> None:
-    """Refuse what no transport takes.
+    """Refuse a message that is too large for the transports.
 
     Raises:
         Permanent: the message is larger than `MAX_MESSAGE`.
@@ -59,57 +59,60 @@ def check_size(message: Message) -> None:
 
 def encode(message: Message) -> Record:
     """Return the record of a message."""
-    written = to_binary(Verbatim(message.attributes, message.data), FORMAT)
-    return Record(message.key.encode() or None, written.value, tuple(written.headers.items()))
+    record = to_binary(UnvalidatedEvent(message.attributes, message.data), FORMAT)
+    return Record(message.key.encode() or None, record.value, tuple(record.headers.items()))
 
 
 def decode(topic: str, record: Record, origin: str) -> Message:
-    """Return the message in a record, whatever is in it.
+    """Return the message in a record, even where the record is no CloudEvent.
 
-    A record that is no CloudEvent becomes a message with its whole value as data; its headers are kept under names that
-    no attribute can have (`header:<name>`), for whoever looks at the dead letter.
+    A record that is no CloudEvent becomes a message with its whole value as data. Its headers are kept under names that
+    no attribute can have (`header:<name>`), so that an operator sees them in the dead letter.
     """
-    found = {text_of(name.lower()): text_of(value) for name, value in record.headers}
-    attributes = {name.removeprefix(CE_PREFIX): value for name, value in found.items() if name.startswith(CE_PREFIX)}
-    key, data, content_type = text_of(record.key), record.value, found.get(CONTENT_TYPE_HEADER, "")
+    headers = {storable_text(name.lower()): storable_text(value) for name, value in record.headers}
+    attributes = {name.removeprefix(CE_PREFIX): value for name, value in headers.items() if name.startswith(CE_PREFIX)}
+    key, data, content_type = storable_text(record.key), record.value, headers.get(CONTENT_TYPE_HEADER, "")
     if media_type(content_type) == STRUCTURED:
-        attributes, data = structured(data)
-    elif attributes and CONTENT_TYPE_HEADER in found:
+        attributes, data = decode_structured(data)
+    elif attributes and CONTENT_TYPE_HEADER in headers:
         attributes[DATACONTENTTYPE_ATTR] = content_type
     if not attributes:
-        attributes = {f"header:{name}": value for name, value in found.items()}
+        attributes = {f"header:{name}": value for name, value in headers.items()}
     return Message(topic, key, attributes, data, origin)
 
 
 def media_type(content_type: str) -> str:
-    """Return what a Content-Type says without its parameters."""
+    """Return the media type in a Content-Type, in lower case and without parameters."""
     return content_type.partition(";")[0].strip().lower()
 
 
-def structured(value: bytes) -> tuple[dict[str, str], bytes]:
-    """Return attributes and data of an event in JSON; no attributes when it is not one."""
+def decode_structured(value: bytes) -> tuple[dict[str, str], bytes]:
+    """Return the attributes and the data of an event in JSON; see `event_from_json`."""
     try:
-        return in_json(parsed(value), value)
+        return event_from_json(parse_json(value), value)
     except ValueError:
         return {}, value
 
 
-def parsed(value: bytes) -> object:
-    """Parse JSON in which no member comes twice: two readers might believe different ones.
+def parse_json(value: bytes) -> object:
+    """Parse JSON without duplicate members, because two readers may take different ones of them.
 
     Raises:
-        ValueError: it is not.
+        ValueError: it is not JSON, or has a duplicate member.
     """
-    found: object = jiter.from_json(value, allow_inf_nan=False, catch_duplicate_keys=True)
-    return found
+    parsed: object = jiter.from_json(value, allow_inf_nan=False, catch_duplicate_keys=True)
+    return parsed
 
 
-def in_json(event: object, value: bytes) -> tuple[dict[str, str], bytes]:
-    """Return attributes and data of a parsed event; what is none, or has unclear data, is all `value` and no event."""
+def event_from_json(event: object, value: bytes) -> tuple[dict[str, str], bytes]:
+    """Return the attributes and the data of a parsed event.
+
+    A value that is no event, or whose data is ambiguous, gives no attributes, and the whole `value` as data.
+    """
     if not isinstance(event, dict) or {"data", "data_base64"} <= event.keys():
         return {}, value
     data, encoded = event.pop("data", None), event.pop("data_base64", None)
-    attributes = dict(_strings(event.items()))
+    attributes = dict(_as_strings(event.items()))
     if isinstance(encoded, str):
         try:
             return attributes, b64decode(encoded, validate=True)
@@ -120,14 +123,14 @@ def in_json(event: object, value: bytes) -> tuple[dict[str, str], bytes]:
     return attributes, b"" if data is None else to_json(data)
 
 
-def text_of(raw: str | bytes | None) -> str:
-    """Return text that Postgres can hold, with NUL and whatever is not UTF-8 shown as escapes."""
+def storable_text(raw: str | bytes | None) -> str:
+    """Return text that Postgres can store: NUL and bytes that are not UTF-8 become escapes."""
     text = raw.decode("utf-8", "backslashreplace") if isinstance(raw, bytes) else raw or ""
     return text.replace("\x00", "\\x00")
 
 
-def _strings(items: Iterable[tuple[str, object]]) -> Iterable[tuple[str, str]]:
-    """Give attributes in the string form that CloudEvents has for each JSON type."""
+def _as_strings(items: Iterable[tuple[str, object]]) -> Iterable[tuple[str, str]]:
+    """Yield attributes in the string form that CloudEvents defines for each JSON type."""
     for name, value in items:
         if value is not None:
-            yield text_of(name), text_of(value if isinstance(value, str) else to_json(value))
+            yield storable_text(name), storable_text(value if isinstance(value, str) else to_json(value))

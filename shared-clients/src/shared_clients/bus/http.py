@@ -1,8 +1,8 @@
-"""The bus over HTTP: a Knative broker, or mock-eventing, between services that only know its address.
+"""The bus over HTTP: a Knative broker, or mock-eventing, between services that know only its address.
 
-Publishing is a POST to the broker's ingress; its 202 says that the event is safe there. Receiving is the broker's POST
-to this process, at the door that `web.event_routes` opens: it is answered when the event has been handled, and not
-before. Which events come is decided by Triggers, made from the catalogue; a process is one subscriber.
+To publish, this process POSTs an event to the broker's ingress; a 202 means that the event is safe there. To deliver,
+the broker POSTs an event to this process, at the route that `web.event_routes` adds; the answer comes only after the
+event has been handled. Triggers, made from the catalogue, select the events; a process is one subscriber.
 """
 
 import asyncio
@@ -16,42 +16,42 @@ from weakref import WeakValueDictionary
 import structlog
 
 from shared_clients.bus.codec import check_size
+from shared_clients.bus.dispatching import Dispatcher, finish
 from shared_clients.bus.http_codec import decode_post, encode_post
-from shared_clients.bus.lanes import Lanes, finish
 from shared_clients.bus.port import Handler, Message
 from shared_clients.errors import OutsideError, Permanent, Transient
-from shared_clients.outbound import Outbound
+from shared_clients.outbound import HttpClient
 
 log = structlog.get_logger()
 
 PUBLISH_SECONDS: Final = 15.0
-REQUESTS: Final = 128
-"""Requests of the broker that this process holds at once, at most `MAX_BODY` each."""
+MAX_REQUESTS: Final = 128
+"""Requests of the broker that this process handles at once, at most `MAX_BODY` each."""
 
 _URL: Final = re.compile(r"https?://(\[[0-9a-fA-F:]+\]|[^\s:/@?#\[\]]+)(:[0-9]{1,5})?(/[^\s?#@]*)?")
-_LATER: Final = frozenset({404, 408, 409, 425, 429})
-"""Refusals that Knative's contract says to try again, beside all of 5xx."""
-_OUR_FAULT: Final = frozenset({401, 403})
+_RETRYABLE: Final = frozenset({404, 408, 409, 425, 429})
+"""Refusals that are retried by Knative's contract, besides all of 5xx."""
+_WRONG_SETTING: Final = frozenset({401, 403})
 
 
 @dataclass(frozen=True, slots=True)
-class Handshake:
-    """How this process and its broker know each other.
+class BrokerAuthentication:
+    """How this process and its broker authenticate each other.
 
     Attributes:
-        token: gives the bearer token that the broker wants, as it is now.
-        admit: returns when the given `Authorization` is that of the broker, and raises otherwise.
+        token: returns the current bearer token for requests to the broker.
+        verify_sender: returns if this `Authorization` header is the broker's, and raises otherwise.
     """
 
     token: Callable[[], str]
-    admit: Callable[[str], Awaitable[None]]
+    verify_sender: Callable[[str], Awaitable[None]]
 
 
-def ingress_of(url: str) -> str:
-    """Return the address that events are sent to.
+def ingress_url(url: str) -> str:
+    """Return the URL of the ingress, checked.
 
     Raises:
-        ValueError: it is not of the form below; the message does not repeat it, because a secret may be in it.
+        ValueError: it is of another form; the message does not repeat it, because it may hold a secret.
     """
     if not _URL.fullmatch(url):
         raise ValueError("the bus URL is not of the form http://host:port[/path], without user or options")
@@ -59,21 +59,21 @@ def ingress_of(url: str) -> str:
 
 
 class HttpBus:
-    """A bus that is a broker's ingress on one side, and this process's door on the other.
+    """A bus that publishes to a broker's ingress and receives at a route of this process.
 
     Args:
         url: of the ingress.
-        handshake: how the two know each other.
-        patience: seconds that the door waits for handlers, which try again meanwhile, before it says "later".
+        broker_authentication: how the broker and this process authenticate each other.
+        receive_seconds: how long `receive` waits for handlers, with their retries, before it raises `Transient`.
     """
 
-    def __init__(self, url: str, handshake: Handshake, *, patience: float = 5.0) -> None:
-        self._url = ingress_of(url)
-        self._handshake = handshake
-        self._patience = patience
-        self._broker = Outbound(url)
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._lanes = Lanes()
+    def __init__(self, url: str, broker_authentication: BrokerAuthentication, *, receive_seconds: float = 5.0) -> None:
+        self._url = ingress_url(url)
+        self._authentication = broker_authentication
+        self._receive_seconds = receive_seconds
+        self._broker = HttpClient(url)
+        self._key_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._dispatcher = Dispatcher()
         self._group = ""
         self._members = 0
         self._requests = 0
@@ -84,14 +84,15 @@ class HttpBus:
         headers, body = encode_post(message)
         if self._closed:
             raise Transient(f"a message for {message.topic} is kept: the bus is closed")
-        headers = {**headers, "Authorization": f"Bearer {self._handshake.token()}"}
+        headers = {**headers, "Authorization": f"Bearer {self._authentication.token()}"}
         try:
-            async with asyncio.timeout(PUBLISH_SECONDS), self._turn(message.key):
-                answer = await self._broker.once(
+            async with asyncio.timeout(PUBLISH_SECONDS), self._key_lock(message.key):
+                answer = await self._broker.send_once(
                     "POST", self._url, content=body, headers=headers, deadline=PUBLISH_SECONDS
                 )
         except TimeoutError:
-            raise Transient(f"a message for {message.topic} is kept: those of its key before it take long") from None
+            late = f"earlier messages of its key took {PUBLISH_SECONDS:g} s"
+            raise Transient(f"a message for {message.topic} is kept: {late}") from None
         if not answer.is_success:
             raise _refusal(message, answer.status_code, answer.text[:200], answer.headers.get("Retry-After", ""))
 
@@ -101,34 +102,34 @@ class HttpBus:
             msg = f"this process is the subscriber {self._group}, and cannot be {group} too ({', '.join(topics)})"
             raise ValueError(msg)
         self._group = group
-        member = self._lanes.join(handler)
+        member = self._dispatcher.join(handler)
         self._members += 1
         try:
             yield
         finally:
             self._members -= 1
-            self._lanes.leave(member)
+            self._dispatcher.leave(member)
             await finish(member)
 
-    async def take(
+    async def receive(
         self, headers: Iterable[tuple[bytes, bytes]], authorization: str, body: Callable[[], Awaitable[bytes]]
     ) -> None:
-        """Handle what the broker has posted; returning means that it may forget it.
+        """Handle the events of one request of the broker; after the return, the broker may drop them.
 
         Args:
-            headers: as ASGI has them.
+            headers: as ASGI gives them.
             authorization: the header of that name.
-            body: reads the body; called once the sender is known and there is room.
+            body: reads the body; called only for the broker, and below `MAX_REQUESTS`.
 
         Raises:
-            Transient: it has to be posted again.
+            Transient: the broker has to post the request again.
             Problem: the sender is not our broker.
         """
-        await self._handshake.admit(authorization)
+        await self._authentication.verify_sender(authorization)
         if not self._members:
-            raise Transient("an event is left with the broker: nobody in this process takes events now")
-        if self._requests >= REQUESTS:
-            raise Transient(f"an event is left with the broker: {REQUESTS} of its requests are being handled")
+            raise Transient("an event is left with the broker: this process has no subscription now")
+        if self._requests >= MAX_REQUESTS:
+            raise Transient(f"an event is left with the broker: {MAX_REQUESTS} of its requests are being handled")
         self._requests += 1
         try:
             await self._handle(decode_post(headers, await body()))
@@ -140,31 +141,34 @@ class HttpBus:
         await self._broker.close()
 
     async def _handle(self, messages: Sequence[Message]) -> None:
-        offered = [self._lanes.offer(message) for message in messages]
+        deliveries = [self._dispatcher.enqueue(message) for message in messages]
         try:
-            async with asyncio.timeout(self._patience):
-                await asyncio.gather(*(delivery.handled for delivery in offered))
+            async with asyncio.timeout(self._receive_seconds):
+                await asyncio.gather(*(delivery.handled for delivery in deliveries))
         except TimeoutError:
-            raise Transient(f"an event is left with the broker: not handled within {self._patience} s") from None
+            raise Transient(f"an event is left with the broker: not handled within {self._receive_seconds} s") from None
         finally:
-            for delivery in offered:
-                self._lanes.withdraw(delivery)
+            for delivery in deliveries:
+                self._dispatcher.remove(delivery)
 
-    def _turn(self, key: str) -> AbstractAsyncContextManager[None]:
-        """Let one event of a key out at a time: their order is not promised, and costs nothing where all is well."""
-        return self._turns.setdefault(key, asyncio.Lock()) if key else nullcontext()
+    def _key_lock(self, key: str) -> AbstractAsyncContextManager[None]:
+        """Return the lock by which the events of a key are published in order.
+
+        The bus promises no order, but without faults this keeps it at no cost.
+        """
+        return self._key_locks.setdefault(key, asyncio.Lock()) if key else nullcontext()
 
 
 def _refusal(message: Message, status: int, reason: str, retry_after: str) -> OutsideError:
-    """Return what it means that the broker does not have the message.
+    """Return the error for a message that the broker has not accepted.
 
-    Whoever is not let in, or is sent elsewhere, has a wrong setting; that is the operator's fault, not the event's: it
-    stays in its outbox until the setting is right.
+    An authentication failure or a redirect means a wrong setting, which is no fault of the event: the event stays in
+    its outbox until an operator has corrected the setting.
     """
-    what = f"a message for {message.topic} is not at the broker: it answered {status}"
-    if status in _OUR_FAULT or status < 400:
+    refusal = f"a message for {message.topic} is not at the broker: it answered {status}"
+    if status in _WRONG_SETTING or status < 400:
         log.error("broker_refuses_us", status=status, then="events stay in their outbox")
-        return Transient(what)
-    if status in _LATER or status >= 500:
-        return Transient(what, float(retry_after[:9]) if retry_after.isascii() and retry_after.isdigit() else None)
-    return Permanent(f"{what} {reason!r}")
+        return Transient(refusal)
+    if status in _RETRYABLE or status >= 500:
+        return Transient(refusal, float(retry_after[:9]) if retry_after.isascii() and retry_after.isdigit() else None)
+    return Permanent(f"{refusal} {reason!r}")

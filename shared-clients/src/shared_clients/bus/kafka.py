@@ -1,7 +1,7 @@
-"""The bus on Kafka: facts outlive every process, and any number of services and replicas read them.
+"""The bus on Kafka: events outlive every process, and any number of services and replicas can read them.
 
-What is published is acknowledged by all in-sync replicas. What is consumed is committed up to the first record of its
-partition that is not handled yet, never beyond: a crash repeats records, and loses none.
+All in-sync replicas acknowledge a published message. In each partition, offsets are committed up to the first record
+that is not handled yet, and never beyond: a crash repeats records, and loses none.
 """
 
 import asyncio
@@ -22,8 +22,8 @@ from aiokafka.errors import (
 )
 
 from shared_clients.bus.codec import check_size, encode
-from shared_clients.bus.kafka_member import consume
-from shared_clients.bus.lanes import Lanes, finish
+from shared_clients.bus.dispatching import Dispatcher, finish
+from shared_clients.bus.kafka_membership import consume
 from shared_clients.bus.port import Handler, Message
 from shared_clients.errors import Permanent, Transient
 
@@ -35,11 +35,11 @@ STOP_SECONDS: Final = 3.0
 _ADDRESS: Final = re.compile(r"(\[[0-9a-fA-F:]+\]|[^\s:/@\[\]]+):[0-9]{1,5}")
 
 
-def servers_of(url: str) -> list[str]:
+def kafka_servers(url: str) -> list[str]:
     """Return the `host:port` pairs of a `kafka://` URL.
 
     Raises:
-        ValueError: it is not of that form; the message does not repeat it, because a secret may be in it.
+        ValueError: it is of another form; the message does not repeat it, because it may hold a secret.
     """
     servers = url.removeprefix("kafka://").removesuffix("/").split(",")
     if not url.startswith("kafka://") or not all(_ADDRESS.fullmatch(server) for server in servers):
@@ -52,16 +52,16 @@ class KafkaBus:
 
     Args:
         url: `kafka://host:port[,host:port]`.
-        session_seconds: after how much silence a member counts as dead and its partitions move, which is how long the
-            events of a killed process wait; where the broker takes no such value, `kafka_member.LEAST_SECONDS`.
+        session_seconds: after this silence a member counts as dead and its partitions move, so the events of a killed
+            process wait that long. A broker that refuses the value gets `kafka_membership.MIN_SESSION_SECONDS`.
     """
 
     def __init__(self, url: str, *, session_seconds: float = 3.0) -> None:
-        self._servers = servers_of(url)
+        self._servers = kafka_servers(url)
         self._session_seconds = session_seconds
         self._producer: AIOKafkaProducer | None = None
         self._opening = asyncio.Lock()
-        self._retired: set[asyncio.Task[None]] = set()
+        self._stopping: set[asyncio.Task[None]] = set()
         self._closed = False
 
     async def publish(self, message: Message) -> None:
@@ -84,15 +84,16 @@ class KafkaBus:
 
     @asynccontextmanager
     async def subscribe(self, group: str, topics: frozenset[str], handler: Handler) -> AsyncGenerator[None]:
-        lanes = Lanes()
-        member = lanes.join(handler)
+        dispatcher = Dispatcher()
+        member = dispatcher.join(handler)
         consuming = asyncio.create_task(
-            consume(self._servers, group, topics, lanes, session_seconds=self._session_seconds), name=f"consume {group}"
+            consume(self._servers, group, topics, dispatcher, session_seconds=self._session_seconds),
+            name=f"consume {group}",
         )
         try:
             yield
         finally:
-            lanes.leave(member)
+            dispatcher.leave(member)
             try:
                 await finish(member)
             finally:
@@ -103,8 +104,8 @@ class KafkaBus:
         self._closed = True
         async with self._opening:
             self._retire(self._producer)
-        if self._retired:
-            await asyncio.wait(self._retired)
+        if self._stopping:
+            await asyncio.wait(self._stopping)
 
     async def _open(self) -> AIOKafkaProducer:
         async with self._opening:
@@ -120,33 +121,33 @@ class KafkaBus:
             return self._producer
 
     def _retire(self, producer: AIOKafkaProducer | None) -> None:
-        """Have the next message open a new producer, and let this one finish what it can.
+        """Stop a producer after a failure; the next message opens a new one.
 
-        After a failed batch there is a gap in its sequence numbers: brokers refuse all that follows.
+        A failed batch leaves a gap in the sequence numbers of a producer, and brokers refuse all its later batches.
         """
         if producer is None or producer is not self._producer:
             return
         self._producer = None
         stopping = asyncio.create_task(_stop(producer), name="stop producer")
-        self._retired.add(stopping)
-        stopping.add_done_callback(self._retired.discard)
+        self._stopping.add(stopping)
+        stopping.add_done_callback(self._stopping.discard)
 
 
 def new_producer(servers: Sequence[str]) -> AIOKafkaProducer:
-    """Return a producer whose answers come from all in-sync replicas, without waiting for company; not started."""
+    """Return a producer, not started, that sends at once and waits for all in-sync replicas."""
     return AIOKafkaProducer(
         bootstrap_servers=servers, acks="all", enable_idempotence=True, linger_ms=0, request_timeout_ms=8_000
     )
 
 
 async def create_topics(url: str, topics: frozenset[str], *, partitions: int) -> None:
-    """Make the topics that do not exist, on up to three brokers, safe with one of them down.
+    """Create the topics that do not exist, on up to three brokers, of which one may be down.
 
     Raises:
-        Transient: Kafka cannot be asked now.
-        Permanent: it refuses one of them.
+        Transient: Kafka does not answer now.
+        Permanent: Kafka refuses a topic.
     """
-    admin = AIOKafkaAdminClient(bootstrap_servers=servers_of(url), request_timeout_ms=8_000)
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka_servers(url), request_timeout_ms=8_000)
     try:
         await admin.start()
         replicas = min(3, len((await admin.describe_cluster())["brokers"]))
@@ -167,7 +168,7 @@ async def _stop(producer: AIOKafkaProducer) -> None:
         async with asyncio.timeout(STOP_SECONDS):
             await producer.stop()
             return
-    # stop() flushes, and while no broker answers an idempotent producer never gives a batch up: do the rest of it here
+    # stop() flushes first, which never ends for an idempotent producer without a broker: do its other steps here
     await producer._sender.close()  # noqa: SLF001 - no public way to stop without flushing
-    producer._message_accumulator.fail_all(ProducerClosed())  # noqa: SLF001 - else its flush waits for ever
+    producer._message_accumulator.fail_all(ProducerClosed())  # noqa: SLF001 - or its flush waits for ever
     await producer.client.close()

@@ -1,8 +1,8 @@
-"""The bus inside one process: no broker and no copy, and still nothing acknowledged that a crash can lose.
+"""The bus inside one process: without a broker, and still no crash can lose an acknowledged message.
 
-There is nowhere to keep a message, so `publish` returns only when every group has handled it. Until then the
-publisher's outbox row stays, which makes this transport as safe as the database. A group counts from its first
-subscription on: whoever starts several services subscribes all of them before the first outbox is swept.
+This bus stores no message, so `publish` returns only when every group has handled it. Until then the outbox row of the
+publisher stays, which makes this transport as safe as the database. A group exists from its first subscription on: a
+program that starts several services has to subscribe all of them before the first outbox is swept.
 """
 
 import asyncio
@@ -12,76 +12,76 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from shared_clients.bus.codec import check_size
-from shared_clients.bus.lanes import Delivery, Lanes, Member, finish
+from shared_clients.bus.dispatching import Delivery, Dispatcher, Member, finish
 from shared_clients.bus.port import Handler, Message
 from shared_clients.errors import Transient
 
-IN_FLIGHT: Final = 1000
-"""Messages of one topic that wait or are being handled; further publishers wait."""
+MAX_UNHANDLED: Final = 1000
+"""Messages of one topic that are published and not handled; further publishers wait."""
 
 
 @dataclass(eq=False, slots=True)
 class _Topic:
-    """A group whose last member has left is still owed what is published meanwhile."""
+    """The groups of a topic; a group stays when its last member leaves, and still gets the messages."""
 
-    groups: dict[str, Lanes] = field(default_factory=dict)
-    room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(IN_FLIGHT))
+    groups: dict[str, Dispatcher] = field(default_factory=dict)
+    slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_UNHANDLED))
 
 
 class MemoryBus:
     """A bus for all services in one process.
 
     Args:
-        patience: seconds that `publish` waits for all groups before it raises `Transient`.
+        publish_seconds: how long `publish` waits for all groups before it raises `Transient`.
     """
 
-    def __init__(self, patience: float = 5.0) -> None:
-        self._patience = patience
+    def __init__(self, publish_seconds: float = 5.0) -> None:
+        self._publish_seconds = publish_seconds
         self._topics: dict[str, _Topic] = {}
-        self._waited_for: set[asyncio.Future[None]] = set()
+        self._unhandled: set[asyncio.Future[None]] = set()
         self._closed = False
 
     async def publish(self, message: Message) -> None:
         check_size(message)
         topic = self._topics.get(message.topic)
         if topic is None:
-            raise Transient(f"a message for {message.topic} is kept: nobody in this process has subscribed to it yet")
-        offered: list[tuple[Lanes, Delivery]] = []
+            raise Transient(f"a message for {message.topic} is kept: this process has no subscription to it yet")
+        queued: list[tuple[Dispatcher, Delivery]] = []
         try:
-            async with asyncio.timeout(self._patience), topic.room:
+            async with asyncio.timeout(self._publish_seconds), topic.slots:
                 if self._closed:
                     raise Transient(f"a message for {message.topic} is kept: the bus is closed")
-                offered.extend((lanes, lanes.offer(message)) for lanes in topic.groups.values())
-                await self._all_handled([delivery.handled for _, delivery in offered])
+                queued.extend((dispatcher, dispatcher.enqueue(message)) for dispatcher in topic.groups.values())
+                await self._wait_until_handled([delivery.handled for _, delivery in queued])
         except TimeoutError:
-            slow = f"not handled by every subscriber within {self._patience} s"
+            slow = f"not handled by every subscriber within {self._publish_seconds} s"
             raise Transient(f"a message for {message.topic} is kept: {slow}") from None
         finally:
-            for lanes, delivery in offered:
-                lanes.withdraw(delivery)
+            for dispatcher, delivery in queued:
+                dispatcher.remove(delivery)
 
     @asynccontextmanager
     async def subscribe(self, group: str, topics: frozenset[str], handler: Handler) -> AsyncGenerator[None]:
-        joined: list[tuple[Lanes, Member]] = []
+        joined: list[tuple[Dispatcher, Member]] = []
         for name in topics:
             topic = self._topics.setdefault(name, _Topic())
-            lanes = topic.groups.setdefault(group, Lanes())
-            joined.append((lanes, lanes.join(handler)))
+            dispatcher = topic.groups.setdefault(group, Dispatcher())
+            joined.append((dispatcher, dispatcher.join(handler)))
         try:
             yield
         finally:
-            for lanes, member in joined:
-                lanes.leave(member)
+            for dispatcher, member in joined:
+                dispatcher.leave(member)
             await finish(*(member for _, member in joined))
 
     async def close(self) -> None:
         self._closed = True
-        if self._waited_for:
-            await asyncio.wait(self._waited_for)
+        if self._unhandled:
+            await asyncio.wait(self._unhandled)
 
-    async def _all_handled(self, futures: list[asyncio.Future[None]]) -> None:
-        self._waited_for.update(futures)
+    async def _wait_until_handled(self, futures: list[asyncio.Future[None]]) -> None:
+        self._unhandled.update(futures)
         try:
             await asyncio.gather(*futures)
         finally:
-            self._waited_for.difference_update(futures)
+            self._unhandled.difference_update(futures)

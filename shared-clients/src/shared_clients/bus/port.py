@@ -1,7 +1,7 @@
-"""The bus port: how facts travel between services, whatever carries them.
+"""The bus port: how events travel between services, with any transport.
 
-`memory`, `kafka` and `http` implement it, and one contract suite runs on all of them. The port promises
-at-least-once and nothing about order: the outbox stands before it, the inbox behind it.
+`memory`, `kafka` and `http` implement it, and one contract suite runs on all of them. The port promises at-least-once
+delivery and no order: the outbox publishes to it, and the inbox receives from it.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -12,14 +12,14 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One CloudEvent on its way, not interpreted.
+    """One CloudEvent as the bus carries it, not interpreted.
 
     Attributes:
-        topic: where it is published.
+        topic: to which it is published.
         key: the partition key.
         attributes: context attributes as strings, without a transport's prefix.
         data: the event's data, exactly as its producer wrote it.
-        origin: where a transport found it (`kafka:<topic>/<partition>@<offset>`); names it when it carries no id.
+        origin: where a transport got it (`kafka:<topic>/<partition>@<offset>`); identifies it where it has no id.
     """
 
     topic: str
@@ -30,24 +30,26 @@ class Message:
 
 
 Handler = Callable[[Message], Awaitable[None]]
-"""Returning acknowledges the message; raising has it delivered again after a pause."""
+"""A return acknowledges the message; after an exception it is delivered again, with a pause."""
 
 
 class Bus(Protocol):
+    """A transport of events."""
+
     async def publish(self, message: Message) -> None:
-        """Hand a message over; return only when a crash on either side can no longer lose it.
+        """Publish a message; return only when no crash on either side can lose it.
 
         Raises:
-            Transient: it is not known to be safe; publish it again.
+            Transient: the message may be lost; publish it again.
             Permanent: this message can never be published (too large).
         """
 
     def subscribe(self, group: str, topics: frozenset[str], handler: Handler) -> AbstractAsyncContextManager[None]:
-        """Take part in a group's consumption while the context is open.
+        """Handle messages as a member of a group while the context is open.
 
-        Each message goes to one member of each group. Leaving stops fetching, lets handlers that have begun finish,
-        acknowledges what they handled, and gives the rest back.
+        Each message goes to one member of each group. At the end of the context, no more messages are fetched, handlers
+        that have begun finish and their messages are acknowledged, and all other messages go to other members.
         """
 
     async def close(self) -> None:
-        """Publish what is in flight and let go of all connections."""
+        """Finish the publishing in progress, and close all connections."""

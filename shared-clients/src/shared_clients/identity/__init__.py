@@ -1,10 +1,10 @@
-"""Who asks: credentials at the gateway, and the short-lived signed identity that goes from service to service.
+"""Authentication: of callers at the gateway, of services by a short-lived signed identity, and of the broker.
 
-The gateway asks `Credentials` who the caller is (nobody, unless something says otherwise), and its `Issuer` signs a
-token for the service it calls. Every service behind it believes only its `Verifier`.
+The gateway authenticates a caller with `Credentials`, which by default know no caller. Its `Issuer` signs a token for
+the service that it calls. Each service behind the gateway trusts only the tokens that its `Verifier` accepts.
 """
 
-from shared_clients.identity.callers import HEADER, Credentials, DenyAll, DevKey, require
+from shared_clients.identity.callers import IDENTITY_HEADER, Credentials, DenyAll, DevKey, require_scope
 from shared_clients.identity.keys import (
     TrustedKey,
     TrustedKeys,
@@ -15,19 +15,19 @@ from shared_clients.identity.keys import (
     private_pem,
     trust,
 )
-from shared_clients.identity.senders import Oidc, OidcSenders, SharedSecret
+from shared_clients.identity.senders import OidcSenders, OidcSettings, SharedSecret
 from shared_clients.identity.tokens import LIFETIME, Identity, Issuer, Verifier, no_identity
 
 __all__ = [
-    "HEADER",
+    "IDENTITY_HEADER",
     "LIFETIME",
     "Credentials",
     "DenyAll",
     "DevKey",
     "Identity",
     "Issuer",
-    "Oidc",
     "OidcSenders",
+    "OidcSettings",
     "SharedSecret",
     "TrustedKey",
     "TrustedKeys",
@@ -38,6 +38,6 @@ __all__ = [
     "load_trusted",
     "no_identity",
     "private_pem",
-    "require",
+    "require_scope",
     "trust",
 ]

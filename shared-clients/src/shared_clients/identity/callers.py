@@ -1,4 +1,4 @@
-"""Who a caller is: a port that knows nobody by default, and the dependency by which a route asks for the identity."""
+"""Authentication of callers: the port of the gateway, and the FastAPI dependency of the services behind it."""
 
 import hmac
 from collections.abc import Awaitable, Callable, Mapping
@@ -11,19 +11,19 @@ from shared_models.dead_letters import OPERATE, OPERATE_FLEET, READ_CONTENT
 from shared_models.problems import Problem, Problems
 from shared_models.requests import Principal
 
-HEADER: Final = "Flotilla-Identity"
-"""Carries the token from service to service; the gateway deletes what a client sends under this name."""
+IDENTITY_HEADER: Final = "Flotilla-Identity"
+"""The header of the token from service to service; the gateway removes it from requests of clients."""
 
 
 class Credentials(Protocol):
-    """Who a caller of the gateway is."""
+    """A way to authenticate the callers of the gateway."""
 
     async def authenticate(self, headers: Mapping[str, str]) -> Principal | None:
-        """Return who sent these headers (their names in lower case), or None for nobody we know."""
+        """Return the caller who sent these headers (names in lower case), or None for an unknown caller."""
 
 
 class DenyAll:
-    """The default: nobody is known."""
+    """Credentials that know no caller; the default."""
 
     async def authenticate(self, headers: Mapping[str, str]) -> Principal | None:
         del headers
@@ -31,7 +31,7 @@ class DenyAll:
 
 
 class DevKey:
-    """One key for one developer on one laptop; production refuses to start with it."""
+    """Credentials of one developer on one laptop; production refuses to start with them."""
 
     def __init__(self, key: str) -> None:
         self._expected = f"Bearer {key}".encode()
@@ -45,15 +45,19 @@ class DevKey:
         )
 
     async def authenticate(self, headers: Mapping[str, str]) -> Principal | None:
-        given = headers.get("authorization", "").encode()
-        return self.principal if hmac.compare_digest(given, self._expected) else None
+        authorization = headers.get("authorization", "").encode()
+        return self.principal if hmac.compare_digest(authorization, self._expected) else None
 
 
-def require(verifier: Verifier, scope: str) -> Callable[[Request], Awaitable[Identity]]:
-    """Return what gives a route the caller's `Identity`, or the caller a 401, or a 403 where the scope is missing."""
+def require_scope(verifier: Verifier, scope: str) -> Callable[[Request], Awaitable[Identity]]:
+    """Return a FastAPI dependency that yields the `Identity` of a caller who has the scope.
+
+    The dependency raises:
+        Problem: NO_IDENTITY (401) without a valid token, or FORBIDDEN (403) without the scope.
+    """
 
     async def identity(request: Request) -> Identity:
-        tokens = request.headers.getlist(HEADER)
+        tokens = request.headers.getlist(IDENTITY_HEADER)
         if len(tokens) != 1:
             raise no_identity()
         caller = verifier.verify(tokens[0], request.method, request.scope["path"])

@@ -1,4 +1,4 @@
-"""The keys that services sign identities with, and how a process is handed its own and the others' public ones."""
+"""The keys that sign identities: their creation, and their text form for other processes."""
 
 import hashlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -14,7 +14,7 @@ from pydantic_core import to_json
 
 @dataclass(frozen=True, slots=True)
 class TrustedKey:
-    """A public key, whose it is, and which services it may speak to."""
+    """A public key, the service that owns it, and the services that may trust it."""
 
     issuer: str
     audiences: frozenset[str]
@@ -35,7 +35,7 @@ def private_pem(key: Ed25519PrivateKey) -> str:
 
 
 def load_private(pem: str) -> Ed25519PrivateKey:
-    """Read what `private_pem` wrote.
+    """Read the output of `private_pem`.
 
     Raises:
         ValueError: it is no Ed25519 key.
@@ -54,7 +54,7 @@ def key_id(public: Ed25519PublicKey) -> str:
 
 
 def trust(issuer: str, public: Ed25519PublicKey, audiences: frozenset[str]) -> dict[str, TrustedKey]:
-    """Return the trust in one key; join several with `|`."""
+    """Return the trusted keys that hold one key; join several with `|`."""
     return {key_id(public): TrustedKey(issuer, audiences, public)}
 
 
@@ -72,7 +72,7 @@ _JWKS: Final = TypeAdapter(tuple[_Jwk, ...])
 
 
 def dump_trusted(keys: TrustedKeys) -> str:
-    """Write trusted keys as JSON, for the environment or a file of another process."""
+    """Return trusted keys as JSON, for the environment or a file of another process."""
     entries = keys.values()
     return _JWKS.dump_json(
         tuple(_Jwk(x=_encoded(k.public.public_bytes_raw()), issuer=k.issuer, audiences=k.audiences) for k in entries)
@@ -80,10 +80,10 @@ def dump_trusted(keys: TrustedKeys) -> str:
 
 
 def load_trusted(text: str) -> TrustedKeys:
-    """Read what `dump_trusted` wrote.
+    """Read the output of `dump_trusted`.
 
     Raises:
-        ValueError: naming what is not as expected.
+        ValueError: names the faulty member.
     """
     trusted: dict[str, TrustedKey] = {}
     for jwk in _JWKS.validate_json(text):

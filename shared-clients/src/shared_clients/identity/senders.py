@@ -1,7 +1,7 @@
-"""Who may hand this process events: a broker, known by a shared secret on a laptop and by OpenID Connect elsewhere.
+"""Authentication of the broker that sends events: a shared secret on a laptop, OpenID Connect elsewhere.
 
-Each process also shows the broker who it is, by the same secret or by the token of its own service account, which
-Kubernetes keeps fresh in a file.
+Each process also authenticates itself to the broker: with the same secret, or with the token of its own service
+account, which Kubernetes keeps fresh in a file.
 """
 
 import hmac
@@ -15,7 +15,7 @@ import structlog
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared_clients.errors import Transient
-from shared_clients.identity.jwks import Fetch, FetchedKeys, fetching
+from shared_clients.identity.jwks import Fetch, FetchedKeys, key_set_fetcher
 from shared_clients.identity.tokens import LEEWAY, MAX_TOKEN, no_identity
 
 log = structlog.get_logger()
@@ -24,17 +24,17 @@ ALGORITHMS: Final = ("RS256", "ES256")
 _REQUIRED: Final = ["exp", "iat", "iss", "aud", "sub"]
 
 
-class Oidc(BaseModel):
-    """How tokens of the broker are checked, and where ours is.
+class OidcSettings(BaseModel):
+    """How tokens of the broker are checked, and where the token of this process is.
 
     Attributes:
-        issuer: of the tokens, as their `iss` says.
-        jwks_url: where its public keys are.
-        senders: whose tokens are good here (`sub`), each exact or with a `*` at its end. Anybody in a cluster can have
-            a token made for any audience, so the audience alone proves nothing.
-        token_file: our own token for the broker's audience, read anew for each event.
-        ca_file: the authority of `jwks_url`, where the machine does not know it.
-        jwks_token_file: a token to show at `jwks_url`, which a cluster's own issuer asks for.
+        issuer: the expected `iss` of the tokens.
+        jwks_url: the address of its public keys.
+        senders: the accepted subjects (`sub`), each exact or with a `*` at its end. Any workload of a cluster can get a
+            token for any audience, so the audience alone proves nothing.
+        token_file: the token of this process for the broker's audience, read anew for each event.
+        ca_file: the certificate authority of `jwks_url`, where the machine does not have it.
+        jwks_token_file: a token for requests to `jwks_url`, which the issuer of a cluster requires.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,11 +57,11 @@ class SharedSecret:
     def token(self) -> str:
         return self._secret
 
-    async def admit(self, authorization: str) -> None:
-        """Return for whoever knows the secret.
+    async def verify_sender(self, authorization: str) -> None:
+        """Return if the header holds the secret.
 
         Raises:
-            Problem: NO_IDENTITY, for anybody else.
+            Problem: NO_IDENTITY, if it does not.
         """
         if not hmac.compare_digest(authorization.encode(), self._expected):
             log.warning("sender_refused", reason="not the shared secret")
@@ -69,27 +69,27 @@ class SharedSecret:
 
 
 class OidcSenders:
-    """The broker, as an OpenID Connect issuer vouches for it, and our own token for it.
+    """Verifies tokens of the broker by OpenID Connect, and reads the token of this process.
 
     Args:
-        oidc: whom to believe.
-        audience: this service's name, as the Trigger's subscriber has it.
-        fetch: gets the issuer's keys; from their address, unless it is given.
+        oidc: the issuer and the accepted senders.
+        audience: the name of this service, as in the subscriber of the Trigger.
+        fetch: returns the keys of the issuer; by default from `jwks_url`.
     """
 
-    def __init__(self, oidc: Oidc, audience: str, fetch: Fetch | None = None) -> None:
+    def __init__(self, oidc: OidcSettings, audience: str, fetch: Fetch | None = None) -> None:
         self._oidc = oidc
         self._audience = audience
-        shown = mounted(oidc.jwks_token_file) if oidc.jwks_token_file else None
-        self._keys = FetchedKeys(fetch or fetching(oidc.jwks_url, ca_file=oidc.ca_file, token=shown))
-        self.token = mounted(oidc.token_file)
+        jwks_token = token_file_reader(oidc.jwks_token_file) if oidc.jwks_token_file else None
+        self._keys = FetchedKeys(fetch or key_set_fetcher(oidc.jwks_url, ca_file=oidc.ca_file, token=jwks_token))
+        self.token = token_file_reader(oidc.token_file)
 
-    async def admit(self, authorization: str) -> None:
-        """Return for the broker.
+    async def verify_sender(self, authorization: str) -> None:
+        """Return if the header holds a valid token of an accepted sender.
 
         Raises:
-            Problem: NO_IDENTITY, whatever is wrong with the token.
-            Transient: the issuer's keys cannot be had now, so nobody knows.
+            Problem: NO_IDENTITY, for any fault of the token.
+            Transient: the keys of the issuer cannot be fetched now, so the token cannot be checked.
         """
         try:
             await self._check(authorization[:MAX_TOKEN])
@@ -118,10 +118,10 @@ class OidcSenders:
             raise jwt.InvalidTokenError("its subject is not one of the senders")
 
 
-def mounted(path: Path) -> Callable[[], str]:
-    """Return what reads a token from a file that somebody else keeps fresh, as it is at that moment.
+def token_file_reader(path: Path) -> Callable[[], str]:
+    """Return a function that reads the current token from a file that another program keeps fresh.
 
-    Calling it raises Transient where there is none.
+    The function raises Transient if the file cannot be read.
     """
 
     def read() -> str:

@@ -1,8 +1,8 @@
 """The short-lived signed identity that one service sends another: a JWT (RFC 7519), used as RFC 8725 advises.
 
-One algorithm, `kid` as a map key only, every claim required and typed, good for one callee, method and path. Whatever
-is wrong with a token, its bearer gets the same answer; the log says why. Both sides remember tokens, so a caller who
-comes again costs neither a signature nor a check of one.
+There is one algorithm, `kid` is only a map key, and every claim is required and typed. A token is valid for one
+service, method and path. Every fault of a token gives the same answer, and only the log holds the reason. Both sides
+cache tokens, so a repeated call costs neither a signature nor its verification.
 """
 
 import re
@@ -27,12 +27,12 @@ log = structlog.get_logger()
 
 ALGORITHM: Final = "EdDSA"
 LIFETIME: Final = 60
-"""Seconds a token is good for; it is used again for the first half of them."""
+"""Seconds for which a token is valid; it is reused for the first half of them."""
 LEEWAY: Final = 5
 """Seconds by which two clocks may differ."""
 MAX_TOKEN: Final = 8192
 CACHED: Final = 4096
-"""Tokens remembered by one issuer, and by one verifier."""
+"""Tokens in the cache of one issuer, and of one verifier."""
 
 _COMPACT: Final = re.compile(r"[A-Za-z0-9_-]{1,512}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{86}")
 """A JWS in compact form with an Ed25519 signature, and nothing else that a lenient decoder would take for it."""
@@ -44,7 +44,7 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who asked, as a trusted service says, and the sessions it has found this person to be a member of."""
+    """The caller that a trusted service names, and the sessions of which that caller is a member."""
 
     principal: Principal
     sessions: frozenset[UUID]
@@ -75,10 +75,10 @@ class _Claims(BaseModel):
 
 
 class Issuer:
-    """Signs identities in the name of one service.
+    """Signs identities on behalf of one service.
 
     Args:
-        service: its name, which callees know the key by.
+        service: its name, as in the trusted keys of the called services.
         private_key: its key; see `generate_key` and `load_private`.
         clock: seconds since 1970.
     """
@@ -93,7 +93,7 @@ class Issuer:
     def issue(
         self, principal: Principal, *, audience: str, method: str, path: str, sessions: frozenset[UUID] = frozenset()
     ) -> str:
-        """Return a token for one method and path of one service, good for 30 to 60 more seconds."""
+        """Return a token for one method and path of one service, valid for 30 to 60 more seconds."""
         half = LIFETIME // 2
         issued_at = int(self._clock()) // half * half
         return self._signed(
@@ -101,7 +101,7 @@ class Issuer:
         )
 
     def _sign(
-        self, who: Principal, *, audience: str, method: str, path: str, sessions: frozenset[UUID], issued_at: int
+        self, caller: Principal, *, audience: str, method: str, path: str, sessions: frozenset[UUID], issued_at: int
     ) -> str:
         claims = _Claims(
             iss=self.service,
@@ -111,12 +111,12 @@ class Issuer:
             exp=issued_at + LIFETIME,
             method=method,
             path=path,
-            sub=who.subject,
-            sub_issuer=who.issuer,
-            tenant=who.tenant,
-            credential=who.credential,
-            channel=who.channel,
-            scopes=who.scopes,
+            sub=caller.subject,
+            sub_issuer=caller.issuer,
+            tenant=caller.tenant,
+            credential=caller.credential,
+            channel=caller.channel,
+            scopes=caller.scopes,
             sessions=sessions,
         )
         return _JWS.encode(
@@ -125,11 +125,11 @@ class Issuer:
 
 
 class Verifier:
-    """Tells who asked one service.
+    """Verifies the identities that one service receives.
 
     Args:
-        audience: the service's own name.
-        trusted: the keys it believes, each for the audiences it may speak to.
+        audience: the name of that service.
+        trusted: the keys that it trusts, each with its audiences.
         clock: seconds since 1970.
     """
 
@@ -137,16 +137,16 @@ class Verifier:
         self._audience = audience
         self._trusted = trusted
         self._clock = clock
-        self._read = lru_cache(CACHED)(self._check)
+        self._checked = lru_cache(CACHED)(self._check)
 
     def verify(self, token: str, method: str, path: str) -> Identity:
-        """Return whose request this is.
+        """Return the caller of a request.
 
         Raises:
-            Problem: NO_IDENTITY, whatever the fault.
+            Problem: NO_IDENTITY, for any fault of the token.
         """
         try:
-            claims, identity = self._read(token)
+            claims, identity = self._checked(token)
             self._check_use(claims, method, path)
         except (_RefusedError, jwt.InvalidTokenError, ValidationError) as error:
             log.warning("identity_refused", audience=self._audience, reason=_reason(error))
@@ -154,7 +154,7 @@ class Verifier:
         return identity
 
     def _check(self, token: str) -> tuple[_Claims, Identity]:
-        """Check everything about a token that does not change with time and use."""
+        """Check the parts of a token that do not depend on the time, method or path; the result is cached."""
         if len(token) > MAX_TOKEN or not _COMPACT.fullmatch(token):
             raise _RefusedError("not a signed token in compact form")
         key = self._trusted.get(_kid(token.partition(".")[0]))
@@ -166,19 +166,19 @@ class Verifier:
         if claims.iss != key.issuer or claims.act.sub != key.issuer:
             raise _RefusedError("its issuer does not have this key")
         if not 0 < claims.exp - claims.iat <= LIFETIME:
-            raise _RefusedError("it is good for too long")
+            raise _RefusedError("it is valid for too long")
         return claims, _identity(claims)
 
     def _check_use(self, claims: _Claims, method: str, path: str) -> None:
         now = self._clock()
         if not max(claims.iat, claims.nbf) - LEEWAY <= now < claims.exp + LEEWAY:
-            raise _RefusedError("it is expired, or not good yet")
+            raise _RefusedError("it is expired, or not valid yet")
         if claims.method != method or claims.path != path:
             raise _RefusedError("it is for another method or path")
 
 
 def no_identity() -> Problem:
-    """Return the one answer to whoever does not prove who they are."""
+    """Return the problem for every caller who is not authenticated."""
     return Problem(
         Problems.NO_IDENTITY,
         "expected the header Authorization: Bearer <key>, with a key that is valid here",
@@ -187,13 +187,13 @@ def no_identity() -> Problem:
 
 
 class _RefusedError(Exception):
-    """A token is not good here; the message is for the log."""
+    """A token is refused; the message is for the log."""
 
 
 @lru_cache(maxsize=64)
-def _kid(head: str) -> str:
-    """Return the key id that a token's first segment names, which is the same for all tokens of one key."""
-    claimed = _JWS.get_unverified_header(f"{head}.e30.{'A' * 86}")
+def _kid(header: str) -> str:
+    """Return the key id in the header of a token; the header is the same for all tokens of one key."""
+    claimed = _JWS.get_unverified_header(f"{header}.e30.{'A' * 86}")
     if claimed != {"alg": ALGORITHM, "kid": claimed.get("kid"), "typ": "JWT"}:
         raise _RefusedError("its header is not ours")
     return str(claimed["kid"])
@@ -220,7 +220,7 @@ def _identity(claims: _Claims) -> Identity:
 
 
 def _reason(error: Exception) -> str:
-    """Say why without repeating what the token says."""
+    """Return the reason of a refusal, without the values in the token."""
     if isinstance(error, ValidationError):
         faulty = {str(fault["loc"][0]) if fault["loc"] else "all" for fault in error.errors(include_input=False)}
         return f"claims missing or of the wrong type: {sorted(faulty)}"

@@ -1,4 +1,4 @@
-"""What every transport of the bus promises; the same tests run on each."""
+"""The promises of every transport of the bus; the same tests run on each."""
 
 import asyncio
 import itertools
@@ -21,7 +21,7 @@ from tests.simulators.doors import processes
 TRACE = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate": "a=1,b=2"}
 ALL_BYTES = bytes(range(256))
 GROUPS = {"test_every_group_gets_everything": ("one", "other")}
-"""Who subscribes in which test: behind a broker it is known before."""
+"""The subscriptions of each test, which a broker has to know before."""
 
 
 @dataclass
@@ -54,7 +54,7 @@ class Transport:
 async def transport(request: pytest.FixtureRequest) -> AsyncGenerator[Transport]:
     topic = f"flotilla.tested-{uuid4()}.v1"
     async with AsyncExitStack() as stack:
-        bus: Bus = MemoryBus(patience=1)
+        bus: Bus = MemoryBus(publish_seconds=1)
         if request.param == "kafka":
             url = request.getfixturevalue("kafka_url")
             await ensure_topics(url, frozenset({topic}), partitions=4)
@@ -66,7 +66,7 @@ async def transport(request: pytest.FixtureRequest) -> AsyncGenerator[Transport]
         await bus.close()
 
 
-async def take(seen: asyncio.Queue[Message], count: int) -> list[Message]:
+async def receive(seen: asyncio.Queue[Message], count: int) -> list[Message]:
     async with asyncio.timeout(30):
         return [await seen.get() for _ in range(count)]
 
@@ -88,7 +88,7 @@ async def test_message_arrives_with_equal_bytes_attributes_and_trace_context(tra
     )
     async with transport.subscribe(seen.put):
         await transport.publish([sent])
-        [arrived] = await take(seen, 1)
+        [arrived] = await receive(seen, 1)
     assert arrived == sent
 
 
@@ -104,7 +104,7 @@ async def test_message_whose_handler_raised_comes_again(transport: Transport) ->
     sent = transport.event()
     async with transport.subscribe(handle):
         await transport.publish([sent])
-        assert await take(seen, 1) == [sent]
+        assert await receive(seen, 1) == [sent]
     assert next(failures, None) is None
 
 
@@ -140,7 +140,7 @@ async def test_one_key_keeps_its_order_also_past_a_failure(transport: Transport)
         for n in range(5):
             publishing.append(asyncio.create_task(transport.publish([transport.event(b"%d" % n)])))
             await asyncio.sleep(0)
-        assert [message.data for message in await take(seen, 5)] == [b"0", b"1", b"2", b"3", b"4"]
+        assert [message.data for message in await receive(seen, 5)] == [b"0", b"1", b"2", b"3", b"4"]
         await asyncio.gather(*publishing)
 
 
@@ -165,20 +165,20 @@ async def test_every_group_gets_everything(transport: Transport) -> None:
             await take_all(seen, {message.data for message in sent})
 
 
-async def test_message_is_kept_or_refused_while_nobody_listens(transport: Transport) -> None:
+async def test_message_is_kept_or_refused_without_a_subscriber(transport: Transport) -> None:
     seen = asyncio.Queue[Message]()
     sent = transport.event()
     publishing = asyncio.create_task(transport.publish([sent]))
     async with transport.subscribe(seen.put):
-        assert await take(seen, 1) == [sent]
+        assert await receive(seen, 1) == [sent]
         await publishing
 
 
-async def test_group_is_owed_what_was_published_after_its_last_member_left(transport: Transport) -> None:
+async def test_group_gets_the_messages_that_were_published_after_its_last_member_left(transport: Transport) -> None:
     seen = asyncio.Queue[Message]()
     async with transport.subscribe(seen.put):
         await transport.publish([transport.event(b"before")])
-        await take(seen, 1)
+        await receive(seen, 1)
     publishing = asyncio.create_task(transport.publish([transport.event(b"between")]))
     async with transport.subscribe(seen.put):
         await take_all(seen, {b"between"})
@@ -287,7 +287,7 @@ async def test_too_large_a_message_is_refused_for_good(transport: Transport) -> 
             await transport.bus.publish(transport.event(b"x" * MAX_MESSAGE))
         fits = transport.event(b"x" * (MAX_MESSAGE - 1000))
         await transport.publish([fits])
-        assert await take(seen, 1) == [fits]
+        assert await receive(seen, 1) == [fits]
 
 
 async def test_nothing_is_published_on_a_closed_bus(transport: Transport) -> None:

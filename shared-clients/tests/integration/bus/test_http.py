@@ -17,7 +17,7 @@ from shared_clients.bus.http import HttpBus
 from shared_clients.bus.port import Message
 from shared_clients.errors import Permanent, Transient
 from tests.cloudevents_cases import BASE, BATCHED
-from tests.simulators.doors import HANDSHAKE, door_of, serving
+from tests.simulators.doors import BROKER_AUTHENTICATION, door_of, serving
 from tests.simulators.eventing import SECRET
 
 EVENT = Message("t", BASE["partitionkey"], BASE, b'{"a": 1.10}')
@@ -40,14 +40,14 @@ class Ingress:
     async def open(self) -> AsyncGenerator[HttpBus]:
         app = FastAPI()
         app.state.draining = asyncio.Event()
-        app.add_api_route("/ingress", self.take, methods=["POST"])
+        app.add_api_route("/ingress", self.receive, methods=["POST"])
         self.gate.set()
         async with serving(app) as url:
-            bus = HttpBus(f"{url}/ingress", HANDSHAKE)
+            bus = HttpBus(f"{url}/ingress", BROKER_AUTHENTICATION)
             yield bus
             await bus.close()
 
-    async def take(self, request: Request) -> Response:
+    async def receive(self, request: Request) -> Response:
         self.requests.append((dict(request.headers), await request.body()))
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
@@ -120,7 +120,7 @@ async def test_a_wrong_setting_kills_no_event_and_is_loud(ingress: Ingress, bus:
 
 
 async def test_a_broker_that_is_not_there_leaves_the_event_with_its_outbox() -> None:
-    bus = HttpBus("http://127.0.0.1:9/", HANDSHAKE)
+    bus = HttpBus("http://127.0.0.1:9/", BROKER_AUTHENTICATION)
     with pytest.raises(Transient, match="ConnectError"):
         await bus.publish(EVENT)
     await bus.close()
@@ -133,7 +133,7 @@ async def test_a_broker_that_does_not_answer_is_not_waited_for(
     ingress.gate.clear()
     waiting = [asyncio.create_task(bus.publish(EVENT)) for _ in range(2)]
     for publishing in waiting:
-        with pytest.raises(Transient, match=r"TimeoutError|those of its key before it"):
+        with pytest.raises(Transient, match=r"TimeoutError|earlier messages of its key"):
             await publishing
     ingress.gate.set()
 
@@ -160,7 +160,7 @@ async def door(bus: HttpBus) -> AsyncGenerator[AsyncClient]:
 
 @pytest.fixture
 async def taking() -> AsyncIterator[HttpBus]:
-    bus = HttpBus("http://127.0.0.1:9", HANDSHAKE, patience=0.3)
+    bus = HttpBus("http://127.0.0.1:9", BROKER_AUTHENTICATION, receive_seconds=0.3)
     yield bus
     await bus.close()
 
@@ -245,10 +245,10 @@ async def test_a_process_that_takes_no_events_leaves_them_with_the_broker_unread
     assert read == []
 
 
-async def test_more_than_it_can_hold_is_refused_before_it_is_read(
+async def test_a_request_beyond_the_limit_is_refused_before_its_body_is_read(
     taking: HttpBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bus_http, "REQUESTS", 1)
+    monkeypatch.setattr(bus_http, "MAX_REQUESTS", 1)
     begun, go_on, read = asyncio.Event(), asyncio.Event(), list[bytes]()
 
     async def handle(_: Message) -> None:

@@ -1,4 +1,4 @@
-"""What only Kafka can do wrong: settings, strangers' records, refused batches, dead processes, absent brokers."""
+"""Faults that only Kafka has: settings, strangers' records, refused batches, dead processes, absent brokers."""
 
 import asyncio
 import sys
@@ -11,8 +11,8 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from shared_clients.bus import ensure_topics
-from shared_clients.bus.kafka import KafkaBus, new_producer, servers_of
-from shared_clients.bus.kafka_member import SPAN, UNSETTLED, Progress, new_consumer
+from shared_clients.bus.kafka import KafkaBus, kafka_servers, new_producer
+from shared_clients.bus.kafka_membership import MAX_UNCOMMITTED, MAX_UNHANDLED, PartitionProgress, new_consumer
 from shared_clients.bus.port import Message
 from shared_clients.errors import Permanent, Transient
 
@@ -37,13 +37,13 @@ async def bus(kafka_url: str) -> AsyncGenerator[KafkaBus]:
     await bus.close()
 
 
-async def take(seen: asyncio.Queue[Message], count: int) -> list[Message]:
+async def receive(seen: asyncio.Queue[Message], count: int) -> list[Message]:
     async with asyncio.timeout(30):
         return [await seen.get() for _ in range(count)]
 
 
 async def test_settings_that_would_quietly_break_promises_are_set() -> None:
-    producer, consumer = new_producer(servers_of(NOWHERE)), new_consumer(servers_of(NOWHERE), "g", 6.0)
+    producer, consumer = new_producer(kafka_servers(NOWHERE)), new_consumer(kafka_servers(NOWHERE), "g", 6.0)
     try:
         assert producer._sender._acks == -1
         assert producer._txn_manager is not None, "idempotence"
@@ -61,34 +61,34 @@ async def test_a_broker_that_refuses_so_short_a_session_gets_a_longer_one(kafka_
     seen: asyncio.Queue[Message] = asyncio.Queue()
     async with bus.subscribe(f"hasty-{uuid4()}", frozenset({topic}), seen.put):
         await bus.publish(event(topic))
-        assert [message.topic for message in await take(seen, 1)] == [topic]
+        assert [message.topic for message in await receive(seen, 1)] == [topic]
     await bus.close()
 
 
 async def test_nothing_beyond_the_first_unhandled_record_may_be_committed() -> None:
-    progress = Progress(asyncio.Event())
+    progress = PartitionProgress(asyncio.Event())
     handled = [asyncio.get_running_loop().create_future() for _ in range(4)]
     for offset, future in zip((7, 8, 11, 12), handled, strict=True):
         progress.add(offset, future)
     handled[1].set_result(None)
-    assert progress.reached() is None
+    assert progress.offset_to_commit() is None
     handled[0].set_result(None)
-    assert progress.reached() == 9
+    assert progress.offset_to_commit() == 9
     handled[2].cancel()
     handled[3].set_result(None)
-    assert progress.reached() == 9
+    assert progress.offset_to_commit() == 9
 
 
-async def test_partition_is_full_by_what_is_not_handled_and_by_what_a_crash_would_repeat() -> None:
-    progress = Progress(asyncio.Event())
-    stuck = [asyncio.get_running_loop().create_future() for _ in range(UNSETTLED)]
+async def test_partition_is_full_by_unhandled_and_by_uncommitted_records() -> None:
+    progress = PartitionProgress(asyncio.Event())
+    stuck = [asyncio.get_running_loop().create_future() for _ in range(MAX_UNHANDLED)]
     for offset, future in enumerate(stuck):
         progress.add(offset, future)
     assert progress.is_full()
     stuck[-1].set_result(None)
     await asyncio.sleep(0)
     assert not progress.is_full()
-    for offset in range(UNSETTLED, SPAN):
+    for offset in range(MAX_UNHANDLED, MAX_UNCOMMITTED):
         done = asyncio.get_running_loop().create_future()
         done.set_result(None)
         progress.add(offset, done)
@@ -110,7 +110,7 @@ async def test_absent_broker_is_transient_and_never_holds_up_leaving() -> None:
 @pytest.mark.kafka
 async def test_topics_are_made_once_and_their_number_of_partitions_stays(kafka_url: str, topic: str) -> None:
     await ensure_topics(kafka_url, frozenset({topic}), partitions=5)
-    admin = AIOKafkaAdminClient(bootstrap_servers=servers_of(kafka_url))
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka_servers(kafka_url))
     await admin.start()
     try:
         [described] = await admin.describe_topics([topic])
@@ -129,7 +129,7 @@ async def test_topic_with_an_impossible_name_is_refused_for_good(kafka_url: str)
 async def test_strangers_records_arrive_as_they_are_and_hold_nothing_up(
     kafka_url: str, topic: str, bus: KafkaBus
 ) -> None:
-    stranger = new_producer(servers_of(kafka_url))
+    stranger = new_producer(kafka_servers(kafka_url))
     await stranger.start()
     await stranger.send_and_wait(topic, b"\x00\xff", headers=[("ce_id", b"\xff"), ("ce_time", b"yesterday")])
     await stranger.send_and_wait(topic, None, key=b"deleted")
@@ -138,7 +138,7 @@ async def test_strangers_records_arrive_as_they_are_and_hold_nothing_up(
     await bus.publish(event(topic, b"ours"))
     seen = asyncio.Queue[Message]()
     async with bus.subscribe(f"g {topic}", frozenset({topic}), seen.put):
-        arrived = {message.origin: message for message in await take(seen, 4)}
+        arrived = {message.origin: message for message in await receive(seen, 4)}
     odd, deleted, structured, ours = (arrived[f"kafka:{topic}/0@{offset}"] for offset in range(4))
     assert (odd.attributes, odd.data) == ({"id": "\\xff", "time": "yesterday"}, b"\x00\xff")
     assert (deleted.key, deleted.data, deleted.attributes) == ("deleted", b"", {})
@@ -149,7 +149,7 @@ async def test_strangers_records_arrive_as_they_are_and_hold_nothing_up(
 @pytest.mark.kafka
 async def test_message_that_its_topic_refuses_does_not_spoil_those_after_it(kafka_url: str, bus: KafkaBus) -> None:
     narrow = f"narrow-{uuid4()}"
-    admin = AIOKafkaAdminClient(bootstrap_servers=servers_of(kafka_url))
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka_servers(kafka_url))
     await admin.start()
     await admin.create_topics([NewTopic(narrow, 1, 1, topic_configs={"max.message.bytes": "2000"})])
     await admin.close()
@@ -158,12 +158,12 @@ async def test_message_that_its_topic_refuses_does_not_spoil_those_after_it(kafk
     await bus.publish(event(narrow, b"after"))
     seen = asyncio.Queue[Message]()
     async with bus.subscribe(f"g {narrow}", frozenset({narrow}), seen.put):
-        assert [message.data for message in await take(seen, 1)] == [b"after"]
+        assert [message.data for message in await receive(seen, 1)] == [b"after"]
 
 
 @pytest.mark.kafka
 async def test_record_that_is_never_handled_lets_the_others_of_its_partition_pass(topic: str, bus: KafkaBus) -> None:
-    count = 5 * UNSETTLED
+    count = 5 * MAX_UNHANDLED
     seen = asyncio.Queue[Message]()
 
     async def handle(message: Message) -> None:
@@ -175,9 +175,9 @@ async def test_record_that_is_never_handled_lets_the_others_of_its_partition_pas
     await asyncio.gather(*(bus.publish(event(topic, b"%d" % n, f"k{n}")) for n in range(count)))
     group = f"g {topic}"
     async with bus.subscribe(group, frozenset({topic}), handle):
-        assert len({message.data for message in await take(seen, count)}) == count
+        assert len({message.data for message in await receive(seen, count)}) == count
     async with bus.subscribe(group, frozenset({topic}), seen.put):
-        assert b"poison" in {message.data for message in await take(seen, count + 1)}
+        assert b"poison" in {message.data for message in await receive(seen, count + 1)}
 
 
 @pytest.mark.kafka
@@ -198,7 +198,7 @@ async def test_what_a_killed_process_had_begun_goes_to_another_member(
     doomed.kill()
     await doomed.communicate()
     async with bus.subscribe(group, frozenset({topic}), seen.put):
-        assert [message.data for message in await take(seen, 1)] == [b"one"]
+        assert [message.data for message in await receive(seen, 1)] == [b"one"]
 
 
 @pytest.mark.kafka
@@ -206,8 +206,8 @@ async def test_what_was_handled_is_committed_when_a_member_leaves(kafka_url: str
     group, seen = f"g {topic}", asyncio.Queue[Message]()
     async with bus.subscribe(group, frozenset({topic}), seen.put):
         await asyncio.gather(*(bus.publish(event(topic, key=f"k{n}")) for n in range(10)))
-        await take(seen, 10)
-    admin = AIOKafkaAdminClient(bootstrap_servers=servers_of(kafka_url))
+        await receive(seen, 10)
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka_servers(kafka_url))
     await admin.start()
     committed = await admin.list_consumer_group_offsets(group)
     await admin.close()

@@ -1,6 +1,6 @@
-"""Read `agent-configs/`: agents and model scripts, checked against each other before anything starts.
+"""Read the agents and model scripts of `agent-configs/`, and check them against each other before the service starts.
 
-Errors are for people in an editor: they name file, line and column, and what was expected.
+Errors are for people in an editor: they name the file, the line, the column and the expected value.
 """
 
 import re
@@ -14,12 +14,12 @@ from shared_models.agents import Agent, ConfigError, Mistake, ModelRef, config_e
 
 _AGENT_FILE = re.compile(r"(?P<name>[a-z0-9][a-z0-9-]*)-v(?P<version>[1-9][0-9]{0,5})\.yaml")
 
-type _Place = tuple[int | str, ...]
+type _Field = tuple[int | str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """What `agent-configs/` says."""
+    """The content of `agent-configs/`."""
 
     agents: AgentCatalog
     scripts: Mapping[str, ModelScript]
@@ -31,10 +31,10 @@ def load_configuration(folder: Path, *, tools: Collection[str], default_agent: s
     Args:
         folder: `agent-configs/`.
         tools: names of the built-in tools.
-        default_agent: answers requests that name no agent.
+        default_agent: the agent for requests that name none.
 
     Raises:
-        ConfigError: the first file that cannot be used, with all that is wrong in it.
+        ConfigError: a file cannot be used; the error lists every mistake in the first such file.
         UnknownAgent: no file defines the default agent.
     """
     if not (folder / "agents").is_dir():
@@ -66,7 +66,7 @@ def _read_agent(path: Path, scripts: Collection[str], tools: Collection[str]) ->
     text = _text(path)
     agent = parse_agent(str(path), text)
     match = _AGENT_FILE.fullmatch(path.name)
-    faults: dict[_Place, str] = {}
+    faults: dict[_Field, str] = {}
     if match is None:
         faults["metadata", "name"] = f"expected a file called {agent.metadata.name}-v<N>.yaml, not {path.name}"
     elif match["name"] != agent.metadata.name:
@@ -74,7 +74,7 @@ def _read_agent(path: Path, scripts: Collection[str], tools: Collection[str]) ->
     for index, tool in enumerate(agent.spec.tools):
         if tool not in tools:
             faults["spec", "tools", index] = f"there is no tool {tool}; expected one of {', '.join(sorted(tools))}"
-    models: dict[_Place, ModelRef] = {("spec", "model", "name"): agent.spec.model}
+    models: dict[_Field, ModelRef] = {("spec", "model", "name"): agent.spec.model}
     models.update({("spec", "fallbacks", i, "name"): ref for i, ref in enumerate(agent.spec.fallbacks)})
     for where, ref in models.items():
         if ref.provider == "scripted" and ref.name not in scripts:

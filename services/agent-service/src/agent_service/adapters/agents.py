@@ -1,4 +1,4 @@
-"""Agents ready to work: a revision's configuration, its models and its tools, looked up by name."""
+"""Agents by name, each with the configuration, the models and the tools of its current revision."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -10,7 +10,7 @@ from agent_service.adapters.agent_files import load_configuration
 from agent_service.adapters.providers import Providers, ProviderSettings
 from agent_service.adapters.tools import Toolbox
 from agent_service.domain.agents import AgentCatalog
-from agent_service.usecases.perform_run import Equipped
+from agent_service.usecases.perform_run import AgentRuntime
 
 
 class AgentFolder:
@@ -21,17 +21,17 @@ class AgentFolder:
         self._providers = providers
         self._toolbox = toolbox
 
-    def equip(self, name: str | None) -> Equipped:
-        """Return an agent with what it works with; see `perform_run.Agents`."""
+    def runtime_of(self, name: str | None) -> AgentRuntime:
+        """Return an agent with its models and tools; see `perform_run.Agents`."""
         agent = self._catalog.find(name)
-        return Equipped(agent, self._providers.chain(agent), self._toolbox.pick(agent.spec.tools))
+        return AgentRuntime(agent, self._providers.chain(agent), self._toolbox.pick(agent.spec.tools))
 
 
 @asynccontextmanager
 async def open_agents(
     folder: Path, default: str, openai_api_key: SecretStr | None, openai_base_url: str | None
 ) -> AsyncGenerator[AgentFolder]:
-    """Read the agents, open their providers, and close them in the end.
+    """Read the agents and open their providers; on leaving, close the providers.
 
     Raises:
         ConfigError: a file cannot be used.

@@ -1,4 +1,4 @@
-"""Arithmetic for the calculator tool: a grammar of its own, so that nothing a model writes is ever evaluated as code.
+"""Arithmetic for the calculator tool, with its own grammar, so that text of a model is never run as code.
 
     sum     = product { ("+" | "-") product }
     product = signed { ("*" | "/" | "//" | "%") signed }
@@ -6,7 +6,7 @@
     power   = atom ["**" signed]
     atom    = number | "(" sum ")"
 
-Decimal keeps what people expect (0.1 + 0.2 = 0.3), and its context bounds the size of every result.
+Decimal gives the results that people expect (0.1 + 0.2 = 0.3), and its context bounds the size of every result.
 """
 
 import operator
@@ -19,7 +19,7 @@ MAX_DEPTH = 30
 
 _TOKEN = re.compile(r"\s*(?:(\d{1,40}(?:\.\d{1,40})?|\.\d{1,40})|(\*\*|//|[-+*/%()]))")
 _TYPED = str.maketrans({"^": "**", "\u00d7": "*", "\u00f7": "/", "\u2212": "-"})
-"""What people write for an operator."""
+"""Other signs that people write for an operator."""
 
 _BOUNDS = Context(prec=28, Emax=400, Emin=-400, traps=[InvalidOperation, DivisionByZero, Overflow])
 _SUM: dict[str, Callable[[Decimal, Decimal], Decimal]] = {"+": operator.add, "-": operator.sub}
@@ -35,7 +35,7 @@ def calculate(expression: str) -> str:
     """Return the value of an expression of numbers, + - * / // % ** and parentheses.
 
     Raises:
-        ValueError: it is none, has no value, or is too large; the message says which.
+        ValueError: the text is no expression, has no value, or is too large; the message says which.
     """
     if len(expression) > MAX_LENGTH:
         msg = f"an expression may have {MAX_LENGTH} characters, and this has {len(expression)}"
@@ -50,14 +50,15 @@ def calculate(expression: str) -> str:
 
 
 def _tokens(expression: str) -> list[str]:
-    tokens, place, text = [], 0, expression.translate(_TYPED).rstrip()
-    while place < len(text):
-        match = _TOKEN.match(text, place)
+    tokens, position, text = [], 0, expression.translate(_TYPED).rstrip()
+    while position < len(text):
+        match = _TOKEN.match(text, position)
         if match is None:
-            msg = f"expected numbers, + - * / // % ** and parentheses, and found {text[place : place + 10].strip()!r}"
+            found = text[position : position + 10].strip()
+            msg = f"expected numbers, + - * / // % ** and parentheses, and found {found!r}"
             raise ValueError(msg)
         tokens.append(match[1] or match[2])
-        place = match.end()
+        position = match.end()
     return tokens
 
 
@@ -71,7 +72,7 @@ class _Reader:
 
     def __init__(self, tokens: list[str]) -> None:
         self._tokens = tokens
-        self._place = 0
+        self._position = 0
         self._depth = 0
 
     def value(self) -> Decimal:
@@ -82,14 +83,14 @@ class _Reader:
         return value
 
     def _next(self) -> str | None:
-        return self._tokens[self._place] if self._place < len(self._tokens) else None
+        return self._tokens[self._position] if self._position < len(self._tokens) else None
 
     def _take(self) -> str:
         token = self._next()
         if token is None:
             msg = "expected a number, and the expression ended"
             raise ValueError(msg)
-        self._place += 1
+        self._position += 1
         return token
 
     def _sum(self) -> Decimal:

@@ -41,25 +41,26 @@ _tracer = get_tracer("agent_service")
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How long one model is worth waiting for.
+class RetryPolicy:
+    """The number of calls of one model, and the pauses between them.
 
     Attributes:
-        attempts: calls of one model that fail before their first token; twice as many for the last model, after which
-            nobody is left to ask.
-        rounds: calls of one model that break off after it, each after the other models.
-        pause: seconds before the second attempt at most; doubles with each, drawn at random.
-        longest: seconds that a provider's Retry-After may ask for; beyond it the next model is asked.
+        attempts: the calls that may fail before their first token; twice as many for the last model, because no other
+            model is left.
+        rounds: the calls that may break off after their first token, each after the other models.
+        first_pause: the longest pause before the second attempt, in seconds; it doubles with each attempt, and the
+            actual pause is random.
+        max_pause: the longest pause in seconds; where a provider's Retry-After is longer, the next model is called.
     """
 
     attempts: int = 4
     rounds: int = 3
-    pause: float = 1.0
-    longest: float = 20.0
+    first_pause: float = 1.0
+    max_pause: float = 20.0
 
 
-class Candidate:
-    """One model that may answer, with the parameters its agent gives it."""
+class ModelCandidate:
+    """One model that may be tried, with the parameters that its agent sets."""
 
     def __init__(self, ref: ModelRef, model: Model) -> None:
         self.ref = ref
@@ -77,17 +78,17 @@ class ModelChain:
     """An agent's model and its fallbacks; implements `ports.Models`.
 
     Args:
-        candidates: at least one, in the order in which they are asked.
-        instructions: what the models are told before the conversation.
-        patience: how each is retried.
+        candidates: at least one, in the order in which they are tried.
+        instructions: the text that precedes the conversation in each call.
+        retry_policy: the retries of each candidate.
     """
 
     def __init__(
-        self, candidates: Sequence[Candidate], instructions: str = "", *, patience: Patience | None = None
+        self, candidates: Sequence[ModelCandidate], instructions: str = "", *, retry_policy: RetryPolicy | None = None
     ) -> None:
         self._candidates = tuple(candidates)
         self._instructions = instructions
-        self._patience = patience or Patience()
+        self._retry_policy = retry_policy or RetryPolicy()
 
     async def stream_reply(
         self, history: Sequence[ModelMessage], tools: Sequence[Tool], frames: Frames
@@ -99,11 +100,11 @@ class ModelChain:
         """
         keep = frames.last
         parameters = _parameters(self._instructions, tools)
-        beyond: set[Candidate] = set()
+        given_up: set[ModelCandidate] = set()
         failures: list[CallFailed] = []
         message = _Message(frames)
-        for candidate in self._candidates * self._patience.rounds:
-            if candidate in beyond:
+        for candidate in self._candidates * self._retry_policy.rounds:
+            if candidate in given_up:
                 continue
             if message.shown:
                 frames.void(keep, transcript(history))
@@ -111,22 +112,22 @@ class ModelChain:
             if failures:
                 _show_retry(frames, failures[-1])
             try:
-                reply = await self._patiently(candidate, history, parameters, message, frames=frames)
+                reply = await self._ask_with_retries(candidate, history, parameters, message, frames=frames)
                 return replace(reply, metadata={**(reply.metadata or {}), MESSAGE_ID: str(message.id)})
             except CallFailed as failure:
                 failures.append(failure)
                 if failure.final:
                     break
                 if not failure.broke:
-                    beyond.add(candidate)
+                    given_up.add(candidate)
             finally:
                 if message.shown:
                     frames.append("TEXT_MESSAGE_END", messageId=str(message.id))
         raise failures[-1].outcome("; ".join(dict.fromkeys(failure.detail for failure in failures)))
 
-    async def _patiently(
+    async def _ask_with_retries(
         self,
-        candidate: Candidate,
+        candidate: ModelCandidate,
         history: Sequence[ModelMessage],
         parameters: ModelRequestParameters,
         message: "_Message",
@@ -134,11 +135,11 @@ class ModelChain:
         frames: Frames,
     ) -> ModelResponse:
         """Ask one model, again where it failed before its first token and may do better later."""
-        patience = self._patience
-        random_pause = wait_random_exponential(multiplier=patience.pause, max=patience.longest)
+        policy = self._retry_policy
+        random_pause = wait_random_exponential(multiplier=policy.first_pause, max=policy.max_pause)
 
         def worth_it(error: BaseException) -> bool:
-            return isinstance(error, CallFailed) and error.again and (error.retry_after or 0) <= patience.longest
+            return isinstance(error, CallFailed) and error.again and (error.retry_after or 0) <= policy.max_pause
 
         def pause(state: RetryCallState) -> float:
             error = state.outcome.exception() if state.outcome else None
@@ -150,7 +151,7 @@ class ModelChain:
             if isinstance(error, CallFailed):
                 _show_retry(frames, error)
 
-        attempts = patience.attempts * (2 if candidate is self._candidates[-1] else 1)
+        attempts = policy.attempts * (2 if candidate is self._candidates[-1] else 1)
         retrying = AsyncRetrying(
             stop=stop_after_attempt(attempts),
             wait=pause,
@@ -162,7 +163,7 @@ class ModelChain:
 
 
 def _show_retry(frames: Frames, failure: CallFailed) -> None:
-    """Tell those who watch why nothing comes for a while: a model is asked again, or another one."""
+    """Append the frame that explains a pause: a call of a model failed, and it or another model is called again."""
     frames.append("CUSTOM", name="retrying", value={"reason": failure.outcome.reason.value})
 
 
@@ -200,7 +201,7 @@ class _Message:
 
 
 async def _ask(
-    candidate: Candidate, history: Sequence[ModelMessage], parameters: ModelRequestParameters, message: _Message
+    candidate: ModelCandidate, history: Sequence[ModelMessage], parameters: ModelRequestParameters, message: _Message
 ) -> ModelResponse:
     """Make one call; cancelling it closes the provider's connection.
 
@@ -263,7 +264,7 @@ def _parameters(instructions: str, tools: Sequence[Tool]) -> ModelRequestParamet
 
 
 @contextmanager
-def _span(candidate: Candidate) -> Iterator[Span]:
+def _span(candidate: ModelCandidate) -> Iterator[Span]:
     """Trace one call by OpenTelemetry's GenAI conventions, without any content."""
     attributes = {
         "gen_ai.operation.name": "chat",
@@ -286,7 +287,7 @@ def _span(candidate: Candidate) -> Iterator[Span]:
             raise
 
 
-def _describe(span: Span, candidate: Candidate, reply: ModelResponse) -> None:
+def _describe(span: Span, candidate: ModelCandidate, reply: ModelResponse) -> None:
     provider, usage = candidate.ref.provider, reply.usage
     metrics.MODEL_CALLS.labels(provider, "ok").inc()
     metrics.MODEL_TOKENS.labels(provider, "input").inc(usage.input_tokens)

@@ -1,6 +1,6 @@
-"""The scripted model: answers from a model script, as a pydantic-ai model, so that the loop around it is the real one.
+"""The scripted model: a pydantic-ai model that answers from a model script, so that the loop around it is the real one.
 
-Its faults are the ones `adapters/models` has to survive from providers: it raises the library's own errors, stalls, and
+It has the faults of providers that `adapters/models` has to survive: it raises the library's own errors, stalls, and
 ends a stream without a finish reason.
 """
 
@@ -31,7 +31,7 @@ from agent_service.adapters.scripts import PLACEHOLDER, Fault, ModelScript, Repl
 from shared_models.ids import new_id
 
 MAX_MATCHED = 4000
-"""Characters of a message that patterns look at: a script's pattern may be slow, a message may be long."""
+"""The characters of a message that patterns search; a slow pattern would take too long on a long message."""
 
 _TOKEN = re.compile(r"\s*\S+|\s+$")
 
@@ -39,33 +39,41 @@ type Facts = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """What a script's rules look at.
+class ScriptInput:
+    """The part of a history that the rules of a script match.
 
     Attributes:
-        said: all that the person said, oldest first.
-        tool: the tool whose result came last, if no message of the person came after it.
-        result: that result.
+        user_texts: the messages of the person, oldest first.
+        tool: the tool of the last result, if no message of the person came after it.
+        result: the text of that result.
     """
 
-    said: tuple[str, ...]
+    user_texts: tuple[str, ...]
     tool: str | None = None
     result: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
-    """One reply, ready to be sent."""
+class ScriptedReply:
+    """One reply that is ready to be streamed.
+
+    Attributes:
+        start_seconds: the time before the first token.
+        token_seconds: the time for each token.
+    """
 
     tokens: tuple[str, ...]
     calls: tuple[ToolUse, ...]
-    start: float
-    pace: float
+    start_seconds: float
+    token_seconds: float
     fault: Fault | None
 
 
 class ScriptedModel(Model):
-    """Speaks one script; counts its faults over all conversations, so that `times` holds for the process."""
+    """A model that follows one script.
+
+    It counts its faults over all conversations, so that a fault's `times` holds for the process.
+    """
 
     def __init__(self, script: ModelScript) -> None:
         super().__init__()
@@ -99,53 +107,54 @@ class ScriptedModel(Model):
         model_request_parameters: ModelRequestParameters,
         run_context: Any = None,  # noqa: ARG002 - the library's signature
     ) -> AsyncGenerator[StreamedResponse]:
-        plan = self._plan(hear(messages))
-        if plan.fault is not None and plan.fault.kind in {"rate_limit", "server_error"}:
-            raise _refusal(self.model_name, plan.fault)
-        yield _ScriptedStream(model_request_parameters, self.model_name, plan, _size(messages))
+        read = script_input(messages)
+        reply = self._choose(read)
+        if reply.fault is not None and reply.fault.kind in {"rate_limit", "server_error"}:
+            raise _provider_error(self.model_name, reply.fault)
+        yield _ScriptedStream(model_request_parameters, self.model_name, reply, _count_words(read))
 
-    def _plan(self, heard: Heard) -> Planned:
+    def _choose(self, read: ScriptInput) -> ScriptedReply:
         spec = self._script.spec
         for number, rule in enumerate(spec.rules):
-            if (groups := applies(rule.when, heard)) is not None:
-                return self._prepare(number, rule.reply, {**_facts(heard), **groups})
-        return self._prepare(len(spec.rules), spec.default, _facts(heard))
+            if (groups := match_groups(rule.when, read)) is not None:
+                return self._prepare(number, rule.reply, {**_facts(read), **groups})
+        return self._prepare(len(spec.rules), spec.default, _facts(read))
 
-    def _prepare(self, number: int, reply: Reply, facts: Facts) -> Planned:
+    def _prepare(self, number: int, reply: Reply, facts: Facts) -> ScriptedReply:
         fault = reply.fault
         if fault is not None:
             self._faults[number] += 1
             if fault.times is not None and self._faults[number] > fault.times:
                 fault = None
-        pace = self._script.spec.token_ms if reply.token_ms is None else reply.token_ms
+        token_ms = self._script.spec.token_ms if reply.token_ms is None else reply.token_ms
         text = fill(reply.text, facts) * reply.repeat
         calls = tuple(ToolUse(tool=call.tool, arguments=_filled(call.arguments, facts)) for call in reply.calls)
-        return Planned(tuple(_TOKEN.findall(text)), calls, reply.start_ms / 1000, pace / 1000, fault)
+        return ScriptedReply(tuple(_TOKEN.findall(text)), calls, reply.start_ms / 1000, token_ms / 1000, fault)
 
 
-def hear(messages: Sequence[ModelMessage]) -> Heard:
-    """Read a history as a script sees it."""
+def script_input(messages: Sequence[ModelMessage]) -> ScriptInput:
+    """Return the part of a history that a script matches."""
     requests = [message for message in messages if isinstance(message, ModelRequest)]
-    said = tuple(
+    user_texts = tuple(
         part.content if isinstance(part.content, str) else ""
         for request in requests
         for part in request.parts
         if isinstance(part, UserPromptPart)
     )
     results = [part for part in requests[-1].parts if isinstance(part, ToolReturnPart)] if requests else []
-    asked = bool(requests) and any(isinstance(part, UserPromptPart) for part in requests[-1].parts)
-    if not results or asked:
-        return Heard(said)
-    return Heard(said, results[-1].tool_name, results[-1].model_response_str(wrap_if_error=False))
+    ends_with_user = bool(requests) and any(isinstance(part, UserPromptPart) for part in requests[-1].parts)
+    if not results or ends_with_user:
+        return ScriptInput(user_texts)
+    return ScriptInput(user_texts, results[-1].tool_name, results[-1].model_response_str(wrap_if_error=False))
 
 
-def applies(when: When, heard: Heard) -> dict[str, str] | None:
-    """Return the named groups of a condition that holds, or None."""
-    if when.tool != heard.tool:
+def match_groups(when: When, read: ScriptInput) -> dict[str, str] | None:
+    """Return the named groups of a condition that holds; None if it does not hold."""
+    if when.tool != read.tool:
         return None
-    last, before = (heard.said[-1] if heard.said else ""), heard.said[-2::-1]
+    last, earlier = (read.user_texts[-1] if read.user_texts else ""), read.user_texts[-2::-1]
     groups: dict[str, str] = {}
-    for pattern, texts in ((when.user, (last,)), (when.earlier, before), (when.result, (heard.result,))):
+    for pattern, texts in ((when.user, (last,)), (when.earlier, earlier), (when.result, (read.result,))):
         if pattern is None:
             continue
         match = next((found for text in texts if (found := pattern.search(text[:MAX_MATCHED]))), None)
@@ -155,19 +164,19 @@ def applies(when: When, heard: Heard) -> dict[str, str] | None:
     return groups
 
 
-def _facts(heard: Heard) -> dict[str, str]:
-    said = heard.said or ("",)
+def _facts(read: ScriptInput) -> dict[str, str]:
+    texts = read.user_texts or ("",)
     return {
-        "user": said[-1],
-        "first": said[0],
-        "previous": said[-2] if len(said) > 1 else "",
-        "turn": str(len(said)),
-        "result": heard.result,
+        "user": texts[-1],
+        "first": texts[0],
+        "previous": texts[-2] if len(texts) > 1 else "",
+        "turn": str(len(texts)),
+        "result": read.result,
     }
 
 
 def fill(text: str, facts: Facts) -> str:
-    """Replace each `${name}`; a group that did not take part in the match becomes nothing."""
+    """Replace each `${name}`; a group without a match becomes the empty text."""
     return PLACEHOLDER.sub(lambda found: facts.get(found[1], ""), text)
 
 
@@ -185,13 +194,12 @@ def _fill_value(value: JsonValue, facts: Facts) -> JsonValue:
     return value
 
 
-def _size(messages: Sequence[ModelMessage]) -> int:
-    """Count the words of a history: what this model calls tokens."""
-    heard = hear(messages)
-    return sum(len(text.split()) for text in heard.said) + len(heard.result.split())
+def _count_words(read: ScriptInput) -> int:
+    """Count the words that the model read; this model counts a word as a token."""
+    return sum(len(text.split()) for text in read.user_texts) + len(read.result.split())
 
 
-def _refusal(model: str, fault: Fault) -> ModelHTTPError:
+def _provider_error(model: str, fault: Fault) -> ModelHTTPError:
     if fault.kind == "rate_limit":
         return ModelHTTPError.for_category(
             ModelRateLimitError, status_code=429, model_name=model, retry_after=fault.retry_after
@@ -201,15 +209,15 @@ def _refusal(model: str, fault: Fault) -> ModelHTTPError:
 
 @dataclass
 class _ScriptedStream(StreamedResponse):
-    """One planned reply as the library's stream."""
+    """One scripted reply as a stream of the library."""
 
     name: str
-    plan: Planned
-    heard_tokens: int
+    reply: ScriptedReply
+    input_tokens: int
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     async def _get_event_iterator(self) -> AsyncIterator[ModelResponseStreamEvent]:
-        fault = self.plan.fault
+        fault = self.reply.fault
         count = 0
         async for token in self._paced():
             if fault is not None and count == fault.after:
@@ -217,29 +225,29 @@ class _ScriptedStream(StreamedResponse):
             count += 1
             for event in self._parts_manager.handle_text_delta(vendor_part_id="text", content=token):
                 yield event
-        self._usage = RequestUsage(input_tokens=self.heard_tokens, output_tokens=count)
+        self._usage = RequestUsage(input_tokens=self.input_tokens, output_tokens=count)
         if fault is not None:
             await self._break_off(fault)
             return
-        for call in self.plan.calls:
+        for call in self.reply.calls:
             yield self._parts_manager.handle_tool_call_part(
                 vendor_part_id=None,
                 tool_name=call.tool,
                 args=dict(call.arguments),
                 tool_call_id=f"call_{new_id().hex}",
             )
-        self._finish("tool_call" if self.plan.calls else "stop")
+        self._finish("tool_call" if self.reply.calls else "stop")
 
     def _finish(self, reason: Literal["stop", "tool_call", "length"]) -> None:
         self.finish_reason = reason
         self.provider_details = {"finish_reason": reason}
 
     async def _paced(self) -> AsyncIterator[str]:
-        """Yield tokens on a schedule, so that a late one does not delay those after it."""
+        """Yield the tokens on a fixed schedule, so that a late token does not delay the tokens after it."""
         now = asyncio.get_running_loop().time
-        due = now() + self.plan.start
-        for token in self.plan.tokens:
-            due += self.plan.pace
+        due = now() + self.reply.start_seconds
+        for token in self.reply.tokens:
+            due += self.reply.token_seconds
             await asyncio.sleep(max(0.0, due - now()))
             yield token
 
@@ -250,7 +258,7 @@ class _ScriptedStream(StreamedResponse):
             self._finish("length")
 
     async def close_stream(self) -> None:
-        """Nothing is open."""
+        """Close nothing: a script holds no connection."""
 
     @property
     def model_name(self) -> str:

@@ -1,6 +1,7 @@
-"""Model scripts: `kind: ModelScript`, what the scripted model says, as people write it in `agent-configs/scripts/`.
+"""Model scripts (`kind: ModelScript`): the replies of the scripted model, as people write them in YAML.
 
-They are the keyless default, and the double in tests, evaluations and benchmarks; `adapters/scripted` speaks them.
+They lie in `agent-configs/scripts/`, and `adapters/scripted` follows them. A scripted model is the default without
+provider keys, and the model of tests, evaluations and benchmarks.
 """
 
 import re
@@ -15,8 +16,8 @@ from shared_models.requests import Name
 PLACEHOLDER = re.compile(r"\$\{([A-Za-z_]\w*)\}")
 
 FACTS = frozenset({"user", "first", "previous", "turn", "result"})
-"""Names every text may use: the last, the first and the one before last thing the person said, how many things they
-said, and the last tool result. Named groups of a rule's patterns come on top."""
+"""The names that every text may use: the last, the first and the second last message of the person, the number of their
+messages, and the last tool result. A rule's texts may also use the named groups of its patterns."""
 
 
 def _compiled(value: object) -> object:
@@ -33,13 +34,13 @@ Pattern = Annotated[re.Pattern[str], BeforeValidator(_compiled)]
 
 
 class When(ConfigModel):
-    """When a rule applies: all of these that are set hold.
+    """The condition of a rule: every attribute that is set has to hold.
 
     Attributes:
-        user: found in what the person said last.
-        earlier: found in something the person said before; the latest counts.
-        tool: the model is asked right after this tool's result; without it, right after the person spoke.
-        result: found in that result.
+        user: matches the last message of the person.
+        earlier: matches an earlier message of the person; the latest match counts.
+        tool: the tool whose result ends the history; unset, a message of the person ends it.
+        result: matches that result.
     """
 
     user: Pattern | None = None
@@ -61,14 +62,14 @@ class ToolUse(ConfigModel):
 
 
 class Fault(ConfigModel):
-    """What goes wrong instead of a whole reply.
+    """A fault that takes the place of a whole reply.
 
     Attributes:
         kind: `rate_limit` and `server_error` come before the first token; `stall` stops sending; `cut` ends the stream
             without a finish reason; `length` ends the reply at the model's limit of tokens.
-        after: tokens that `stall`, `cut` and `length` let through first.
-        retry_after: seconds a `rate_limit` asks to wait.
-        times: how often it happens before the reply comes whole; without it, always.
+        after: the tokens before a `stall`, a `cut` or a `length`.
+        retry_after: the seconds that a `rate_limit` asks the caller to wait.
+        times: the number of faults before the reply comes whole; unset, every reply has the fault.
     """
 
     kind: Literal["rate_limit", "server_error", "stall", "cut", "length"]
@@ -78,15 +79,15 @@ class Fault(ConfigModel):
 
 
 class Reply(ConfigModel):
-    """What the model sends.
+    """One reply of the model.
 
     Attributes:
-        text: Markdown; `${name}` is replaced by a fact or by a named group of the rule's patterns.
-        calls: tools it calls.
-        repeat: how often the text is said, for long answers.
+        text: Markdown; `${name}` stands for a fact or for a named group of the rule's patterns.
+        calls: its tool calls.
+        repeat: the number of times that the text is repeated, for long answers.
         token_ms: milliseconds for each token (a word and the space before it); the script's when unset.
         start_ms: milliseconds before the first token.
-        fault: what goes wrong.
+        fault: the fault that takes the place of the whole reply.
     """
 
     text: str = ""
@@ -120,7 +121,7 @@ class Rule(ConfigModel):
 
 
 class ScriptSpec(ConfigModel):
-    """The first rule that applies speaks; where none does, `default`."""
+    """The rules of a script: the first rule whose condition holds gives the reply, else `default`."""
 
     token_ms: Annotated[float, Field(ge=0, le=60_000)] = 0
     rules: tuple[Rule, ...] = ()

@@ -1,7 +1,7 @@
-"""The built-in tools: read-only and closed, so agents may call them in place.
+"""The built-in tools, which only read and reach nothing outside, so that agents may call them in place.
 
-An agent names them in `spec.tools`. Everything that changes something, or reaches a place that a model chose, is an
-action and not here.
+An agent names them in `spec.tools`. A tool that changes anything, or that reaches an address a model chose, is an
+action and does not belong here.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -17,7 +17,7 @@ class Toolbox:
     """The built-in tools by name.
 
     Args:
-        clock: the time now, with its zone.
+        clock: returns the current time, with its zone.
     """
 
     def __init__(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
@@ -28,7 +28,7 @@ class Toolbox:
         return frozenset(self._tools)
 
     def pick(self, names: Iterable[str]) -> tuple[Tool, ...]:
-        """Return the tools an agent names; `adapters/agent_files` has checked that they exist."""
+        """Return the tools that an agent names; `adapters/agent_files` has checked that they exist."""
         return tuple(self._tools[name] for name in names)
 
 

@@ -1,1 +1,1 @@
-"""What agent-service knows: runs, and histories that a provider accepts. Pure."""
+"""The domain of agent-service: runs, sessions, agents, and histories that a provider accepts. Pure."""

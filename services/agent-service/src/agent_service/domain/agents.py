@@ -1,4 +1,4 @@
-"""The agents this service knows: every version of each, by name and by revision."""
+"""The catalogue of agents: every version of each agent, by name and by revision."""
 
 from collections.abc import Iterable, Iterator
 
@@ -7,14 +7,14 @@ from shared_models.agents import Agent
 
 
 class AgentCatalog:
-    """Agents as their files define them.
+    """The agents that the agent files define.
 
     Args:
-        versions: (version, agent) in any order; the highest version of a name is its current one.
-        default: the name of the agent that answers when a request names none.
+        versions: pairs of version and agent, in any order; the highest version of a name is the current one.
+        default: the name of the agent for requests that name none.
 
     Raises:
-        UnknownAgent: there is no agent of the default name.
+        UnknownAgent: no agent has the default name.
     """
 
     def __init__(self, versions: Iterable[tuple[int, Agent]], default: str) -> None:
@@ -28,7 +28,7 @@ class AgentCatalog:
         return iter(self._revisions.values())
 
     def find(self, name: str | None) -> Agent:
-        """Return the current revision of an agent, or of the default one.
+        """Return the current revision of an agent, or of the default agent for None.
 
         Raises:
             UnknownAgent: no file defines it.
@@ -40,10 +40,10 @@ class AgentCatalog:
         return self._current[name]
 
     def revision(self, digest: str) -> Agent:
-        """Return exactly the revision that a session or run is pinned to.
+        """Return the agent with exactly this revision.
 
         Raises:
-            UnknownAgent: its file is gone.
+            UnknownAgent: no file has this revision any more.
         """
         if digest not in self._revisions:
             raise UnknownAgent(f"no file has revision {digest[:16]!r}")

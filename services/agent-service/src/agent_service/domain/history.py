@@ -1,7 +1,7 @@
-"""Histories: what of a conversation a model is sent, and how its messages are kept.
+"""Histories: the part of a conversation that a model is sent, and the stored form of its messages.
 
-A provider refuses a history that starts in the middle of a turn, or where a tool call and its result are not a pair.
-What is stored may be both: turns fail, and windows cut. `window` is the one way from the stored to the sent.
+A provider refuses a history that starts in the middle of a turn, or in which a tool call and its result are no pair. A
+stored conversation may have both faults, because turns fail and a window cuts turns. `window` makes it sendable.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,16 +27,16 @@ from shared_models.ids import new_id
 from shared_models.requests import Truncation, Usage
 
 MESSAGE_ID = "message_id"
-"""Where a message's metadata keeps the id that frames and snapshots show it under; providers never see it."""
+"""The key in a message's metadata of the id under which frames and snapshots show it; providers never see it."""
 
 TRUNCATED = "truncated"
-"""Where the metadata of a response says why its text ends before the model was done; a `Truncation`."""
+"""The key in a response's metadata of the `Truncation` of its text."""
 
-_NAMELESS = UUID("7c7e1e0c-4b0e-5d0c-9a55-0d6b4f1f2a10")
+_ID_NAMESPACE = UUID("7c7e1e0c-4b0e-5d0c-9a55-0d6b4f1f2a10")
 
 
 def user_turn(content: str, message_id: UUID) -> ModelRequest:
-    """Return what a person said as a message."""
+    """Return the text of a person as a message."""
     return ModelRequest(parts=[UserPromptPart(content=plain(content))], metadata={MESSAGE_ID: str(message_id)})
 
 
@@ -44,25 +44,25 @@ def window(messages: Sequence[ModelMessage], limit: int) -> list[ModelMessage]:
     """Return the end of a conversation in a form that every provider accepts.
 
     Args:
-        messages: the conversation, ending with what the person said now.
-        limit: how many messages to send at most; the turn of now is sent whole even if it is longer.
+        messages: the conversation, ending with the person's current message.
+        limit: the number of messages to send at most; the current turn is sent whole even if it is longer.
 
     Raises:
-        ValueError: nobody said anything in it.
+        ValueError: the conversation has no message of a person.
     """
-    sendable = [message for message in messages if _says_something(message)]
+    sendable = [message for message in messages if _has_content(message)]
     turns = [index for index, message in enumerate(sendable) if _is_user_turn(message)]
     if not turns:
         msg = "a history needs at least one message of a person"
         raise ValueError(msg)
     start = next((index for index in turns if index >= len(sendable) - limit), turns[-1])
-    return repair_messages(list(_answering(sendable[start:])))
+    return repair_messages(list(_without_stray_results(sendable[start:])))
 
 
-def _answering(messages: Iterable[ModelMessage]) -> Iterator[ModelMessage]:
-    """Leave out each tool result that answers no open call of the response right before it.
+def _without_stray_results(messages: Iterable[ModelMessage]) -> Iterator[ModelMessage]:
+    """Drop each tool result that answers no open call of the response right before it.
 
-    `repair_messages` adds results that are missing, but lets pass those that came twice or too late.
+    `repair_messages` adds missing results, but keeps results that came twice or too late.
     """
     unanswered: list[str] = []
     for message in messages:
@@ -85,20 +85,20 @@ def _is_user_turn(message: ModelMessage) -> bool:
     return isinstance(message, ModelRequest) and any(isinstance(part, UserPromptPart) for part in message.parts)
 
 
-def _says_something(message: ModelMessage) -> bool:
-    """Tell a message with content from an empty one, which providers refuse."""
+def _has_content(message: ModelMessage) -> bool:
+    """Return whether a message has content; providers refuse an empty one."""
     if isinstance(message, ModelRequest):
         return bool(message.parts)
     return bool(message.tool_calls or text_of(message))
 
 
 def text_of(response: ModelResponse) -> str:
-    """Return exactly what the frames of this response concatenate to."""
+    """Return the text of a response, equal to its frames put together."""
     return "".join(part.content for part in response.parts if isinstance(part, TextPart))
 
 
 def truncation_of(response: ModelResponse) -> Truncation | None:
-    """Return why a response ends before the model was done, if it does."""
+    """Return the reason why a response ends before the model was done; None for a whole one."""
     why = (response.metadata or {}).get(TRUNCATED)
     return Truncation(why) if why else None
 
@@ -113,7 +113,7 @@ def usage_of(messages: Iterable[ModelMessage]) -> Usage:
 
 
 def plain(text: str) -> str:
-    """Replace the two things that neither JSON nor Postgres can carry: NUL, and halves of surrogate pairs."""
+    """Replace NUL and halves of surrogate pairs, which neither JSON nor Postgres can carry."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -121,10 +121,10 @@ def plain(text: str) -> str:
     return text.replace("\0", "\ufffd")
 
 
-def settled(response: ModelResponse, earlier: Iterable[ModelMessage]) -> ModelResponse:
-    """Return a response as it is journaled: plain text, and tool calls under ids that nothing earlier has.
+def sanitized(response: ModelResponse, earlier: Iterable[ModelMessage]) -> ModelResponse:
+    """Return a response with text that can be stored, and with tool call ids that no earlier response has.
 
-    Some servers number the calls of each response from zero, and the journal must never take one for another.
+    Some servers number the calls of each response from zero; two calls under one id would share a journal entry.
     """
     taken = {
         call.tool_call_id for message in earlier if isinstance(message, ModelResponse) for call in message.tool_calls
@@ -144,9 +144,9 @@ def settled(response: ModelResponse, earlier: Iterable[ModelMessage]) -> ModelRe
 
 
 def message_id(message: ModelMessage) -> str:
-    """Return the id a message is shown under: its own, or one that follows from its time."""
+    """Return the id under which a message is shown: its own, or one that is derived from its time."""
     own = (message.metadata or {}).get(MESSAGE_ID)
-    return str(own or uuid5(_NAMELESS, f"{message.kind} {_time(message)}"))
+    return str(own or uuid5(_ID_NAMESPACE, f"{message.kind} {_time(message)}"))
 
 
 def _time(message: ModelMessage) -> str:
@@ -160,10 +160,10 @@ def dump(message: ModelMessage) -> str:
 
 
 def load(text: str) -> ModelMessage:
-    """Read what `dump` wrote.
+    """Return the message of a JSON text that `dump` wrote.
 
     Raises:
-        pydantic.ValidationError: it is not a message.
+        pydantic.ValidationError: the text is not a message.
     """
     [message] = ModelMessagesTypeAdapter.validate_json(f"[{text}]")
     return message

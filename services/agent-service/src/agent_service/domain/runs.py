@@ -1,4 +1,4 @@
-"""Runs: the work on one request, how it ends, and what its owner sees of it. Pure."""
+"""Runs: the work on one request, the ways it can end, and its result as its owner sees it. Pure."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -7,6 +7,7 @@ from uuid import UUID
 from shared_models.envelope import EventContext
 from shared_models.frames import Cursor
 from shared_models.requests import (
+    FAILURES,
     Failure,
     FailureReason,
     Principal,
@@ -14,35 +15,36 @@ from shared_models.requests import (
     Response,
     ResponseFailed,
     ResponseReady,
-    Status,
     Truncation,
     Usage,
 )
 
 MAX_TRIES = 5
-"""How often a run is started before it counts as poison: something in it kills its workers."""
+"""Starts of one run; beyond them, something in the run is assumed to kill its workers."""
 TITLE_LENGTH = 80
 
 
 @dataclass(frozen=True, slots=True)
 class NewRun:
-    """A request as agent-service first hears of it."""
+    """A run as the event of its request describes it, before it is stored.
 
-    tenant: str
-    execution_id: UUID
-    session_id: UUID
-    turn: int
+    Attributes:
+        context: the request, with its turn and its deadline.
+        agent: the agent that the request names.
+        cause: the id of the event.
+    """
+
+    context: EventContext
     agent: str | None
     content: str
     principal: Principal
     traceparent: str | None
     cause: str
-    expires_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimedRun:
-    """A run that this worker owns, under this epoch, until somebody claims it with a higher one."""
+    """A run that one worker owns under this epoch, until another worker claims it under a higher one."""
 
     tenant: str
     execution_id: UUID
@@ -65,26 +67,26 @@ class ClaimedRun:
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """A run was stored, and waits for its turn or for a worker."""
+    """The run was stored, and waits for its turn or for a worker."""
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """The run was there already."""
+class AlreadyStored:
+    """The run had been stored before; nothing was written."""
 
 
-Arrival = ClaimedRun | Queued | Known
-"""What became of a run when its request arrived."""
+InsertOutcome = ClaimedRun | Queued | AlreadyStored
+"""The outcome of storing a new run."""
 
 
 @dataclass(frozen=True, slots=True)
-class KnownRun:
-    """What can be told of a run to somebody who asks again.
+class RunState:
+    """The state of a run, as it is published again for a request that comes again.
 
     Attributes:
-        context: the request it works on.
-        end: how it ended, if it has.
-        epoch: under which it is being worked on, if it is.
+        context: the request of the run.
+        end: its answer or failure; None before its end.
+        epoch: the epoch of its current claim; None while no worker works on it.
     """
 
     context: EventContext
@@ -94,11 +96,11 @@ class KnownRun:
 
 
 @dataclass(frozen=True, slots=True)
-class HeldRun:
-    """A run that a worker owns by the tables.
+class OwnedRun:
+    """A running run that its row assigns to one worker.
 
     Attributes:
-        cancelled: somebody asked to stop it.
+        cancelled: a cancellation is stored for it.
         expired: its deadline has passed.
     """
 
@@ -109,8 +111,8 @@ class HeldRun:
     expired: bool
 
     @property
-    def stop(self) -> FailureReason | None:
-        """Why it has to end early, if it has to."""
+    def stop_reason(self) -> FailureReason | None:
+        """The reason to stop it early; None if it may go on."""
         if self.cancelled:
             return FailureReason.CANCELLED_BY_CALLER
         return FailureReason.DEADLINE if self.expired else None
@@ -133,14 +135,14 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class LoadedRun:
-    """Everything a claimed run needs to go on.
+    """Everything that a claimed run needs to go on.
 
     Attributes:
         window: the session's latest messages before this turn, oldest first, each as pydantic-ai's JSON.
         steps: the journal, in the order of writing.
-        cancelled: somebody asked to stop it.
+        cancelled: a cancellation is stored for it.
         expired: its deadline has passed.
-        session_deleted: there is nobody to answer.
+        session_deleted: its session was deleted.
     """
 
     window: tuple[str, ...]
@@ -151,38 +153,55 @@ class LoadedRun:
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
-    """Which revision of which agent a run is done by."""
+class DueTerminalFrame:
+    """A terminal frame that is still to be appended to the log of an ended run.
+
+    Attributes:
+        epoch: the epoch under which the run ended.
+        type: the frame's type.
+        fields: its other fields.
+    """
+
+    tenant: str
+    execution_id: UUID
+    epoch: int
+    type: str
+    fields: dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRevision:
+    """One revision of an agent, which its runs name in their results."""
 
     agent: str
     revision: str
 
 
-def answered(content: str, served: Served, usage: Usage, truncated: Truncation | None = None) -> ResponseReady:
+def answered(
+    content: str, revision: AgentRevision, usage: Usage, *, truncated: Truncation | None = None
+) -> ResponseReady:
     return ResponseReady(
         response=Response(content=content, truncated=truncated),
-        agent=served.agent,
-        revision=served.revision,
+        agent=revision.agent,
+        revision=revision.revision,
         usage=usage,
         completed_at=datetime.now(UTC),
     )
 
 
 def failed(
-    reason: FailureReason, message: str, served: Served | None = None, usage: Usage | None = None
+    reason: FailureReason, explanation: str = "", *, revision: AgentRevision | None = None, usage: Usage | None = None
 ) -> ResponseFailed:
-    """Return how a run ends without an answer; the reason decides the status."""
-    status = {
-        FailureReason.CANCELLED_BY_CALLER: Status.CANCELLED,
-        FailureReason.DEADLINE: Status.EXPIRED,
-        FailureReason.SESSION_DELETED: Status.REFUSED,
-        FailureReason.SESSION_BUSY: Status.REFUSED,
-    }.get(reason, Status.FAILED)
+    """Return the end of a run without an answer; the reason decides its status and its notice.
+
+    The explanation is for the person, too, and follows the notice.
+    """
+    kind = FAILURES[reason]
     return ResponseFailed(
-        status=status,
-        error=Failure(reason=reason, message=message),
-        agent=served.agent if served else None,
-        revision=served.revision if served else None,
+        status=kind.status,
+        error=Failure(reason=reason, message=f"{kind.notice} {explanation}".rstrip()),
+        agent=revision.agent if revision else None,
+        revision=revision.revision if revision else None,
         usage=usage or Usage(),
         completed_at=datetime.now(UTC),
     )
@@ -205,7 +224,12 @@ def view_of(run: ClaimedRun, end: ResponseReady | ResponseFailed) -> RequestView
     )
 
 
+def trace_of(run: ClaimedRun | RunState) -> dict[str, str]:
+    """Return the trace context of a run as an event carries it."""
+    return {"traceparent": run.traceparent} if run.traceparent else {}
+
+
 def title_of(content: str) -> str:
-    """Return the first line of a first message, as a session's title until somebody gives it another."""
+    """Return the first line of a first message, shortened: the session's title until its owner renames it."""
     line = content.strip().partition("\n")[0]
     return line if len(line) <= TITLE_LENGTH else f"{line[: TITLE_LENGTH - 1].rstrip()}…"

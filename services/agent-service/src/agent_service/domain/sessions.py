@@ -1,12 +1,13 @@
-"""Sessions and their messages as people see them."""
+"""Sessions, their owners, and their messages as the HTTP API shows them."""
 
-from datetime import datetime
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Literal, Self
 from uuid import UUID
 
 from pydantic import Field, StringConstraints
 
-from shared_models.requests import ClosedModel, Name, OpenModel, Status, Truncation
+from shared_models.requests import ClosedModel, Name, OpenModel, Principal, Status, Truncation
 
 Title = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
 
@@ -35,14 +36,14 @@ class SessionView(OpenModel):
 
 class SessionPage(OpenModel):
     sessions: tuple[SessionView, ...]
-    next: str | None = Field(default=None, description="Give it as `before` to get the page after this one.")
+    next: str | None = Field(default=None, description="Send it as `before` to get the next page.")
 
 
 class MessageView(OpenModel):
-    """One bubble: what a person asked, or what came back.
+    """One message of a session: the text of a person, or the answer or failure that came back.
 
     Attributes:
-        truncated: why an answer ends before the model was done, if it does.
+        truncated: the reason why an answer ends before the model was done; unset for a whole answer.
     """
 
     id: str
@@ -57,4 +58,34 @@ class MessageView(OpenModel):
 
 class MessagePage(OpenModel):
     messages: tuple[MessageView, ...]
-    next: str | None = Field(default=None, description="Give it as `before` to get the older page.")
+    next: str | None = Field(default=None, description="Send it as `before` to get the page of older messages.")
+
+
+def owner_of(principal: Principal) -> str:
+    """Return the owner of a principal's sessions: its issuer and its subject."""
+    return f"{principal.issuer}|{principal.subject}"
+
+
+@dataclass(frozen=True, slots=True)
+class PageCursor:
+    """The last session of a page; the next page begins after it.
+
+    Attributes:
+        updated_at, session_id: of that session, which is the order of the list.
+    """
+
+    updated_at: datetime
+    session_id: UUID
+
+    def __str__(self) -> str:
+        return f"{self.updated_at.isoformat()}_{self.session_id}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read the text of a cursor; a `+` that a client did not escape arrives as a space.
+
+        Raises:
+            ValueError, OverflowError: the text is not a cursor.
+        """
+        updated_at, _, session_id = text.partition("_")
+        return cls(datetime.fromisoformat(updated_at.replace(" ", "+")).astimezone(UTC), UUID(session_id))

@@ -1,4 +1,4 @@
-"""Transcripts: a history as AG-UI messages, which is how clients are told what remains after a restart."""
+"""Transcripts: a history as AG-UI messages, which clients receive when a run restarts."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,27 +6,27 @@ from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, Tool
 
 from agent_service.domain.history import MESSAGE_ID, message_id, text_of
 
-type Shown = Mapping[str, object]
+type AguiMessage = Mapping[str, object]
 
 
-def transcript(history: Sequence[ModelMessage]) -> list[Shown]:
+def transcript(history: Sequence[ModelMessage]) -> list[AguiMessage]:
     """Return AG-UI messages (`id`, `role`, `content`, …) in the order of the history."""
-    return [shown for message in history for shown in _shown(message)]
+    return [agui for message in history for agui in _messages_of(message)]
 
 
 def result_id(part: ToolReturnPart) -> str:
-    """Return the id under which a tool's result is shown."""
+    """Return the id of the message that shows a tool's result."""
     metadata = part.metadata
     return str(metadata[MESSAGE_ID]) if isinstance(metadata, Mapping) and MESSAGE_ID in metadata else part.tool_call_id
 
 
-def _shown(message: ModelMessage) -> list[Shown]:
+def _messages_of(message: ModelMessage) -> list[AguiMessage]:
     if isinstance(message, ModelRequest):
-        return [shown for part in message.parts if (shown := _asked(message, part)) is not None]
-    return [_answered(message)]
+        return [agui for part in message.parts if (agui := _request_part(message, part)) is not None]
+    return [_assistant_message(message)]
 
 
-def _asked(message: ModelRequest, part: object) -> Shown | None:
+def _request_part(message: ModelRequest, part: object) -> AguiMessage | None:
     if isinstance(part, UserPromptPart):
         content = part.content if isinstance(part.content, str) else ""
         return {"id": message_id(message), "role": "user", "content": content}
@@ -40,12 +40,12 @@ def _asked(message: ModelRequest, part: object) -> Shown | None:
     return None
 
 
-def _answered(response: ModelResponse) -> Shown:
-    shown: dict[str, object] = {"id": message_id(response), "role": "assistant"}
+def _assistant_message(response: ModelResponse) -> AguiMessage:
+    agui: dict[str, object] = {"id": message_id(response), "role": "assistant"}
     if text := text_of(response):
-        shown["content"] = text
+        agui["content"] = text
     if calls := response.tool_calls:
-        shown["toolCalls"] = [
+        agui["toolCalls"] = [
             {
                 "id": call.tool_call_id,
                 "type": "function",
@@ -53,4 +53,4 @@ def _answered(response: ModelResponse) -> Shown:
             }
             for call in calls
         ]
-    return shown
+    return agui

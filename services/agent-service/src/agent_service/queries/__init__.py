@@ -1,1 +1,1 @@
-"""All SQL of agent-service: `runs` for work, `sessions` for what people look at."""
+"""All SQL of agent-service: `runs` claims and performs runs, `ends` ends them, `sessions` serves the HTTP API."""

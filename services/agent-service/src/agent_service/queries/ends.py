@@ -1,76 +1,90 @@
-"""The statements of ends: wishes and deadlines that bring them about, and what is still to be told of them."""
+"""The statements of ends: cancellations, overdue runs, stored ends and due terminal frames."""
 
 from collections.abc import Sequence
-from typing import Any
 from uuid import UUID
 
-from pydantic_core import to_json
-
-from agent_service.domain.runs import ClaimedRun, KnownRun
-from agent_service.queries.runs import CLAIMED, claimed
+from agent_service.domain.runs import ClaimedRun, DueTerminalFrame, RunState
+from agent_service.queries.runs import CLAIMED_COLUMNS, claimed_run
 from shared_clients.postgres import Database, Tx, sql
 from shared_models.envelope import EventContext
 from shared_models.requests import TERMINAL, Failure, Response, ResponseFailed, ResponseReady, Status, Usage
 
-REMEMBER_CANCEL = sql("""
+INSERT_CANCELLATION = sql("""
     INSERT INTO cancellations (tenant, execution_id) VALUES (:tenant, :execution_id) ON CONFLICT DO NOTHING
 """)
-FORGET_CANCELLATIONS = sql("DELETE FROM cancellations WHERE asked_at < now() - interval '8 days'")
-LOCK_QUEUED = sql(f"""
-    SELECT {CLAIMED} FROM runs r
+DELETE_EXPIRED_CANCELLATIONS = sql("DELETE FROM cancellations WHERE asked_at < now() - interval '8 days'")
+LOCK_QUEUED_RUN = sql(f"""
+    SELECT {CLAIMED_COLUMNS} FROM runs r
     WHERE r.tenant = :tenant AND r.execution_id = :execution_id AND r.status = 'queued' FOR UPDATE
 """)
-OVERDUE = sql(f"""
-    SELECT {CLAIMED} FROM runs r WHERE r.status = 'queued' AND r.expires_at < now()
+LOCK_OVERDUE_RUNS = sql(f"""
+    SELECT {CLAIMED_COLUMNS} FROM runs r WHERE r.status = 'queued' AND r.expires_at < now()
     ORDER BY r.expires_at LIMIT 50 FOR UPDATE SKIP LOCKED
 """)
-UNTOLD = sql("""
+LIST_DUE_TERMINAL_FRAMES = sql("""
     SELECT tenant, execution_id, epoch, terminal_frame FROM runs
     WHERE terminal_frame IS NOT NULL AND finished_at NOT BETWEEN now() - interval '1 second' AND now()
     ORDER BY finished_at LIMIT 100
 """)
-"""Its worker is given a second to do it; an end later than now was dated by a clock that is wrong."""
-TOLD = sql("UPDATE runs SET terminal_frame = NULL WHERE tenant = :tenant AND execution_id = :execution_id")
-KNOWN = sql("""
+"""The worker of a run has one second to append the frame itself. An end in the future comes from a wrong clock, and its
+frame is due at once."""
+CLEAR_DUE_TERMINAL_FRAME = sql("""
+    UPDATE runs SET terminal_frame = NULL WHERE tenant = :tenant AND execution_id = :execution_id
+""")
+LOAD_RUN_STATE = sql("""
     SELECT execution_id, session_id, tenant, turn, expires_at, status, epoch, traceparent, agent, revision, answer,
            truncated, failure, usage, finished_at
     FROM runs WHERE tenant = :tenant AND execution_id = :execution_id
 """)
 
 
-async def ask_to_cancel(tx: Tx, tenant: str, execution_id: UUID) -> ClaimedRun | None:
-    """Note that a run is to stop, also when it has not come yet; return it locked if it is still queued."""
-    await tx.run(REMEMBER_CANCEL, tenant=tenant, execution_id=execution_id)
-    row = await tx.row(LOCK_QUEUED, tenant=tenant, execution_id=execution_id)
-    return None if row is None else claimed(row)
+async def insert_cancellation(tx: Tx, tenant: str, execution_id: UUID) -> None:
+    """Store a cancellation, which also holds for a run that is not stored yet."""
+    await tx.run(INSERT_CANCELLATION, tenant=tenant, execution_id=execution_id)
 
 
-async def forget_cancellations(database: Database) -> int:
-    """Drop wishes so old that a request they could be for cannot come any more."""
-    async with database.reading() as tx:
-        return await tx.run(FORGET_CANCELLATIONS)
+async def delete_expired_cancellations(database: Database) -> int:
+    """Delete cancellations whose requests have all passed their deadline; return their number."""
+    async with database.autocommit() as tx:
+        return await tx.run(DELETE_EXPIRED_CANCELLATIONS)
 
 
-async def overdue(tx: Tx) -> Sequence[ClaimedRun]:
+async def lock_queued_run(tx: Tx, tenant: str, execution_id: UUID) -> ClaimedRun | None:
+    """Lock a run and return it; None if it is not queued."""
+    row = await tx.row(LOCK_QUEUED_RUN, tenant=tenant, execution_id=execution_id)
+    return None if row is None else claimed_run(row)
+
+
+async def lock_overdue_runs(tx: Tx) -> Sequence[ClaimedRun]:
     """Lock and return queued runs whose deadline has passed."""
-    return [claimed(row) for row in await tx.rows(OVERDUE)]
+    return [claimed_run(row) for row in await tx.rows(LOCK_OVERDUE_RUNS)]
 
 
-async def untold(database: Database) -> Sequence[tuple[str, UUID, int, dict[str, Any]]]:
-    """Return ended runs whose terminal frame may be missing: (tenant, execution id, epoch, frame)."""
-    async with database.reading() as tx:
-        rows = await tx.rows(UNTOLD)
-    return [(row["tenant"], row["execution_id"], row["epoch"], row["terminal_frame"]) for row in rows]
+async def list_due_terminal_frames(database: Database) -> Sequence[DueTerminalFrame]:
+    """List the terminal frames that the workers of ended runs have left to the sweep."""
+    async with database.autocommit() as tx:
+        rows = await tx.rows(LIST_DUE_TERMINAL_FRAMES)
+    return [
+        DueTerminalFrame(
+            row["tenant"],
+            row["execution_id"],
+            row["epoch"],
+            row["terminal_frame"]["type"],
+            row["terminal_frame"]["fields"],
+        )
+        for row in rows
+    ]
 
 
-async def told(database: Database, tenant: str, execution_id: UUID) -> None:
-    async with database.reading() as tx:
-        await tx.run(TOLD, tenant=tenant, execution_id=execution_id)
+async def clear_due_terminal_frame(database: Database, frame: DueTerminalFrame) -> None:
+    """Note that a terminal frame was appended."""
+    async with database.autocommit() as tx:
+        await tx.run(CLEAR_DUE_TERMINAL_FRAME, tenant=frame.tenant, execution_id=frame.execution_id)
 
 
-async def known_run(tx: Tx, tenant: str, execution_id: UUID) -> KnownRun | None:
-    """Return what can be told of a run, whatever its state."""
-    row = await tx.row(KNOWN, tenant=tenant, execution_id=execution_id)
+async def load_run_state(tx: Tx, tenant: str, execution_id: UUID) -> RunState | None:
+    """Load the state of a run as it can be published again; None if there is no such run."""
+    row = await tx.row(LOAD_RUN_STATE, tenant=tenant, execution_id=execution_id)
     if row is None:
         return None
     context = EventContext(execution_id, row["session_id"], tenant, row["turn"], row["expires_at"])
@@ -93,9 +107,4 @@ async def known_run(tx: Tx, tenant: str, execution_id: UUID) -> KnownRun | None:
             usage=usage,
             completed_at=row["finished_at"],
         )
-    return KnownRun(context, end, row["epoch"] if status == Status.RUNNING else None, row["traceparent"])
-
-
-def frame_json(type_: str, fields: dict[str, object]) -> bytes:
-    """Return a terminal frame as it is kept in the row until it has been appended."""
-    return to_json({"type": type_, "fields": fields})
+    return RunState(context, end, row["epoch"] if status == Status.RUNNING else None, row["traceparent"])

@@ -1,12 +1,23 @@
-"""The statements of runs: every write after a claim carries the epoch, and is refused when it is stale."""
+"""The statements of runs: every write after a claim carries the epoch, and is refused when the epoch is stale."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from uuid import UUID
 
+from pydantic_core import to_json
 from sqlalchemy import RowMapping
 
-from agent_service.domain.runs import Arrival, ClaimedRun, HeldRun, Known, LoadedRun, NewRun, Queued, Step, title_of
+from agent_service.domain.runs import (
+    AlreadyStored,
+    ClaimedRun,
+    DueTerminalFrame,
+    InsertOutcome,
+    LoadedRun,
+    NewRun,
+    OwnedRun,
+    Queued,
+    Step,
+    title_of,
+)
 from durable_work.leases import EXPIRED
 from shared_clients.errors import Stale, Transient
 from shared_clients.postgres import Database, Tx, sql
@@ -14,64 +25,65 @@ from shared_models.envelope import EventContext
 from shared_models.frames import Cursor
 from shared_models.requests import Principal, ResponseFailed, ResponseReady
 
-CLAIMED = """
+CLAIMED_COLUMNS = """
     r.tenant, r.execution_id, r.session_id, r.turn, r.epoch, r.tries, r.agent, r.content, r.principal, r.traceparent,
     r.cause, r.created_at, r.expires_at
 """
-GATE = """
-    NOT EXISTS (SELECT FROM runs e WHERE e.tenant = {r}.tenant AND e.session_id = {r}.session_id
-                AND e.status IN ('queued', 'running') AND e.turn < {r}.turn)
-    AND NOT EXISTS (SELECT FROM runs a WHERE a.tenant = {r}.tenant AND a.session_id = {r}.session_id
-                    AND a.status = 'running')
-    AND ({r}.turn = 1 OR EXISTS (SELECT FROM runs p WHERE p.tenant = {r}.tenant AND p.session_id = {r}.session_id
-                                 AND p.turn = {r}.turn - 1))
-    AND ({s}.arrived = {s}.last_turn
-         OR (SELECT count(*) FROM runs c WHERE c.tenant = {r}.tenant AND c.session_id = {r}.session_id
-             AND c.turn < {r}.turn) = {r}.turn - 1)
+TURN_MAY_START = """
+    NOT EXISTS (SELECT FROM runs earlier WHERE earlier.tenant = {run}.tenant
+                AND earlier.session_id = {run}.session_id
+                AND earlier.status IN ('queued', 'running') AND earlier.turn < {run}.turn)
+    AND NOT EXISTS (SELECT FROM runs active WHERE active.tenant = {run}.tenant
+                    AND active.session_id = {run}.session_id AND active.status = 'running')
+    AND ({run}.turn = 1
+         OR EXISTS (SELECT FROM runs previous WHERE previous.tenant = {run}.tenant
+                    AND previous.session_id = {run}.session_id AND previous.turn = {run}.turn - 1))
+    AND ({session}.arrived = {session}.last_turn
+         OR (SELECT count(*) FROM runs counted WHERE counted.tenant = {run}.tenant
+             AND counted.session_id = {run}.session_id AND counted.turn < {run}.turn) = {run}.turn - 1)
 """
-"""A turn may start when every turn before it has come and none of them is still to do. Turns that came out of order
-leave a hole (`arrived` lags behind `last_turn`); only then are they counted."""
+"""A turn may start when every turn before it is stored and has ended. Turns that came out of order leave a hole
+(`arrived` is less than `last_turn`); only then are the earlier turns counted."""
 
-INSERT_RUN = sql(f"""
-    WITH n AS (
-        SELECT CAST(:tenant AS text) AS tenant, CAST(:session_id AS uuid) AS session_id, CAST(:turn AS bigint) AS turn,
-               CAST(:execution_id AS uuid) AS execution_id
-    ), s AS (
-        INSERT INTO sessions (tenant, session_id, owner, agent, title, arrived, last_turn)
-        SELECT n.tenant, n.session_id, :owner, :agent, :title, 1, n.turn FROM n
-        WHERE NOT EXISTS (SELECT FROM runs k WHERE k.tenant = n.tenant AND k.execution_id = n.execution_id)
-        ON CONFLICT (tenant, session_id) DO UPDATE SET
-            updated_at = now(), arrived = sessions.arrived + 1,
-            owner = CASE WHEN sessions.owner = '' THEN excluded.owner ELSE sessions.owner END,
-            last_turn = greatest(sessions.last_turn, excluded.last_turn),
-            title = CASE WHEN sessions.title = '' THEN excluded.title ELSE sessions.title END
-        RETURNING agent, arrived, last_turn
-    ), start AS (
-        SELECT CAST(:slot AS boolean) AND {GATE.format(r="n", s="s")} AND s.arrived = 1 + coalesce((
-            SELECT o.arrived FROM sessions o WHERE o.tenant = n.tenant AND o.session_id = n.session_id), 0) AS now
-        FROM n, s
-    ), r AS (
-        INSERT INTO runs AS r (tenant, execution_id, session_id, turn, status, epoch, tries, worker, started_at, agent,
-                               content, principal, traceparent, cause, expires_at)
-        SELECT n.tenant, n.execution_id, n.session_id, n.turn,
-               CASE WHEN start.now THEN 'running' ELSE 'queued' END, CASE WHEN start.now THEN 1 ELSE 0 END,
-               CASE WHEN start.now THEN 1 ELSE 0 END, CASE WHEN start.now THEN CAST(:worker AS uuid) END,
-               CASE WHEN start.now THEN now() END, coalesce(:agent, s.agent), :content, CAST(:principal AS jsonb),
-               :traceparent, :cause, :expires_at
-        FROM n, s, start
-        ON CONFLICT (tenant, execution_id) DO NOTHING
-        RETURNING r.status, {CLAIMED}
-    )
-    SELECT EXISTS (SELECT FROM s) AS counted, r.* FROM (SELECT) AS always LEFT JOIN r ON true
+LOCK_SESSION = sql("""
+    INSERT INTO sessions (tenant, session_id, owner, agent, title, arrived, last_turn)
+    SELECT CAST(:tenant AS text), CAST(:session_id AS uuid), CAST(:owner AS text), CAST(:agent AS text),
+           CAST(:title AS text), 1, CAST(:turn AS bigint)
+    WHERE NOT EXISTS (SELECT FROM runs r WHERE r.tenant = :tenant AND r.execution_id = :execution_id)
+    ON CONFLICT (tenant, session_id) DO UPDATE SET
+        updated_at = now(), arrived = sessions.arrived + 1,
+        last_turn = greatest(sessions.last_turn, excluded.last_turn),
+        owner = CASE WHEN sessions.owner = '' THEN excluded.owner ELSE sessions.owner END,
+        title = CASE WHEN sessions.title = '' THEN excluded.title ELSE sessions.title END
+    RETURNING session_id
 """)
-"""The gate sees the runs there were before this statement. If another turn came while it waited for the session's row,
-which the two values of `arrived` tell, the gate has not seen that one, and the run is queued. A run that is there
-already is not counted again."""
+"""Counts one more turn of a session and locks its row until the end of the transaction. A run that is stored already is
+not counted again: the statement then returns no row."""
+INSERT_RUN = sql(f"""
+    WITH new_run AS (
+        SELECT CAST(:tenant AS text) AS tenant, CAST(:session_id AS uuid) AS session_id, CAST(:turn AS bigint) AS turn
+    ), decision AS (
+        SELECT CAST(:worker AS uuid) IS NOT NULL AND {TURN_MAY_START.format(run="new_run", session="s")} AS starts,
+               s.agent AS session_agent
+        FROM new_run JOIN sessions s ON s.tenant = new_run.tenant AND s.session_id = new_run.session_id
+    )
+    INSERT INTO runs AS r (tenant, execution_id, session_id, turn, status, epoch, tries, worker, started_at, agent,
+                           content, principal, traceparent, cause, expires_at)
+    SELECT new_run.tenant, CAST(:execution_id AS uuid), new_run.session_id, new_run.turn,
+           CASE WHEN starts THEN 'running' ELSE 'queued' END, CAST(starts AS integer), CAST(starts AS integer),
+           CASE WHEN starts THEN CAST(:worker AS uuid) END, CASE WHEN starts THEN now() END,
+           coalesce(:agent, session_agent), :content, CAST(:principal AS jsonb), :traceparent, :cause, :expires_at
+    FROM new_run, decision
+    ON CONFLICT (tenant, execution_id) DO NOTHING
+    RETURNING r.status, {CLAIMED_COLUMNS}
+""")
+"""Comes after `LOCK_SESSION` as a statement of its own, for one more round trip: its snapshot then holds every run that
+was stored while the lock was waited for. Other inserts and claims need the same lock, so the decision stays true."""
 CLAIM_RUNS = sql(f"""
     WITH ready AS (
         SELECT r.tenant, r.execution_id, r.epoch, r.status
         FROM runs r JOIN sessions s ON s.tenant = r.tenant AND s.session_id = r.session_id
-        WHERE (r.status = 'queued' AND {GATE.format(r="r", s="s")})
+        WHERE (r.status = 'queued' AND {TURN_MAY_START.format(run="r", session="s")})
            OR (r.status = 'running' AND {EXPIRED.format(worker="r.worker")})
         ORDER BY r.created_at LIMIT :most
         FOR UPDATE OF s, r SKIP LOCKED
@@ -81,7 +93,7 @@ CLAIM_RUNS = sql(f"""
     FROM ready
     WHERE r.tenant = ready.tenant AND r.execution_id = ready.execution_id
       AND r.epoch = ready.epoch AND r.status = ready.status
-    RETURNING {CLAIMED}
+    RETURNING {CLAIMED_COLUMNS}
 """)
 CANCELLED = "EXISTS (SELECT FROM cancellations c WHERE c.tenant = r.tenant AND c.execution_id = r.execution_id)"
 LOAD_RUN = sql(f"""
@@ -98,117 +110,117 @@ LOAD_RUN = sql(f"""
     WHERE r.tenant = :tenant AND r.execution_id = :execution_id AND r.epoch = :epoch AND r.status = 'running'
 """)
 SAVE_STEP = sql("""
-    WITH mine AS (
+    WITH owned_run AS (
         SELECT FROM runs WHERE tenant = :tenant AND execution_id = :execution_id AND epoch = :epoch
                            AND status = 'running' FOR SHARE
     )
     INSERT INTO steps (tenant, execution_id, key, epoch, result, keep)
-    SELECT :tenant, :execution_id, :key, :epoch, CAST(:result AS jsonb), :keep FROM mine
+    SELECT :tenant, :execution_id, :key, :epoch, CAST(:result AS jsonb), :keep FROM owned_run
     ON CONFLICT (tenant, execution_id, key) DO UPDATE SET epoch = steps.epoch
 """)
-"""A step that is there already counts as written: its worker may not have heard of it, and asks again."""
-STILL_MINE = sql("""
+"""A step that is stored already counts as written: its worker repeats a write whose answer was lost."""
+STILL_OWNED = sql("""
     SELECT execution_id FROM runs
     WHERE tenant = :tenant AND execution_id = :execution_id AND epoch = :epoch AND status = 'running'
 """)
 FINISH_RUN = sql("""
-    WITH r AS (
+    WITH finished_run AS (
         UPDATE runs SET status = :status, finished_at = :finished_at, worker = NULL, agent = coalesce(:agent, agent),
                         revision = :revision, answer = :answer, truncated = :truncated,
                         failure = CAST(:failure AS jsonb),
                         usage = CAST(:usage AS jsonb), terminal_frame = CAST(:terminal_frame AS jsonb)
-        WHERE tenant = :tenant AND execution_id = :execution_id AND epoch = :epoch AND status = :old
+        WHERE tenant = :tenant AND execution_id = :execution_id AND epoch = :epoch AND status = :old_status
         RETURNING tenant, session_id, turn, execution_id
-    ), kept AS (
+    ), added_messages AS (
         INSERT INTO messages (tenant, session_id, turn, ordinal, execution_id, message)
         SELECT r.tenant, r.session_id, r.turn, m.ordinal, r.execution_id, CAST(m.message AS jsonb)
-        FROM r, unnest(CAST(:messages AS text[])) WITH ORDINALITY AS m(message, ordinal)
+        FROM finished_run r, unnest(CAST(:messages AS text[])) WITH ORDINALITY AS m(message, ordinal)
     )
-    UPDATE sessions s SET updated_at = now() FROM r WHERE s.tenant = r.tenant AND s.session_id = r.session_id
+    UPDATE sessions s SET updated_at = now() FROM finished_run r
+    WHERE s.tenant = r.tenant AND s.session_id = r.session_id
 """)
-BURY_RUN = sql("""
-    WITH s AS (
-        INSERT INTO sessions (tenant, session_id, owner, arrived, last_turn)
-        SELECT CAST(:tenant AS text), CAST(:session_id AS uuid), '', 1, CAST(:turn AS bigint)
-        WHERE NOT EXISTS (SELECT FROM runs k WHERE k.tenant = :tenant AND k.execution_id = :execution_id)
-        ON CONFLICT (tenant, session_id) DO UPDATE SET
-            arrived = sessions.arrived + 1, last_turn = greatest(sessions.last_turn, excluded.last_turn)
-        RETURNING tenant
-    ), r AS (
-        INSERT INTO runs (tenant, execution_id, session_id, turn, status, content, principal, cause, expires_at,
-                          finished_at, failure)
-        SELECT s.tenant, CAST(:execution_id AS uuid), :session_id, :turn, 'failed', '', '{}', :cause, now(), now(),
-               CAST(:failure AS jsonb) FROM s
-        ON CONFLICT (tenant, execution_id) DO NOTHING
-        RETURNING execution_id
-    )
-    SELECT EXISTS (SELECT FROM s) AS counted, r.execution_id FROM (SELECT) AS always LEFT JOIN r ON true
+INSERT_FAILED_RUN = sql("""
+    INSERT INTO runs (tenant, execution_id, session_id, turn, status, content, principal, cause, expires_at,
+                      finished_at, failure)
+    VALUES (:tenant, :execution_id, :session_id, :turn, 'failed', '', '{}', :cause, now(), now(),
+            CAST(:failure AS jsonb))
+    ON CONFLICT (tenant, execution_id) DO NOTHING
 """)
 HAND_BACK = sql("""
-    UPDATE runs SET status = 'queued', worker = NULL, tries = tries - :unused
+    UPDATE runs SET status = 'queued', worker = NULL, tries = tries - :unused_tries
     WHERE tenant = :tenant AND execution_id = :execution_id AND epoch = :epoch AND status = 'running'
 """)
-HELD = sql(f"""
+LIST_OWNED_RUNS = sql(f"""
     SELECT r.tenant, r.execution_id, r.epoch, {CANCELLED} AS cancelled, r.expires_at < now() AS expired
     FROM runs r WHERE r.worker = :worker AND r.status = 'running'
 """)
-COUNT_BY_STATUS = sql("SELECT status, count(*) AS runs FROM runs WHERE status IN ('queued', 'running') GROUP BY status")
 
 
-async def insert_run(tx: Tx, run: NewRun, owner: str, worker: UUID | None) -> Arrival:
-    """Store a run; with a worker that has a free slot, and an open gate, it is claimed already.
+async def insert_run(tx: Tx, run: NewRun, owner: str, worker: UUID | None) -> InsertOutcome:
+    """Store a run, claimed for `worker` if there is one and the run's turn may start.
 
     Raises:
-        Transient: its twin came at this moment, and the session has counted both: the transaction has to end.
+        Transient: another transaction stores the same run now; the session has counted both, so roll back.
     """
+    context = run.context
+    if not await _lock_session(tx, context, owner=owner, agent=run.agent, title=title_of(run.content)):
+        return AlreadyStored()
     row = await tx.row(
         INSERT_RUN,
-        tenant=run.tenant,
-        execution_id=run.execution_id,
-        session_id=run.session_id,
-        turn=run.turn,
-        owner=owner,
+        **_keys_of(context),
         agent=run.agent,
-        title=title_of(run.content),
         content=run.content,
         principal=run.principal.model_dump_json(),
         traceparent=run.traceparent,
         cause=run.cause,
-        expires_at=run.expires_at,
-        slot=worker is not None,
+        expires_at=context.expires,
         worker=worker,
     )
-    assert row is not None
-    if not _is_new(row, run.execution_id):
-        return Known()
-    return claimed(row) if row["status"] == "running" else Queued()
+    if row is None:
+        raise _stored_twice(context)
+    return claimed_run(row) if row["status"] == "running" else Queued()
 
 
-def _is_new(row: RowMapping, execution_id: UUID) -> bool:
-    if row["counted"] and row["execution_id"] is None:
-        raise Transient(f"two events of run {execution_id} came at the same moment")
-    return bool(row["counted"])
+async def insert_failed_run(tx: Tx, context: EventContext, end: ResponseFailed, cause: str) -> bool:
+    """Store a failed run for a request that can never be run; return False if the run is stored already.
+
+    Raises:
+        Transient: another transaction stores the same run now; the session has counted both, so roll back.
+    """
+    if not await _lock_session(tx, context):
+        return False
+    failure = end.error.model_dump_json()
+    if not await tx.run(INSERT_FAILED_RUN, **_keys_of(context), cause=cause, failure=failure):
+        raise _stored_twice(context)
+    return True
+
+
+async def _lock_session(
+    tx: Tx, context: EventContext, *, owner: str = "", agent: str | None = None, title: str = ""
+) -> bool:
+    """Count one more turn of a session and lock it; return False if the run is stored already."""
+    keys = _keys_of(context)
+    return await tx.row(LOCK_SESSION, **keys, owner=owner, agent=agent, title=title) is not None
 
 
 async def claim_runs(tx: Tx, worker: UUID, most: int) -> Sequence[ClaimedRun]:
-    """Take up to `most` runs that are ready, or whose worker is dead, under the next epoch."""
-    return [claimed(row) for row in await tx.rows(CLAIM_RUNS, worker=worker, most=most)]
+    """Claim up to `most` runs that may start, or whose worker is dead, under the next epoch."""
+    return [claimed_run(row) for row in await tx.rows(CLAIM_RUNS, worker=worker, most=most)]
 
 
 async def load_run(database: Database, run: ClaimedRun, window: int) -> LoadedRun:
-    """Read what a claimed run needs: its session's last `window` messages and its journal.
+    """Load the last `window` messages of a claimed run's session, and the run's journal.
 
     Raises:
-        Stale: somebody else has claimed it.
+        Stale: another worker has claimed the run.
     """
-    async with database.reading() as tx:
-        row = await tx.row(LOAD_RUN, **_owned(run), window=window)
+    async with database.autocommit() as tx:
+        row = await tx.row(LOAD_RUN, **_claim_of(run), window=window)
     if row is None:
         raise _stale(run)
-    steps = row["steps"]
     return LoadedRun(
         window=tuple(row["window_messages"]),
-        steps=tuple(Step(key, result, Cursor.parse(keep)) for key, result, keep in steps),
+        steps=tuple(Step(key, result, Cursor.parse(keep)) for key, result, keep in row["steps"]),
         cancelled=row["cancelled"],
         expired=row["expired"],
         session_deleted=row["session_deleted"],
@@ -219,17 +231,17 @@ async def save_step(database: Database, run: ClaimedRun, step: Step) -> None:
     """Write a finished step to the journal.
 
     Raises:
-        Stale: somebody else has claimed the run; nothing was written.
+        Stale: another worker has claimed the run; nothing was written.
     """
-    async with database.reading() as tx:
-        saved = await tx.run(SAVE_STEP, **_owned(run), key=step.key, result=step.result, keep=str(step.keep))
+    async with database.autocommit() as tx:
+        saved = await tx.run(SAVE_STEP, **_claim_of(run), key=step.key, result=step.result, keep=str(step.keep))
     if saved == 0:
         raise _stale(run)
 
 
-async def still_mine(database: Database, run: ClaimedRun) -> bool:
-    async with database.reading() as tx:
-        return await tx.row(STILL_MINE, **_owned(run)) is not None
+async def still_owned(database: Database, run: ClaimedRun) -> bool:
+    async with database.autocommit() as tx:
+        return await tx.row(STILL_OWNED, **_claim_of(run)) is not None
 
 
 async def finish_run(
@@ -237,19 +249,21 @@ async def finish_run(
     run: ClaimedRun,
     end: ResponseReady | ResponseFailed,
     *,
-    terminal_frame: bytes,
+    terminal_frame: DueTerminalFrame,
     messages: Sequence[str] = (),
     queued: bool = False,
 ) -> None:
-    """End a run by compare-and-set: its answer or failure, its messages, and the terminal frame that is due.
+    """Store the end of a run by compare-and-set: answer or failure, messages, and the due terminal frame.
+
+    With `queued` the run has to be queued, else running.
 
     Raises:
-        Stale: it is somebody else's, or has ended already; nothing was written.
+        Stale: another worker owns the run, or it has ended; nothing was written.
     """
     changed = await tx.run(
         FINISH_RUN,
-        **_owned(run),
-        old="queued" if queued else "running",
+        **_claim_of(run),
+        old_status="queued" if queued else "running",
         status=end.status,
         finished_at=end.completed_at,
         agent=end.agent,
@@ -258,60 +272,48 @@ async def finish_run(
         truncated=end.response.truncated if isinstance(end, ResponseReady) else None,
         failure=end.error.model_dump_json() if isinstance(end, ResponseFailed) else None,
         usage=end.usage.model_dump_json(),
-        terminal_frame=terminal_frame.decode(),
+        terminal_frame=to_json({"type": terminal_frame.type, "fields": terminal_frame.fields}).decode(),
         messages=list(messages),
     )
     if changed == 0:
         raise _stale(run)
 
 
-async def bury_run(tx: Tx, context: EventContext, end: ResponseFailed, cause: str) -> bool:
-    """Put a failed run in the place of one that can never be made; False where it has been made.
-
-    Raises:
-        Transient: it is being made at this moment: the transaction has to end.
-    """
-    row = await tx.row(
-        BURY_RUN,
-        tenant=context.tenant,
-        execution_id=context.request_id,
-        session_id=context.session_id,
-        turn=context.turn,
-        cause=cause,
-        failure=end.error.model_dump_json(),
-    )
-    assert row is not None
-    return _is_new(row, context.request_id)
+async def hand_back(database: Database, run: ClaimedRun | OwnedRun, *, counts_as_try: bool = False) -> None:
+    """Queue an unfinished run again, for any worker to claim."""
+    async with database.autocommit() as tx:
+        await tx.run(HAND_BACK, **_claim_of(run), unused_tries=0 if counts_as_try else 1)
 
 
-async def hand_back(database: Database, run: ClaimedRun | HeldRun, *, unused: bool = True) -> None:
-    """Give a run up unfinished, so that somebody claims it; with `unused` that does not count as one of its tries."""
-    async with database.reading() as tx:
-        await tx.run(HAND_BACK, **_owned(run), unused=int(unused))
+async def list_owned_runs(database: Database, worker: UUID) -> Sequence[OwnedRun]:
+    """List the running runs of a worker by their rows, also those that its process does not know of."""
+    async with database.autocommit() as tx:
+        return [OwnedRun(**row) for row in await tx.rows(LIST_OWNED_RUNS, worker=worker)]
 
 
-async def held(database: Database, worker: UUID) -> Sequence[HeldRun]:
-    """Return the runs that this worker owns by the tables, whether it knows of them or not."""
-    async with database.reading() as tx:
-        return [HeldRun(**row) for row in await tx.rows(HELD, worker=worker)]
-
-
-async def count_by_status(database: Database) -> dict[str, int]:
-    async with database.reading() as tx:
-        return {row["status"]: row["runs"] for row in await tx.rows(COUNT_BY_STATUS)}
-
-
-def _owned(run: ClaimedRun | HeldRun) -> dict[str, object]:
+def _claim_of(run: ClaimedRun | OwnedRun) -> dict[str, object]:
     return {"tenant": run.tenant, "execution_id": run.execution_id, "epoch": run.epoch}
 
 
+def _keys_of(context: EventContext) -> dict[str, object]:
+    return {
+        "tenant": context.tenant,
+        "execution_id": context.request_id,
+        "session_id": context.session_id,
+        "turn": context.turn,
+    }
+
+
 def _stale(run: ClaimedRun) -> Stale:
-    return Stale(f"run {run.execution_id} is no longer held under epoch {run.epoch}")
+    return Stale(f"run {run.execution_id} is no longer owned under epoch {run.epoch}")
 
 
-def claimed(row: RowMapping) -> ClaimedRun:
-    """Read the columns of `CLAIMED`."""
-    expires_at: datetime = row["expires_at"]
+def _stored_twice(context: EventContext) -> Transient:
+    return Transient(f"two transactions stored run {context.request_id} at the same moment")
+
+
+def claimed_run(row: RowMapping) -> ClaimedRun:
+    """Read the columns of `CLAIMED_COLUMNS`."""
     return ClaimedRun(
         tenant=row["tenant"],
         execution_id=row["execution_id"],
@@ -325,5 +327,5 @@ def claimed(row: RowMapping) -> ClaimedRun:
         traceparent=row["traceparent"],
         cause=row["cause"],
         created_at=row["created_at"],
-        expires_at=expires_at,
+        expires_at=row["expires_at"],
     )

@@ -1,9 +1,8 @@
-"""The statements of sessions: what their owner lists, reads, renames and deletes."""
+"""The statements of sessions, as their owner lists, reads, renames and deletes them."""
 
-from datetime import datetime
 from uuid import UUID
 
-from agent_service.domain.sessions import MessageView, SessionView
+from agent_service.domain.sessions import MessageView, PageCursor, SessionView
 from shared_clients.postgres import Database, Tx, sql
 from shared_models.requests import STATES, Status
 
@@ -14,23 +13,23 @@ COLUMNS = """
 """
 OWNED = "s.tenant = :tenant AND s.owner = :owner AND s.deleted_at IS NULL"
 
-CREATE = sql(f"""
+CREATE_SESSION = sql(f"""
     INSERT INTO sessions AS s (tenant, session_id, owner, agent, title)
     VALUES (:tenant, :session_id, :owner, :agent, :title) RETURNING {COLUMNS}
 """)
-LOAD = sql(f"SELECT {COLUMNS} FROM sessions s WHERE {OWNED} AND s.session_id = :session_id")
-LIST = sql(f"""
+LOAD_SESSION = sql(f"SELECT {COLUMNS} FROM sessions s WHERE {OWNED} AND s.session_id = :session_id")
+LIST_SESSIONS = sql(f"""
     SELECT {COLUMNS} FROM sessions s
     WHERE {OWNED} AND (s.updated_at, s.session_id) < (
         coalesce(CAST(:updated_before AS timestamptz), 'infinity'),
         coalesce(CAST(:id_before AS uuid), 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
     ORDER BY s.updated_at DESC, s.session_id DESC LIMIT :most
 """)
-RENAME = sql(f"""
+RENAME_SESSION = sql(f"""
     UPDATE sessions s SET title = :title WHERE {OWNED} AND s.session_id = :session_id RETURNING {COLUMNS}
 """)
-DELETE = sql(f"UPDATE sessions s SET deleted_at = now() WHERE {OWNED} AND s.session_id = :session_id")
-TURNS = sql("""
+DELETE_SESSION = sql(f"UPDATE sessions s SET deleted_at = now() WHERE {OWNED} AND s.session_id = :session_id")
+LIST_TURNS = sql("""
     SELECT r.execution_id, r.turn, r.status, r.content, r.answer, r.truncated, r.failure, r.created_at, r.finished_at
     FROM runs r
     WHERE r.tenant = :tenant AND r.session_id = :session_id
@@ -42,24 +41,28 @@ TURNS = sql("""
 async def create_session(
     tx: Tx, tenant: str, owner: str, session_id: UUID, *, title: str, agent: str | None
 ) -> SessionView:
-    row = await tx.row(CREATE, tenant=tenant, owner=owner, session_id=session_id, title=title, agent=agent)
+    row = await tx.row(CREATE_SESSION, tenant=tenant, owner=owner, session_id=session_id, title=title, agent=agent)
     return SessionView.model_validate(dict(row or {}))
 
 
 async def load_session(database: Database, tenant: str, owner: str, session_id: UUID) -> SessionView | None:
-    async with database.reading() as tx:
-        row = await tx.row(LOAD, tenant=tenant, owner=owner, session_id=session_id)
+    async with database.autocommit() as tx:
+        row = await tx.row(LOAD_SESSION, tenant=tenant, owner=owner, session_id=session_id)
     return None if row is None else SessionView.model_validate(dict(row))
 
 
 async def list_sessions(
-    database: Database, tenant: str, owner: str, *, before: tuple[datetime, UUID] | None, most: int
+    database: Database, tenant: str, owner: str, *, before: PageCursor | None, most: int
 ) -> tuple[SessionView, ...]:
-    """Return a page of the owner's sessions, the last used first, all after the place `before`."""
-    updated_before, id_before = before or (None, None)
-    async with database.reading() as tx:
+    """Return a page of the owner's sessions after the cursor `before`, the last used first."""
+    async with database.autocommit() as tx:
         rows = await tx.rows(
-            LIST, tenant=tenant, owner=owner, updated_before=updated_before, id_before=id_before, most=most
+            LIST_SESSIONS,
+            tenant=tenant,
+            owner=owner,
+            updated_before=before.updated_at if before else None,
+            id_before=before.session_id if before else None,
+            most=most,
         )
     return tuple(SessionView.model_validate(dict(row)) for row in rows)
 
@@ -67,36 +70,35 @@ async def list_sessions(
 async def rename_session(
     database: Database, tenant: str, owner: str, session_id: UUID, *, title: str
 ) -> SessionView | None:
-    async with database.reading() as tx:
-        row = await tx.row(RENAME, tenant=tenant, owner=owner, session_id=session_id, title=title)
+    async with database.autocommit() as tx:
+        row = await tx.row(RENAME_SESSION, tenant=tenant, owner=owner, session_id=session_id, title=title)
     return None if row is None else SessionView.model_validate(dict(row))
 
 
 async def delete_session(tx: Tx, tenant: str, owner: str, session_id: UUID) -> bool:
-    """Hide a session for good and have later requests in it refused; False where there is none."""
-    return await tx.run(DELETE, tenant=tenant, owner=owner, session_id=session_id) == 1
+    """Hide a session for good, so that later requests in it are refused; return False if there is none."""
+    return await tx.run(DELETE_SESSION, tenant=tenant, owner=owner, session_id=session_id) == 1
 
 
 async def list_messages(
     database: Database, tenant: str, session_id: UUID, *, before: int | None, most: int
 ) -> tuple[MessageView, ...]:
-    """Return the messages of up to `most` turns before the turn `before`, oldest first."""
-    async with database.reading() as tx:
-        rows = await tx.rows(TURNS, tenant=tenant, session_id=session_id, before=before, most=most)
+    """Return the messages of the last `most` turns before the turn `before`, oldest first."""
+    async with database.autocommit() as tx:
+        rows = await tx.rows(LIST_TURNS, tenant=tenant, session_id=session_id, before=before, most=most)
     messages: list[MessageView] = []
     for row in reversed(rows):
         status = Status.ACCEPTED if row["status"] == "queued" else Status(row["status"])
         common = {"turn": row["turn"], "request_id": row["execution_id"], "status": status}
-        asked = f"{row['execution_id']}:user"
+        user_id, answer_id = f"{row['execution_id']}:user", f"{row['execution_id']}:assistant"
         messages.append(
-            MessageView(id=asked, role="user", content=row["content"], created_at=row["created_at"], **common)
+            MessageView(id=user_id, role="user", content=row["content"], created_at=row["created_at"], **common)
         )
         if STATES[status].terminal:
             answer = row["answer"] if row["answer"] is not None else row["failure"]["message"]
-            told = f"{row['execution_id']}:assistant"
             messages.append(
                 MessageView(
-                    id=told,
+                    id=answer_id,
                     role="assistant",
                     content=answer,
                     truncated=row["truncated"],

@@ -1,6 +1,6 @@
-"""Call a tool that runs in place, for a model that may have asked for nonsense.
+"""Call a tool for a model, whose call may name no tool or carry unfit arguments.
 
-Whatever the model got wrong goes back to it as a result that says so; only our own mistakes rise.
+A mistake of the model goes back to it as a failed result. A bug in this service raises.
 """
 
 from collections.abc import Mapping
@@ -14,20 +14,20 @@ from agent_service.ports import Tool
 from shared_models.ids import new_id
 
 MAX_ERROR = 1000
-"""Characters of one error that a model is told."""
+"""The characters of an error that a model is sent."""
 
 
 async def call_tool(tools: Mapping[str, Tool], call: ToolCallPart) -> ToolReturnPart:
-    """Run one call and return its result, which says so when the call failed."""
+    """Run one call and return its result, or a failed result with the reason."""
     try:
-        tool = _known(tools, call.tool_name)
+        tool = _find(tools, call.tool_name)
         content = await tool.call(_arguments(tool, call))
     except ToolFailed as failure:
         return _result(call, str(failure)[:MAX_ERROR], failed=True)
     return _result(call, content)
 
 
-def _known(tools: Mapping[str, Tool], name: str) -> Tool:
+def _find(tools: Mapping[str, Tool], name: str) -> Tool:
     if name not in tools:
         known = ", ".join(sorted(tools)) or "none"
         raise ToolFailed(f"There is no tool named {name[:80]!r}. The tools are: {known}.")

@@ -1,4 +1,4 @@
-"""Stop a run that somebody does not want any more: at once if it is queued, at the worker's next look if it runs."""
+"""Cancel a run: at once while it is queued; a running run is stopped by its worker, which polls for cancellations."""
 
 from uuid import UUID
 
@@ -11,8 +11,8 @@ from shared_models.requests import FailureReason
 
 
 async def cancel_run(tx: Tx, outbox: Outbox, tenant: str, execution_id: UUID) -> None:
-    """Note the wish, which also holds for a run that has not come yet, and end the run if nobody works on it."""
-    run = await queries.ask_to_cancel(tx, tenant, execution_id)
+    """Store the cancellation, which also holds for a run that comes later, and end the run if it is queued."""
+    await queries.insert_cancellation(tx, tenant, execution_id)
+    run = await queries.lock_queued_run(tx, tenant, execution_id)
     if run is not None:
-        end = failed(FailureReason.CANCELLED_BY_CALLER, "The request was cancelled before its turn came.")
-        await end_run(tx, outbox, run, end, queued=True)
+        await end_run(tx, outbox, run, failed(FailureReason.CANCELLED_BY_CALLER), queued=True)

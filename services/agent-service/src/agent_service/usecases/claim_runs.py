@@ -1,4 +1,4 @@
-"""Take over runs that are ready, or whose worker died."""
+"""Claim runs that may start, or whose worker died."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -11,7 +11,7 @@ from shared_clients.postgres import Database
 
 
 async def claim_runs(database: Database, outbox: Outbox, worker: UUID, most: int) -> Sequence[ClaimedRun]:
-    """Claim up to `most` runs under the next epoch, and tell that they run."""
+    """Claim up to `most` runs under the next epoch, and publish that they are running."""
     async with database.transaction() as tx:
         claimed = await queries.claim_runs(tx, worker, most)
         for run in claimed:

@@ -1,11 +1,12 @@
-"""Perform a claimed run: load it, run its agent, and write how it ended, once.
+"""Perform a claimed run: load it, run its agent, and write its end once.
 
-However it goes, the run is left in a state that somebody acts on: ended here, handed back for the next worker, or, when
-this worker has lost it, untouched for the one that owns it now.
+The run is always left in a state from which some process goes on: it has ended; it is handed back for the next worker;
+or another worker owns it by now, and it stays untouched.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
@@ -17,38 +18,45 @@ from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_ji
 
 from agent_service import metrics
 from agent_service.domain.history import dump, load, usage_of, user_turn
-from agent_service.domain.runs import MAX_TRIES, ClaimedRun, LoadedRun, Served, Step, answered, failed, view_of
+from agent_service.domain.runs import (
+    MAX_TRIES,
+    AgentRevision,
+    ClaimedRun,
+    DueTerminalFrame,
+    LoadedRun,
+    Step,
+    answered,
+    failed,
+    trace_of,
+)
 from agent_service.domain.transcript import transcript
-from agent_service.errors import Cancelled, OutOfTime, RunFailed
+from agent_service.errors import Cancelled, OutOfTime, RunFailed, SessionDeleted
 from agent_service.failpoints import Failpoint
 from agent_service.ports import Models, Tool
 from agent_service.queries import ends
 from agent_service.queries import runs as queries
-from agent_service.usecases.end_run import end_run
-from agent_service.usecases.run_agent import Answered, run_agent
+from agent_service.usecases.end_run import append_due_terminal_frame, end_run
+from agent_service.usecases.run_agent import run_agent
 from durable_work.outbox import Outbox
-from run_frames import FrameWriter, append_terminal
+from run_frames import FrameWriter
 from shared_clients.errors import Permanent, Stale, Transient
 from shared_clients.failpoints import reached
 from shared_clients.postgres import Database
 from shared_clients.redis import Redis
-from shared_clients.tracing import continued
+from shared_clients.tracing import consumer_span
 from shared_models.agents import Agent
-from shared_models.frames import Cursor, terminal_frame
+from shared_models.frames import Cursor
 from shared_models.requests import FailureReason, ResponseFailed, ResponseReady, Usage
 
 log = structlog.get_logger()
 
-WINDOW_MOST = 1000
-"""Messages of a session that are ever loaded; an agent's own limit is applied by `run_agent`."""
-
-
-STOPS: dict[FailureReason, type[RunFailed]] = {stop.reason: stop for stop in (Cancelled, OutOfTime)}
+MAX_WINDOW = 1000
+"""Messages of a session that are loaded at most; `run_agent` applies the agent's own limit."""
 
 
 @dataclass(frozen=True, slots=True)
-class Equipped:
-    """A revision of an agent with what it works with."""
+class AgentRuntime:
+    """One revision of an agent with its models and tools."""
 
     agent: Agent
     models: Models
@@ -56,17 +64,17 @@ class Equipped:
 
 
 class Agents(Protocol):
-    def equip(self, name: str | None) -> Equipped:
-        """Return the agent of that name, or the default one for None.
+    def runtime_of(self, name: str | None) -> AgentRuntime:
+        """Return the agent of that name, or the default agent for None.
 
         Raises:
-            UnknownAgent: there is none.
+            UnknownAgent: no file defines it.
         """
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
-    """What every run of this process is performed with."""
+class RunDependencies:
+    """The dependencies that all runs of a process share."""
 
     database: Database
     outbox: Outbox
@@ -75,22 +83,64 @@ class Means:
 
 
 @dataclass(frozen=True, slots=True)
-class _Ended:
-    """How a run ended.
+class RunOutcome:
+    """The end of a run, before it is stored.
 
     Attributes:
-        end: as it is told.
-        messages: what it adds to its session.
-        shown: the frame with which its log held all that was said, where that is known.
+        end: the answer or the failure.
+        messages: the messages that the run adds to its session, as JSON.
+        last_frame: the last frame of the run, if its log holds all its frames.
     """
 
     end: ResponseReady | ResponseFailed
     messages: Sequence[str] = ()
-    shown: Cursor | None = None
+    last_frame: Cursor | None = None
+
+
+class CancellationScope:
+    """Bounds the work on one run by its active time, and ends it early when `cancel` is called.
+
+    It is one `asyncio.timeout`, whose deadline `cancel` moves to now. A task that is cancelled from outside, as by a
+    drain, still raises CancelledError.
+    """
+
+    def __init__(self) -> None:
+        self._reason: FailureReason | None = None
+        self._timeout: asyncio.Timeout | None = None
+
+    def cancel(self, reason: FailureReason) -> None:
+        """End the work, or keep it from beginning; only the first call has an effect."""
+        if self._reason is None:
+            self._reason = reason
+            if self._timeout is not None and not self._timeout.expired():
+                self._timeout.reschedule(asyncio.get_running_loop().time())
+
+    @asynccontextmanager
+    async def active_time(self, seconds: float) -> AsyncGenerator[None]:
+        """Run the block for at most `seconds`.
+
+        Raises:
+            Cancelled: `cancel` was called because of a cancellation.
+            OutOfTime: `cancel` was called because of the deadline, or the time is up.
+        """
+        timeout = self._timeout = asyncio.timeout(seconds if self._reason is None else 0)
+        try:
+            async with timeout:
+                yield
+        except TimeoutError:  # asyncio.timeout's own, or one from the block
+            if not timeout.expired():
+                raise
+            if self._reason is None:
+                raise OutOfTime(f"{seconds} s of active time") from None
+            reached(Failpoint.AFTER_STOP_BEFORE_END)
+            stop = Cancelled if self._reason is FailureReason.CANCELLED_BY_CALLER else OutOfTime
+            raise stop("while it was running") from None
+        finally:
+            self._timeout = None
 
 
 class StepJournal:
-    """The steps of one run: what earlier epochs finished, and where this one records."""
+    """The journal of one run: the finished steps of earlier epochs, and those that this epoch records."""
 
     def __init__(self, database: Database, run: ClaimedRun, steps: Sequence[Step]) -> None:
         self._database = database
@@ -101,179 +151,145 @@ class StepJournal:
         return self._finished.get(key)
 
     async def record(self, key: str, message: str, keep: Cursor) -> None:
-        step = Step(key, message, keep)
         reached(Failpoint.AFTER_STEP_BEFORE_JOURNAL)
-        await _until_stored(lambda: queries.save_step(self._database, self._run, step))
+        step = Step(key, message, keep)
+        await _retry_transient(lambda: queries.save_step(self._database, self._run, step))
         reached(Failpoint.AFTER_JOURNAL_BEFORE_NEXT_STEP)
         self._finished[key] = message
 
     def usage(self) -> Usage:
-        """Return what the finished steps have used; a call that is cut off does not say."""
+        """Return the usage of the finished steps; the usage of a call that was cut off is not known."""
         return usage_of(load(message) for message in self._finished.values())
 
 
-async def perform_run(means: Means, run: ClaimedRun, stop: asyncio.Future[FailureReason]) -> None:
-    """Do a run and write its end.
+async def perform_run(dependencies: RunDependencies, run: ClaimedRun, cancellation: CancellationScope) -> None:
+    """Perform a run and write its end.
 
     Args:
-        means: shared by all runs of the process.
+        dependencies: shared by all runs of the process.
         run: claimed by this worker.
-        stop: gets the reason when the run has to end early.
+        cancellation: ends the run early.
     """
     began = monotonic()
     reached(Failpoint.AFTER_CLAIM_BEFORE_START)
     try:
-        with continued({"traceparent": run.traceparent} if run.traceparent else {}, "invoke_agent"):
-            ended = await _work(means, run, stop)
+        with consumer_span(trace_of(run), "invoke_agent"):
+            outcome = await _outcome_of(dependencies, run, cancellation)
             try:
-                await _write_end(means, run, ended)
+                await _write_end(dependencies, run, outcome)
             except (Permanent, ValidationError):  # such as an answer that is larger than an event
                 log.exception("end_refused", execution_id=str(run.execution_id))
-                ended = _Ended(failed(FailureReason.INTERNAL, "The answer could not be stored."))
-                await _write_end(means, run, ended)
+                outcome = RunOutcome(failed(FailureReason.INTERNAL, "The answer could not be stored."))
+                await _write_end(dependencies, run, outcome)
     except Stale as stale:
         log.warning("run_lost", execution_id=str(run.execution_id), epoch=run.epoch, why=str(stale))
         return
     except asyncio.CancelledError:
-        await _hand_back(means, run)
+        await _hand_back(dependencies, run)
         raise
-    metrics.RUNS_ENDED.labels(ended.end.status.value).inc()
+    metrics.RUNS_ENDED.labels(outcome.end.status.value).inc()
     metrics.RUN_SECONDS.observe(monotonic() - began)
 
 
-async def _work(means: Means, run: ClaimedRun, stop: asyncio.Future[FailureReason]) -> _Ended:
-    """Find out how the run ends; every way but losing it or being told to drain is an end."""
-    served: Served | None = None
+async def _outcome_of(dependencies: RunDependencies, run: ClaimedRun, cancellation: CancellationScope) -> RunOutcome:
+    """Run the agent of a run, and return the answer or the failure.
+
+    Raises:
+        Stale: another worker owns the run.
+        asyncio.CancelledError: the process drains.
+    """
+    revision: AgentRevision | None = None
+    usage_so_far: Callable[[], Usage] = Usage
     try:
-        equipped = means.agents.equip(run.agent)
-        served = Served(equipped.agent.metadata.name, equipped.agent.revision)
-        loaded = await _until_stored(lambda: queries.load_run(means.database, run, WINDOW_MOST))
-        if (refused := _refused(run, loaded)) is not None:
-            return _Ended(refused)
-        asked = user_turn(run.content, run.execution_id)
-        done, shown = await _think(means, run, loaded, equipped, stop=stop)
-        messages = tuple(dump(message) for message in (asked, *done.messages))
-        return _Ended(answered(done.text, served, done.usage, done.truncated), messages, shown)
+        runtime = dependencies.agents.runtime_of(run.agent)
+        revision = AgentRevision(runtime.agent.metadata.name, runtime.agent.revision)
+        loaded = await _retry_transient(lambda: queries.load_run(dependencies.database, run, MAX_WINDOW))
+        _refuse_unwanted(run, loaded)
+        question = user_turn(run.content, run.execution_id)
+        limits = runtime.agent.spec.limits
+        journal = StepJournal(dependencies.database, run, loaded.steps)
+        async with FrameWriter(
+            dependencies.redis,
+            tenant=run.tenant,
+            execution_id=run.execution_id,
+            thread_id=run.session_id,
+            epoch=run.epoch,
+            still_owned=partial(queries.still_owned, dependencies.database, run),
+        ) as frames:
+            snapshot = transcript([question, *(load(step.result) for step in loaded.steps)])
+            await frames.begin(loaded.steps[-1].keep if loaded.steps else None, snapshot)
+            reached(Failpoint.AFTER_BEGIN_BEFORE_FIRST_STEP)
+            usage_so_far = journal.usage
+            async with cancellation.active_time(limits.seconds):
+                answer = await run_agent(
+                    [*(load(message) for message in loaded.window), question],
+                    runtime.tools,
+                    limits,
+                    models=runtime.models,
+                    journal=journal,
+                    frames=frames,
+                )
+        messages = tuple(dump(message) for message in (question, *answer.messages))
+        last_frame = frames.last if frames.whole else None
+        end = answered(answer.text, revision, answer.usage, truncated=answer.truncated)
+        return RunOutcome(end, messages, last_frame)
     except RunFailed as failure:
         log.warning("run_failed", execution_id=str(run.execution_id), reason=failure.reason, detail=failure.detail)
-        return _Ended(failed(failure.reason, failure.notice, served, failure.usage))
+        return RunOutcome(failed(failure.reason, failure.explanation, revision=revision, usage=usage_so_far()))
     except (Stale, Transient):
         raise
     except Exception:  # the worker's outermost edge: a bug in a run ends that run, with notice
         log.exception("run_crashed", execution_id=str(run.execution_id))
-        return _Ended(failed(FailureReason.INTERNAL, "Something went wrong on our side.", served))
+        return RunOutcome(failed(FailureReason.INTERNAL, revision=revision))
 
 
-def _refused(run: ClaimedRun, loaded: LoadedRun) -> ResponseFailed | None:
-    """Say why a run ends before its agent is asked, if it does."""
+def _refuse_unwanted(run: ClaimedRun, loaded: LoadedRun) -> None:
+    """Raise RunFailed if a run has to end before its agent works on it."""
     if loaded.cancelled:
-        return failed(FailureReason.CANCELLED_BY_CALLER, "The request was cancelled.")
+        raise Cancelled("before it started")
     if loaded.expired:
-        return failed(FailureReason.DEADLINE, "The request's deadline passed.")
+        raise OutOfTime("before it started")
     if loaded.session_deleted:
-        return failed(FailureReason.SESSION_DELETED, "The conversation was deleted.")
+        raise SessionDeleted
     if run.tries > MAX_TRIES:
-        return failed(FailureReason.INTERNAL, f"The request was given up after {MAX_TRIES} tries.")
-    return None
+        raise RunFailed("too many tries", explanation=f"The request was given up after {MAX_TRIES} tries.")
 
 
-async def _think(
-    means: Means, run: ClaimedRun, loaded: LoadedRun, equipped: Equipped, *, stop: asyncio.Future[FailureReason]
-) -> tuple[Answered, Cursor | None]:
-    """Run the agent, with its frames, and return the last of them if all are in the log.
+async def _write_end(dependencies: RunDependencies, run: ClaimedRun, outcome: RunOutcome) -> None:
+    """Commit the end, then append the terminal frame; if Redis is away, the sweep appends it later."""
 
-    It ends early when `stop` says so or its active time is up.
+    async def commit() -> DueTerminalFrame:
+        async with dependencies.database.transaction() as tx:
+            frame = await end_run(tx, dependencies.outbox, run, outcome.end, messages=outcome.messages)
+            reached(Failpoint.AFTER_END_BEFORE_COMMIT)
+        return frame
 
-    Raises:
-        RunFailed: also for an early end.
-    """
-    asked = user_turn(run.content, run.execution_id)
-    limits = equipped.agent.spec.limits
-    journal = StepJournal(means.database, run, loaded.steps)
-    async with FrameWriter(
-        means.redis,
-        tenant=run.tenant,
-        execution_id=run.execution_id,
-        thread_id=run.session_id,
-        epoch=run.epoch,
-        still_mine=partial(queries.still_mine, means.database, run),
-    ) as frames:
-        kept = transcript([asked, *(load(step.result) for step in loaded.steps)])
-        await frames.begin(loaded.steps[-1].keep if loaded.steps else None, kept)
-        reached(Failpoint.AFTER_BEGIN_BEFORE_FIRST_STEP)
-        work = asyncio.ensure_future(
-            run_agent(
-                [*(load(message) for message in loaded.window), asked],
-                equipped.tools,
-                limits,
-                models=equipped.models,
-                journal=journal,
-                frames=frames,
-            )
-        )
-        stop.add_done_callback(lambda _: work.cancel())
-        try:
-            async with asyncio.timeout(limits.seconds) as active:
-                done = await work
-        except TimeoutError:
-            if not active.expired():
-                raise
-            raise _stopped(OutOfTime(f"{limits.seconds} s of active time"), journal) from None
-        except asyncio.CancelledError:
-            if stop.done():
-                reached(Failpoint.AFTER_STOP_BEFORE_END)
-                raise _stopped(STOPS[stop.result()]("while it was worked on"), journal) from None
-            raise
-    return done, frames.last if frames.whole else None
-
-
-def _stopped(why: RunFailed, journal: StepJournal) -> RunFailed:
-    why.usage = journal.usage()
-    return why
-
-
-async def _hand_back(means: Means, run: ClaimedRun) -> None:
+    frame = await _retry_transient(commit)
+    reached(Failpoint.AFTER_END_BEFORE_TERMINAL_FRAME)
     try:
-        await queries.hand_back(means.database, run)
+        await append_due_terminal_frame(dependencies.redis, frame, last=outcome.last_frame)
+        reached(Failpoint.AFTER_TERMINAL_FRAME_BEFORE_CLEAR)
+        await ends.clear_due_terminal_frame(dependencies.database, frame)
+    except Transient as error:
+        log.warning("terminal_frame_left_to_sweep", execution_id=str(run.execution_id), error=str(error))
+
+
+async def _hand_back(dependencies: RunDependencies, run: ClaimedRun) -> None:
+    try:
+        await queries.hand_back(dependencies.database, run)
         log.info("run_handed_back", execution_id=str(run.execution_id), epoch=run.epoch)
     except Transient as error:
         log.warning("run_left_to_lease", execution_id=str(run.execution_id), error=str(error))
 
 
-async def _write_end(means: Means, run: ClaimedRun, ended: _Ended) -> None:
-    """Commit the end, then show it; a terminal frame that does not get through is left to the sweep."""
+async def _retry_transient[T](call: Callable[[], Awaitable[T]]) -> T:
+    """Make a database call until the database answers, so that work that is done is not lost.
 
-    async def commit() -> None:
-        async with means.database.transaction() as tx:
-            await end_run(tx, means.outbox, run, ended.end, messages=ended.messages)
-            reached(Failpoint.AFTER_END_BEFORE_COMMIT)
-
-    await _until_stored(commit)
-    reached(Failpoint.AFTER_END_BEFORE_TERMINAL_FRAME)
-    type_, fields = terminal_frame(view_of(run, ended.end))
-    try:
-        await append_terminal(
-            means.redis,
-            tenant=run.tenant,
-            execution_id=run.execution_id,
-            epoch=run.epoch,
-            type_=type_,
-            fields=fields,
-            last=ended.shown,
-        )
-        reached(Failpoint.AFTER_TERMINAL_FRAME_BEFORE_TOLD)
-        await ends.told(means.database, run.tenant, run.execution_id)
-    except Transient as error:
-        log.warning("terminal_frame_left_to_sweep", execution_id=str(run.execution_id), error=str(error))
-
-
-async def _until_stored[T](store: Callable[[], Awaitable[T]]) -> T:
-    """Do one database call again and again while the database is away: the work is done and must not be lost.
-
-    It ends with success, or with Stale once the database is back and somebody else owns the run.
+    Raises:
+        Stale: the database is back, and another worker owns the run.
     """
     pause = wait_exponential_jitter(multiplier=0.05, max=1.0, jitter=0.05)
     async for attempt in AsyncRetrying(retry=retry_if_exception_type(Transient), wait=pause, reraise=True):
         with attempt:
-            return await store()
+            return await call()
     raise AssertionError("retrying ends with a result or an error")

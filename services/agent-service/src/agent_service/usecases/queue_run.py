@@ -1,11 +1,13 @@
-"""Make a run of a request: queued, or begun at once where a slot is free and the session's turn has come.
+"""Store the run of a request: queued, or claimed at once if a slot is free and the session's turn has come.
 
-A request that comes again, because nobody has heard of its run for a while, is told what there is to tell of it.
+request-manager sends a request again when it has heard nothing of its run for a while; then the state of the run is
+published again.
 """
 
-from agent_service.domain.runs import ClaimedRun, Known, NewRun
+from agent_service.domain.runs import AlreadyStored, ClaimedRun, NewRun, trace_of
+from agent_service.domain.sessions import owner_of
 from agent_service.queries import runs as queries
-from agent_service.usecases.tell_again import tell_again
+from agent_service.usecases.republish_state import republish_state
 from durable_work.leases import Slots
 from durable_work.outbox import Outbox
 from shared_clients.postgres import Tx
@@ -15,24 +17,23 @@ from shared_models.requests import RunChanged, Status
 
 
 async def queue_run(tx: Tx, outbox: Outbox, slots: Slots[ClaimedRun], run: NewRun) -> None:
-    """Store the run in the event's own transaction; when it is claimed there, it starts right after the commit."""
+    """Store the run in the transaction of its event; a run that is claimed there starts right after the commit."""
     reserved = slots.reserve()
     if reserved:
-        tx.after_rollback(slots.give_back)
-    owner = f"{run.principal.issuer}|{run.principal.subject}"
-    arrival = await queries.insert_run(tx, run, owner, slots.worker if reserved else None)
-    if isinstance(arrival, ClaimedRun):
-        await announce_running(tx, outbox, arrival)
-        tx.after_commit(lambda: slots.start(arrival))
+        tx.after_rollback(slots.release)
+    outcome = await queries.insert_run(tx, run, owner_of(run.principal), slots.worker if reserved else None)
+    if isinstance(outcome, ClaimedRun):
+        await announce_running(tx, outbox, outcome)
+        tx.after_commit(lambda: slots.start(outcome))
         return
     if reserved:
-        tx.after_commit(slots.give_back)
-    if isinstance(arrival, Known):
-        await tell_again(tx, outbox, run.tenant, run.execution_id)
+        tx.after_commit(slots.release)
+    if isinstance(outcome, AlreadyStored):
+        await republish_state(tx, outbox, run.context.tenant, run.context.request_id)
 
 
 async def announce_running(tx: Tx, outbox: Outbox, run: ClaimedRun) -> None:
-    """Tell who shows it that a run is being worked on, in the transaction that claims it."""
+    """Publish that a run is running, in the transaction that claims it."""
     change = RunChanged(status=Status.RUNNING, epoch=run.epoch)
-    trace = {"traceparent": run.traceparent} if run.traceparent else {}
-    await outbox.publish(tx, new_event("agent-service", RUN_CHANGED, change, run.context, cause=run.cause, trace=trace))
+    event = new_event("agent-service", RUN_CHANGED, change, run.context, cause=run.cause, trace=trace_of(run))
+    await outbox.publish(tx, event)

@@ -1,8 +1,7 @@
-"""Run an agent: ask its model, call the tools it asks for, and so on until it answers.
+"""Run an agent: call its model, run the tool calls of the reply, and repeat until a reply has none.
 
-`perform_run` calls this for a run it has claimed. Each finished model call and tool result is journaled before
-anything builds on it, so a successor after a crash repeats none of them. A run that waits for something outside will
-be one more outcome beside `Answered`: the journal already holds all it needs to go on.
+`perform_run` calls this for a claimed run. Each finished model call and tool result is journaled before anything builds
+on it, so the next worker after a crash repeats none of them.
 """
 
 import asyncio
@@ -11,9 +10,9 @@ from dataclasses import dataclass
 
 from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, ToolCallPart, ToolReturnPart
 
-from agent_service.domain.history import dump, load, message_id, settled, text_of, truncation_of, usage_of, window
+from agent_service.domain.history import dump, load, message_id, sanitized, text_of, truncation_of, usage_of, window
 from agent_service.domain.transcript import result_id
-from agent_service.errors import RunFailed, TooManySteps
+from agent_service.errors import TooManySteps
 from agent_service.ports import Frames, Journal, Models, Tool
 from agent_service.usecases.call_tool import call_tool
 from shared_models.agents import AgentLimits
@@ -22,13 +21,13 @@ from shared_models.requests import Truncation, Usage
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The agent is done.
+    """The answer of an agent.
 
     Attributes:
-        messages: what the run adds to its session after the person's message; the last one is the answer.
-        text: the answer, exactly as its frames concatenate.
+        messages: the messages that the run adds to its session after the person's; the last one is the answer.
+        text: the text of the answer, equal to its frames put together.
         usage: of all the run's model calls, those before a crash included.
-        truncated: why the answer ends before the model was done, if it does.
+        truncated: the reason why the answer ends before the model was done; None for a whole answer.
     """
 
     messages: tuple[ModelMessage, ...]
@@ -46,39 +45,35 @@ async def run_agent(
     journal: Journal,
     frames: Frames,
 ) -> Answered:
-    """Work on what the person said last until there is an answer.
+    """Work on the last message of the history until a model answers it.
 
     Args:
         history: the session so far, ending with the person's message.
-        tools: what the agent may call in place.
-        limits: `steps` bounds the model calls, `history_messages` what is sent of the session.
-        models: answer.
-        journal: what earlier epochs finished, and where this one records.
+        tools: the tools that the agent may call in place.
+        limits: `steps` bounds the model calls, `history_messages` the messages of the session that are sent.
+        models: the agent's models.
+        journal: holds the finished steps of earlier epochs, and records those of this one.
         frames: shows the work as it goes on.
 
     Raises:
-        RunFailed: with the usage so far.
+        RunFailed: no model answers, or the steps are used up.
         Stale: another worker owns the run.
     """
     sent = window(history, limits.history_messages)
-    mine: list[ModelMessage] = []
-    try:
-        for n in range(1, limits.steps + 1):
-            if (done := journal.finished(f"model:{n}")) is not None:
-                reply = _response(load(done))
-            else:
-                reply = settled(await models.stream_reply([*sent, *mine], tools, frames), [*sent, *mine])
-                _announce(reply, frames)
-                await journal.record(f"model:{n}", dump(reply), frames.last)
-            mine.append(reply)
-            if not reply.tool_calls:
-                return Answered(tuple(mine), text_of(reply), usage_of(mine), truncation_of(reply))
-            if n < limits.steps:
-                mine.append(await _results(reply.tool_calls, tools, journal, frames))
-        raise TooManySteps(f"{limits.steps} model calls")
-    except RunFailed as failure:
-        failure.usage = usage_of(mine)
-        raise
+    added: list[ModelMessage] = []
+    for n in range(1, limits.steps + 1):
+        if (finished := journal.finished(f"model:{n}")) is not None:
+            reply = _response(load(finished))
+        else:
+            reply = sanitized(await models.stream_reply([*sent, *added], tools, frames), [*sent, *added])
+            _show_calls(reply, frames)
+            await journal.record(f"model:{n}", dump(reply), frames.last)
+        added.append(reply)
+        if not reply.tool_calls:
+            return Answered(tuple(added), text_of(reply), usage_of(added), truncation_of(reply))
+        if n < limits.steps:
+            added.append(await _results(reply.tool_calls, tools, journal, frames))
+    raise TooManySteps(f"{limits.steps} model calls")
 
 
 def _response(message: ModelMessage) -> ModelResponse:
@@ -86,8 +81,8 @@ def _response(message: ModelMessage) -> ModelResponse:
     return message
 
 
-def _announce(reply: ModelResponse, frames: Frames) -> None:
-    """Show the calls of a whole response; those of a broken one were never shown."""
+def _show_calls(reply: ModelResponse, frames: Frames) -> None:
+    """Append the frames of a response's tool calls; the calls of a response that broke off are never shown."""
     for call in reply.tool_calls:
         frames.append(
             "TOOL_CALL_START",
@@ -102,15 +97,15 @@ def _announce(reply: ModelResponse, frames: Frames) -> None:
 async def _results(
     calls: Sequence[ToolCallPart], tools: Sequence[Tool], journal: Journal, frames: Frames
 ) -> ModelRequest:
-    """Return one result for each call, running side by side those that the journal does not know."""
-    found = {call.tool_call_id: journal.finished(f"tool:{call.tool_call_id}") for call in calls}
-    results = {call_id: _result(load(done)) for call_id, done in found.items() if done is not None}
+    """Return one result for each call; the calls without a journaled result run side by side."""
+    journaled = {call.tool_call_id: journal.finished(f"tool:{call.tool_call_id}") for call in calls}
+    results = {call_id: _result(load(message)) for call_id, message in journaled.items() if message is not None}
     by_name: Mapping[str, Tool] = {tool.name: tool for tool in tools}
     running = [asyncio.create_task(call_tool(by_name, call)) for call in calls if call.tool_call_id not in results]
     try:
-        # Recorded one after the other, each before the next is shown: a step's frames end where its `keep` says.
-        for soonest in asyncio.as_completed(running):
-            result = await soonest
+        # Each result is recorded before the next is shown, so that the frames of a step end at its `keep`.
+        for next_result in asyncio.as_completed(running):
+            result = await next_result
             _show_result(result, frames)
             await journal.record(f"tool:{result.tool_call_id}", dump(ModelRequest(parts=[result])), frames.last)
             results[result.tool_call_id] = result

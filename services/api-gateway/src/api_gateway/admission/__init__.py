@@ -1,12 +1,7 @@
-"""Admission: who may ask now, how much, and what is said to the one who may not, before any work is done.
+"""Admission control: refuses requests over a limit before any work is done for them.
 
-`Gate` goes around the whole app and gives every request a place; `Admission` is asked once it is known who calls. What
-is over a caller's own limit is refused with 429, what is over the platform's with 503, both with Retry-After.
+`concurrency` bounds the requests in progress in this process, and runs before the caller is known. `rates` bounds the
+requests of a caller, of a tenant and of all gateways in a time window, and runs as soon as the caller is known. A
+request over the caller's or the tenant's limit is refused with 429, a request over the platform's with 503, and both
+responses carry Retry-After. `limits` has the numbers and makes these refusals.
 """
-
-from api_gateway.admission.admission import Admission, asks_to_wait
-from api_gateway.admission.gate import Gate
-from api_gateway.admission.limits import AdmissionLimits
-from api_gateway.admission.rates import SHARE_SECONDS
-
-__all__ = ["SHARE_SECONDS", "Admission", "AdmissionLimits", "Gate", "asks_to_wait"]

@@ -17,11 +17,11 @@ const FAILURES: Readonly<Record<string, string>> = {
   context_too_long: 'This conversation is too long',
   unknown_agent: 'There is no such agent',
   too_many_steps: 'The agent took too many steps',
-  deadline: 'This took too long',
-  expired: 'This took too long',
+  deadline: 'The answer took longer than allowed',
+  expired: 'The answer took longer than allowed',
   session_deleted: 'This conversation was deleted',
   session_busy: 'This conversation is busy',
-  refused: 'This was not taken on',
+  refused: 'The server did not accept this request',
   stream_refused: 'The answer could not be read',
 };
 

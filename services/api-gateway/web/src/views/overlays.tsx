@@ -7,7 +7,7 @@ import { ProblemNote } from './problem_note.tsx';
 export function ConnectionBanner({ online, lost }: { online: boolean; lost: boolean }): JSX.Element {
   const said = online
     ? 'Connection lost. Reconnecting…'
-    : 'You are offline. The page goes on when you are back.';
+    : 'You are offline. The page continues when you are online again.';
   return (
     <div class="banner-place" role="status">
       {(lost || !online) && (

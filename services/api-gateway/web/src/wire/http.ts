@@ -47,7 +47,10 @@ export async function refusalOf(response: Response): Promise<Refused> {
     typeof body[name] === 'string' && body[name] !== '' ? body[name] : otherwise;
   const problem: Problem = {
     title: say('title', 'The server refused this'),
-    detail: say('detail', `It answered with status ${response.status}.`),
+    detail: say(
+      'detail',
+      `The server answered with status ${response.status} and gave no reason. Try again in a moment.`,
+    ),
     status: response.status,
     traceId: say('trace_id', '') || null,
   };

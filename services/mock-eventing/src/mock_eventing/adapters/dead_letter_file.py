@@ -1,4 +1,4 @@
-"""A file of dead letters: one event a line, in CloudEvents' JSON format, on the disk before anybody is told so."""
+"""A file of dead letters with one event in each line, in CloudEvents' JSON format; each line is fsync'd."""
 
 import asyncio
 import os
@@ -15,10 +15,10 @@ class DeadLetterFile:
     """A context manager that holds the file open.
 
     Args:
-        path: the file; made where it is missing, for us alone to read.
+        path: the file; it is created where it is missing, readable by its owner alone.
 
     Raises:
-        Permanent: it cannot be written.
+        Permanent: the file cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -42,15 +42,15 @@ class DeadLetterFile:
         with self._lock:
             os.close(self._file)
 
-    async def keep(self, letter: Event) -> None:
-        line = write_structured(letter, one_line=True) + b"\n"
+    async def append(self, event: Event) -> None:
+        line = write_structured(event, one_line=True) + b"\n"
         try:
-            await asyncio.to_thread(self._append, line)
+            await asyncio.to_thread(self._write_line, line)
         except OSError as error:
-            raise Transient(f"a dead letter cannot be written: {error.strerror}") from error
+            raise Transient(f"the dead letter cannot be written: {error.strerror}") from error
 
-    def _append(self, line: bytes) -> None:
-        """Write a line whole; what a crash or a full disk has left of another one ends before it."""
+    def _write_line(self, line: bytes) -> None:
+        """Write a whole line; the rest of a line that a crash or a full disk cut off is ended first."""
         with self._lock:
             rest = memoryview(b"\n" + line if self._torn else line)
             self._torn = True

@@ -1,4 +1,4 @@
-"""Those who get events, over HTTP: one try, and whatever comes of it is an answer."""
+"""Subscribers over HTTP: one try to deliver an event, whose every end is an answer."""
 
 from contextlib import suppress
 from typing import Final, Self
@@ -15,14 +15,14 @@ from shared_clients.tracing import inject
 
 _PLAIN: Final = {"User-Agent": "flotilla-mock-eventing", "Accept-Encoding": "identity"}
 _IDLE_SECONDS: Final = 20
-"""Shorter than our servers keep an idle connection, so that they do not let go of it as we send."""
+"""Shorter than our servers keep an idle connection, so that no server closes it just as a request is sent."""
 
 
 class HttpSubscribers:
-    """An async context manager that closes its connections; how many there are is for the lanes to say.
+    """An HTTP client for subscribers, as an async context manager; `TriggerDeliveries` bounds its connections.
 
     Args:
-        secret: the bearer token that is shown to each; none where it is empty.
+        secret: the bearer token of each request; an empty text means that requests carry none.
     """
 
     def __init__(self, secret: str) -> None:
@@ -61,9 +61,9 @@ class HttpSubscribers:
 
 
 async def _answer(response: aiohttp.ClientResponse) -> Answer:
-    """Read no more than is of use: the status counts, whatever becomes of the body."""
+    """Return the answer with the beginning of an error's body; a body that breaks off changes nothing."""
     body = b""
     if not 200 <= response.status < 300:
-        with suppress(aiohttp.ClientError, OSError):  # TimeoutError among them
+        with suppress(aiohttp.ClientError, OSError):  # TimeoutError is an OSError
             body = await response.content.read(MAX_ERROR_BYTES)
     return Answer(response.status, body, retry_after(response.headers.get("Retry-After", "")))

@@ -1,7 +1,7 @@
-"""Binary mode of the CloudEvents HTTP binding: attributes are `ce-` headers, data is the body as it is.
+"""Binary mode of the CloudEvents HTTP binding: attributes are `ce-` headers, and the data is the body.
 
-Written by hand, because the SDK reads times and data into objects and prints them anew, while a broker passes both on
-as they came. The SDK is what the tests compare with.
+This is not done with the CloudEvents SDK, because the SDK parses times and data and formats them again, and a broker
+passes both on unchanged. The tests compare this module with the SDK.
 """
 
 from collections.abc import Sequence
@@ -9,11 +9,11 @@ from typing import Final
 from urllib.parse import quote, unquote_to_bytes
 
 from mock_eventing.domain.events import Event, checked
-from mock_eventing.errors import Malformed
+from mock_eventing.errors import Fault, Malformed
 
 PREFIX: Final = "ce-"
 _UNCHANGED: Final = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in '"%')
-"""The characters that a header value carries as they are: printable ASCII but space, double quote and percent."""
+"""Characters that are not percent-encoded in a header: printable ASCII without space, double quote and percent."""
 
 type Headers = Sequence[tuple[bytes, bytes]]
 
@@ -22,8 +22,8 @@ def read_binary(headers: Headers, body: bytes) -> Event:
     """Return the event in a request.
 
     Args:
-        headers: names in lower case.
-        body: its data; an empty one is none.
+        headers: the headers, with names in lower case.
+        body: the data; an empty body means that the event has no data.
 
     Raises:
         Malformed: see `checked`.
@@ -36,17 +36,13 @@ def read_binary(headers: Headers, body: bytes) -> Event:
         elif name.startswith(PREFIX):
             attribute = name.removeprefix(PREFIX)
             if attribute in attributes or attribute == "datacontenttype":
-                expected = "Content-Type is where it belongs" if attribute == "datacontenttype" else "expected it once"
-                raise Malformed((name, f"may not be here; {expected}"))
+                expected = "expected Content-Type instead" if attribute == "datacontenttype" else "expected it once"
+                raise Malformed(Fault(name, f"is not allowed here; {expected}"))
             attributes[attribute] = _decoded(name, raw_value)
     if not any(name != "datacontenttype" for name in attributes):
-        raise Malformed(
-            (
-                "headers",
-                "there is no CloudEvent: expected ce- headers, or Content-Type: application/cloudevents+json",
-            )
-        )
-    return checked(attributes, body or None, where=PREFIX)
+        expected = "expected ce- headers, or Content-Type: application/cloudevents+json"
+        raise Malformed(Fault("headers", f"hold no CloudEvent: {expected}"))
+    return checked(attributes, body or None, prefix=PREFIX)
 
 
 def write_binary(event: Event) -> tuple[dict[str, str], bytes]:
@@ -62,13 +58,13 @@ def write_binary(event: Event) -> tuple[dict[str, str], bytes]:
 
 
 def _decoded(name: str, raw: bytes) -> str:
-    """Undo the quoting that older senders use, then one round of percent-encoding."""
+    """Return a header's value without the quotes of older senders and without percent-encoding."""
     if any(byte >= 0x7F for byte in raw):
-        raise Malformed((name, "holds characters that are not ASCII; expected them percent-encoded"))
+        raise Malformed(Fault(name, "holds characters that are not ASCII; expected percent-encoding"))
     try:
         return unquote_to_bytes(_unquoted(raw)).decode()
     except UnicodeDecodeError:
-        raise Malformed((name, "holds percent-encoded bytes that are not UTF-8")) from None
+        raise Malformed(Fault(name, "holds percent-encoded bytes that are not UTF-8")) from None
 
 
 def _unquoted(raw: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Which events a trigger wants: Knative's filter dialects, but CESQL."""
+"""Knative's filter dialects for triggers, without CESQL."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Self
@@ -13,12 +13,13 @@ type Attributes = Mapping[str, str]
 
 
 class Filter(BaseModel):
-    """One expression: exactly one dialect of these.
+    """One filter expression, in exactly one of the dialects.
 
     Attributes:
-        exact, prefix, suffix: every named attribute is there and equals, begins or ends with its text.
-        all: each of several expressions is true; `any`: one of them is.
-        not_: the expression is false.
+        exact, prefix, suffix: true where every named attribute is set, and equals, begins or ends with its text.
+        all: true where every nested expression is true.
+        any: true where at least one nested expression is true.
+        not_: true where the nested expression is false.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -34,7 +35,7 @@ class Filter(BaseModel):
     @field_validator("cesql")
     @classmethod
     def _no_cesql(cls, _: object) -> object:
-        msg = "CESQL is not spoken here; use exact, prefix, suffix, all, any and not"
+        msg = "CESQL is not supported; use exact, prefix, suffix, all, any and not"
         raise ValueError(msg)
 
     @model_validator(mode="after")
@@ -45,7 +46,7 @@ class Filter(BaseModel):
         return self
 
     def matches(self, attributes: Attributes) -> bool:
-        """Tell whether an event with these attributes is wanted."""
+        """Return whether an event with these attributes matches."""
         if self.exact:
             return matches_exactly(self.exact, attributes)
         if self.prefix:
@@ -60,10 +61,10 @@ class Filter(BaseModel):
 
 
 def matches_all(filters: Sequence[Filter], attributes: Attributes) -> bool:
-    """Tell whether every expression is true; of none, that is so."""
+    """Return whether every expression is true; without any expression the answer is True."""
     return all(one.matches(attributes) for one in filters)
 
 
 def matches_exactly(expected: Mapping[str, str], attributes: Attributes) -> bool:
-    """Tell whether the attributes have these values, where an empty one stands for any that is there."""
+    """Return whether the attributes have these values; an empty value matches every value that is set."""
     return all(name in attributes and text in {"", attributes[name]} for name, text in expected.items())

@@ -1,7 +1,7 @@
-"""Structured and batched mode: an event, or several, in CloudEvents' JSON format.
+"""Structured and batched mode of the CloudEvents HTTP binding: one event or a batch in the JSON format.
 
-The member `data` is cut out of the text as it stands, so that the numbers and spaces in it reach subscribers as they
-were written; the SDK would parse it and print it anew.
+The text of the member `data` is passed on unchanged, so that its numbers and spaces reach subscribers as they were
+written. The CloudEvents SDK would parse the data and format it again.
 """
 
 import binascii
@@ -13,7 +13,7 @@ from typing import Final, NoReturn
 from pydantic_core import to_json
 
 from mock_eventing.domain.events import Event, checked
-from mock_eventing.errors import Malformed
+from mock_eventing.errors import Fault, Malformed
 
 STRUCTURED: Final = "application/cloudevents+json"
 BATCHED: Final = "application/cloudevents-batch+json"
@@ -23,14 +23,14 @@ _JSON: Final = re.compile(r"[^;]*[/+]json\s*(;.*)?", re.IGNORECASE | re.DOTALL)
 _INTEGERS: Final = range(-(2**31), 2**31)
 
 type Members = dict[str, tuple[object, str]]
-"""The members of an object: each value, and the text it was read from."""
+"""The members of a JSON object: for each name the value, and the text that the value was parsed from."""
 
 
 def read_structured(body: bytes) -> Event:
     """Return the event in a body.
 
     Raises:
-        Malformed: it is not JSON, or see `checked`.
+        Malformed: the body is not JSON, or `checked` refuses the event.
     """
     cursor = _Cursor(body)
     members = cursor.members()
@@ -39,10 +39,10 @@ def read_structured(body: bytes) -> Event:
 
 
 def read_batch(body: bytes) -> list[Event]:
-    """Return the events in a body, of which there may be none.
+    """Return the events of a batch, which may be empty.
 
     Raises:
-        Malformed: as `read_structured`; one event that is wrong is enough.
+        Malformed: as in `read_structured`, for any event of the batch.
     """
     cursor = _Cursor(body)
     cursor.expect("[", "an array of events")
@@ -57,9 +57,11 @@ def read_batch(body: bytes) -> list[Event]:
 
 
 def write_structured(event: Event, *, one_line: bool = False) -> bytes:
-    """Return an event as JSON: with its data as JSON where it is that, and in base64 otherwise.
+    """Return an event in the JSON format: JSON data as it is, and other data in base64.
 
-    With `one_line` also data that has lines is in base64.
+    Args:
+        event: the event.
+        one_line: whether JSON data with line breaks is in base64 too.
     """
     attributes = to_json(dict(event.attributes))
     if event.data is None:
@@ -71,13 +73,13 @@ def write_structured(event: Event, *, one_line: bool = False) -> bytes:
 
 
 class _Cursor:
-    """A place in a JSON text; whatever is read, the blanks behind it are skipped."""
+    """A position in a JSON text; each method that reads a token also skips the blanks behind it."""
 
     def __init__(self, body: bytes) -> None:
         try:
             self._text = body.decode()
         except UnicodeDecodeError as error:
-            raise Malformed(("/", f"byte {error.start} is not UTF-8")) from None
+            raise Malformed(Fault("/", f"byte {error.start} is not UTF-8")) from None
         self._at = 0
         self._skip(0)
 
@@ -90,7 +92,7 @@ class _Cursor:
         while True:
             name, _ = self.value()
             if not isinstance(name, str) or name in found:
-                raise self._wrong("a member's name, each once")
+                raise self._unexpected("the name of a member that the object does not have yet")
             self.expect(":")
             found[name] = self.value()
             if not self.take(","):
@@ -99,26 +101,26 @@ class _Cursor:
         return found
 
     def take(self, character: str) -> bool:
-        """Go past a character, if it is the next one."""
+        """Read a character if it is the next one, and return whether it was."""
         here = self._text.startswith(character, self._at)
         if here:
             self._skip(self._at + 1)
         return here
 
-    def expect(self, character: str, what: str = "") -> None:
+    def expect(self, character: str, expected: str = "") -> None:
         if not self.take(character):
-            raise self._wrong(what or repr(character))
+            raise self._unexpected(expected or repr(character))
 
     def end(self) -> None:
         if self._at != len(self._text):
-            raise self._wrong("nothing more")
+            raise self._unexpected("nothing more")
 
     def value(self) -> tuple[object, str]:
         start = self._at
         try:
             value, end = _DECODER.raw_decode(self._text, start)
         except (ValueError, RecursionError):
-            raise self._wrong("a JSON value, as RFC 8259 has it and not too deep") from None
+            raise self._unexpected("a JSON value (RFC 8259) that is not nested too deep") from None
         self._skip(end)
         return value, self._text[start:end]
 
@@ -126,56 +128,58 @@ class _Cursor:
         blank = _BLANK.match(self._text, start)
         self._at = blank.end() if blank else start
 
-    def _wrong(self, expected: str) -> Malformed:
-        return Malformed(("/", f"at character {self._at} something else was found; expected {expected}"))
+    def _unexpected(self, expected: str) -> Malformed:
+        return Malformed(Fault("/", f"character {self._at} is not as expected; expected {expected}"))
 
 
-def _event(members: Members, where: str) -> Event:
-    data = _data(members, where)
+def _event(members: Members, pointer: str) -> Event:
+    data = _data(members, pointer)
     attributes = {
-        name: _canonical(where + name, value)
+        name: _canonical(pointer + name, value)
         for name, (value, _) in members.items()
         if value is not None and name not in {"data", "data_base64"}
     }
     if data is not None and "data" in members:
         attributes.setdefault("datacontenttype", "application/json")
-    return checked(attributes, data, where)
+    return checked(attributes, data, pointer)
 
 
-def _data(members: Members, where: str) -> bytes | None:
+def _data(members: Members, pointer: str) -> bytes | None:
     data, text = members.get("data", (None, ""))
     encoded, _ = members.get("data_base64", (None, ""))
     if encoded is not None:
         if data is not None or not isinstance(encoded, str):
-            raise Malformed((f"{where}data_base64", "expected a string, and no data beside it"))
+            raise Malformed(
+                Fault(f"{pointer}data_base64", "is not a string, or there is a member `data` too; expected one of both")
+            )
         try:
             return b64decode(encoded, validate=True)
         except (binascii.Error, ValueError):
-            raise Malformed((f"{where}data_base64", "is not base64 (RFC 4648)")) from None
+            raise Malformed(Fault(f"{pointer}data_base64", "is not base64 (RFC 4648)")) from None
     if data is None:
         return None
     media_type, _ = members.get("datacontenttype", (None, ""))
     if isinstance(data, str) and isinstance(media_type, str) and not _JSON.fullmatch(media_type):
-        return _utf_8(data, where)
+        return _utf_8(data, pointer)
     return text.encode()
 
 
-def _utf_8(text: str, where: str) -> bytes:
+def _utf_8(text: str, pointer: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:
-        raise Malformed((f"{where}data", "holds half of a surrogate pair, which is no text")) from None
+        raise Malformed(Fault(f"{pointer}data", "holds half of a surrogate pair, which is not text")) from None
 
 
-def _canonical(where: str, value: object) -> str:
-    """Return an attribute in the string form of its type: a string, a boolean or a 32-bit integer."""
+def _canonical(pointer: str, value: object) -> str:
+    """Return an attribute in the canonical string form of its type: string, boolean or 32-bit integer."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int) and value in _INTEGERS:
         return str(value)
-    raise Malformed((where, "expected a string, a boolean or an integer of 32 bits"))
+    raise Malformed(Fault(pointer, "has another type; expected a string, a boolean or a 32-bit integer"))
 
 
 def _is_json(data: bytes) -> bool:
@@ -189,7 +193,7 @@ def _is_json(data: bytes) -> bool:
 
 
 def _integer(digits: str) -> int | float:
-    return int(digits) if len(digits) <= 11 else float(digits)  # Python refuses to read very long ones
+    return int(digits) if len(digits) <= 11 else float(digits)  # int() refuses very long texts
 
 
 def _refuse(constant: str) -> NoReturn:

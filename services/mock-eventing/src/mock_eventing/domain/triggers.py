@@ -1,7 +1,7 @@
-"""Knative's Trigger and Broker documents, read from one YAML file: who gets which events, and how hard it is tried.
+"""Knative's Trigger and Broker documents, read from one YAML file.
 
-The fields are Knative's own, so a file for a cluster is a file for here. What cannot be honoured without a cluster is
-refused by its place in the file: a `ref` to look up, a CESQL filter.
+The fields are Knative's own, so a file for a cluster can be used here. Two fields are refused, with their line and
+column in the file: a `ref`, which only a cluster can look up, and a CESQL filter.
 """
 
 import re
@@ -58,17 +58,17 @@ class _Strict(BaseModel):
 
 
 class _Document(BaseModel):
-    """A resource, with whatever a cluster has written into it beside what is read here."""
+    """A resource document; fields that a cluster adds and this module does not read are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True)
 
 
 class Destination(_Strict):
-    """Where events go: only an address, for there is no cluster in which to look up a `ref`.
+    """The destination of events, by its address: without a cluster no `ref` can be looked up.
 
     Attributes:
         uri: the address.
-        audience: whom a cluster's tokens would be for; the shared secret needs none.
+        audience: the audience of a cluster's OIDC tokens; it is ignored, because requests carry the shared secret.
     """
 
     uri: Annotated[str, AfterValidator(_uri)]
@@ -76,15 +76,15 @@ class Destination(_Strict):
 
 
 class Delivery(_Strict):
-    """How a delivery is tried; Knative's DeliverySpec.
+    """The delivery settings of a trigger: Knative's DeliverySpec.
 
     Attributes:
-        retry: tries after the first.
-        backoff_policy, backoff_delay, backoff_max: see `retrying`.
-        retry_after_max: the longest that a subscriber may have us wait; PT0S has its Retry-After ignored.
-        timeout: of one try.
-        dead_letter_sink: gets what cannot be delivered.
-        format: the mode in which events are sent: binary, or json for structured.
+        retry: the number of tries after the first.
+        backoff_policy, backoff_delay, backoff_max: the pauses between tries, as `retrying` computes them.
+        retry_after_max: the longest pause that a subscriber's Retry-After may cause; with PT0S the header is ignored.
+        timeout: the timeout of one try.
+        dead_letter_sink: the destination of events that cannot be delivered.
+        format: the content mode of requests: `binary`, or `json` for structured mode.
     """
 
     retry: Annotated[int, Field(ge=0, le=1000)] = 10
@@ -107,14 +107,14 @@ class AttributesFilter(_Strict):
 
 
 class TriggerSpec(_Strict):
-    """What a trigger wants, and where it goes.
+    """The spec of a trigger: its filters and its subscriber.
 
     Attributes:
         broker: the name of a broker in the trigger's namespace.
-        filter: attributes with their exact values; `filters` counts instead of it where there are any.
+        filter: attributes with their exact values; it is ignored where `filters` is not empty.
         filters: expressions, all of which have to be true.
-        subscriber: who gets the events.
-        delivery: how; the broker's where it is left out.
+        subscriber: the destination of matching events.
+        delivery: the delivery settings; the broker's where they are left out.
     """
 
     broker: Name = "default"
@@ -144,7 +144,7 @@ class BrokerDocument(_Document):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Which broker: `/{namespace}/{name}`."""
+    """The address of a broker: `/{namespace}/{name}`."""
 
     namespace: str = "default"
     name: str = "default"
@@ -155,26 +155,26 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """A trigger with everything that counts for it.
+    """A trigger, with the settings that it takes over from its broker.
 
     Attributes:
         name: `<namespace>/<name>`.
-        broker: whose events it reads.
-        uri: who gets them.
-        wanted: its filters.
-        delivery: its own, the broker's, or the default.
+        broker: the address of the broker whose events it reads.
+        uri: the address of its subscriber.
+        spec: the document's spec, for its filters.
+        delivery: the trigger's own delivery settings, the broker's, or the default.
     """
 
     name: str
     broker: Address
     uri: str
-    wanted: TriggerSpec
+    spec: TriggerSpec
     delivery: Delivery = field(default_factory=Delivery)
 
-    def wants(self, attributes: Attributes) -> bool:
-        if self.wanted.filters:
-            return matches_all(self.wanted.filters, attributes)
-        return matches_exactly(self.wanted.filter.attributes, attributes)
+    def matches(self, attributes: Attributes) -> bool:
+        if self.spec.filters:
+            return matches_all(self.spec.filters, attributes)
+        return matches_exactly(self.spec.filter.attributes, attributes)
 
 
 type Triggers = Mapping[Address, tuple[Trigger, ...]]
@@ -182,14 +182,14 @@ type Triggers = Mapping[Address, tuple[Trigger, ...]]
 
 
 def parse_triggers(file: str, text: str) -> Triggers:
-    """Read a file of Trigger and Broker documents; a broker exists when either names it.
+    """Read a file of Trigger and Broker documents; a broker exists where a document of either kind names it.
 
     Args:
-        file: its name, for messages.
-        text: YAML without aliases, at most a mebibyte in each document.
+        file: the file's name, for messages.
+        text: YAML without aliases, at most one mebibyte in each document.
 
     Raises:
-        ConfigError: with one mistake for each fault of a document, at its line and column.
+        ConfigError: a document is not valid; the error has each mistake with its line and column.
     """
     found: dict[tuple[str, Address], TriggerDocument | BrokerDocument] = {}
     for part in _documents(file, text):
@@ -226,7 +226,7 @@ def _parse(file: str, part: str) -> TriggerDocument | BrokerDocument:
 
 
 def _documents(file: str, text: str) -> Iterator[str]:
-    """Cut a file into its documents, each below as many empty lines as keep its line numbers true."""
+    """Yield the documents of a file; empty lines before each keep its line numbers those of the file."""
     try:
         parsed = yaml.parse(text, Loader=yaml.SafeLoader)
         starts = [one.start_mark for one in parsed if isinstance(one, yaml.DocumentStartEvent) and one.start_mark]

@@ -1,7 +1,8 @@
-"""Accept events: take them on only when every matching subscriber has them, or they are durably dead.
+"""Accept events: answer a sender only when every matching subscriber has its events, or they are durable dead letters.
 
-The broker keeps nothing that a crash could lose. The sender waits; what is not delivered in time stays the sender's,
-who sends it again, to those too who have it already: their inboxes make it once.
+The broker stores nothing that a crash could lose, so the sender waits for the deliveries. An event that is not
+delivered in time stays with its sender. The sender sends it again, also to the subscribers that have it already; their
+inboxes ignore the duplicate.
 """
 
 import asyncio
@@ -13,16 +14,16 @@ from typing import Final
 
 from mock_eventing.domain.events import Event
 from mock_eventing.domain.triggers import Address, Triggers
-from mock_eventing.errors import NoSuchBroker, NotAccepted
-from mock_eventing.usecases.deliver_event import Lane, Outside, deliver_event
+from mock_eventing.errors import BrokerNotFound, NotAccepted
+from mock_eventing.usecases.deliver_event import DeliveryDependencies, TriggerDeliveries, deliver_event
 
-REQUEST_BYTES: Final = 4096
-"""What a request counts beside its body."""
+REQUEST_OVERHEAD_BYTES: Final = 4096
+"""Memory that a request is counted for beside its body."""
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
-    """How much may be on its way; see the settings of the same names."""
+class BrokerLimits:
+    """The limits of pending events; the settings of the same names describe them."""
 
     accept_seconds: float
     held_bytes: int
@@ -31,86 +32,92 @@ class Bounds:
 
 
 class Broker:
-    """The triggers of every broker, and what is on its way to them.
+    """Accepts events for every broker of the triggers' file.
 
     Args:
-        triggers: as read from the file.
-        bounds: of what it holds.
-        outside: where it delivers to.
+        triggers: the triggers, by the address of their broker.
+        limits: the limits of pending events.
+        dependencies: the dependencies of a delivery.
     """
 
-    def __init__(self, triggers: Triggers, bounds: Bounds, outside: Outside) -> None:
-        self._bounds = bounds
-        self._outside = outside
-        self._held = 0
-        self._lanes: Mapping[Address, Sequence[Lane]] = {
-            address: [Lane(trigger, asyncio.Semaphore(bounds.trigger_requests)) for trigger in of_it]
-            for address, of_it in triggers.items()
+    def __init__(self, triggers: Triggers, limits: BrokerLimits, dependencies: DeliveryDependencies) -> None:
+        self._limits = limits
+        self._dependencies = dependencies
+        self._held_bytes = 0
+        self._deliveries: Mapping[Address, Sequence[TriggerDeliveries]] = {
+            address: [TriggerDeliveries(one, asyncio.Semaphore(limits.trigger_requests)) for one in brokers_triggers]
+            for address, brokers_triggers in triggers.items()
         }
 
     @property
-    def lanes(self) -> list[Lane]:
-        return [lane for lanes in self._lanes.values() for lane in lanes]
+    def deliveries(self) -> list[TriggerDeliveries]:
+        """The deliveries of each trigger of each broker."""
+        return [one for deliveries in self._deliveries.values() for one in deliveries]
 
     @contextmanager
-    def holding(self, body_bytes: int) -> Iterator[None]:
-        """Make room for a request before it is read.
+    def reserving_bytes(self, body_bytes: int) -> Iterator[None]:
+        """Reserve the memory of a request before its body is read.
 
         Raises:
-            NotAccepted: there is none, or this process is going away.
+            NotAccepted: the limit is reached, or this process is stopping.
         """
-        if self._outside.stopping.is_set():
-            raise NotAccepted("the broker is going away")
-        size = body_bytes + REQUEST_BYTES
-        if self._held + size > self._bounds.held_bytes:
-            raise NotAccepted(f"the broker holds {self._held} bytes of events; at most {self._bounds.held_bytes}")
-        self._held += size
+        if self._dependencies.stopping.is_set():
+            raise NotAccepted("the broker is stopping")
+        size = body_bytes + REQUEST_OVERHEAD_BYTES
+        if self._held_bytes + size > self._limits.held_bytes:
+            raise NotAccepted(
+                f"the broker holds {self._held_bytes} bytes of events; at most {self._limits.held_bytes} are allowed"
+            )
+        self._held_bytes += size
         try:
             yield
         finally:
-            self._held -= size
+            self._held_bytes -= size
 
     async def accept(self, address: Address | None, events: Sequence[Event]) -> None:
-        """Return when every event is with every subscriber that wants it, or durably dead.
+        """Deliver all events, and return when each is with every matching subscriber or a durable dead letter.
 
         Args:
-            address: the broker's; None is the only one there is, or default/default among several.
+            address: the broker's address; None stands for the file's only broker, or for default/default among several.
             events: all of them are accepted, or none.
 
         Raises:
-            NoSuchBroker: nobody has declared it.
-            NotAccepted: it could not be done in time; some subscribers may have some of the events.
+            BrokerNotFound: no trigger or broker document names the address.
+            NotAccepted: not every event was delivered in time; some subscribers may have some of the events.
         """
-        lanes = self._found(address)
-        work = [(event, lane) for event in events for lane in lanes if lane.trigger.wants(event.attributes)]
-        self._check_room([lane for _, lane in work])
+        candidates = self._deliveries_at(address)
+        work = [(event, one) for event in events for one in candidates if one.trigger.matches(event.attributes)]
+        self._check_trigger_limits([one for _, one in work])
         if work:
             await self._deliver(work)
 
-    async def _deliver(self, work: Sequence[tuple[Event, Lane]]) -> None:
-        tasks = {lane.begin(deliver_event(event, lane, self._outside)): lane for event, lane in work}
+    async def _deliver(self, work: Sequence[tuple[Event, TriggerDeliveries]]) -> None:
+        tasks = {one.start(deliver_event(event, one, self._dependencies)): one for event, one in work}
         try:
-            await asyncio.wait(tasks, timeout=self._bounds.accept_seconds)
+            await asyncio.wait(tasks, timeout=self._limits.accept_seconds)
         finally:
-            late = {lane.trigger.name for task, lane in tasks.items() if task.cancel()}
+            late = {one.trigger.name for task, one in tasks.items() if task.cancel()}
             outcomes = await asyncio.gather(*tasks, return_exceptions=True)
         if late:
             slow = ", ".join(sorted(late))
-            raise NotAccepted(f"not delivered within {self._bounds.accept_seconds:g} s to {slow}")
+            raise NotAccepted(f"not delivered within {self._limits.accept_seconds:g} s to {slow}")
         for outcome in outcomes:
             if outcome is not None:
                 raise outcome
 
-    def _found(self, address: Address | None) -> Sequence[Lane]:
+    def _deliveries_at(self, address: Address | None) -> Sequence[TriggerDeliveries]:
         if address is None:
-            address = next(iter(self._lanes)) if len(self._lanes) == 1 else Address()
+            address = next(iter(self._deliveries)) if len(self._deliveries) == 1 else Address()
         try:
-            return self._lanes[address]
+            return self._deliveries[address]
         except KeyError:
-            known = ", ".join(f"/{one}" for one in self._lanes)
-            raise NoSuchBroker(f"there is no broker /{address}; there are {known}") from None
+            known = ", ".join(f"/{one}" for one in self._deliveries)
+            raise BrokerNotFound(f"there is no broker /{address}; there are {known}") from None
 
-    def _check_room(self, lanes: Sequence[Lane]) -> None:
-        for lane, more in Counter(lanes).items():
-            if lane.events + more > self._bounds.trigger_events:
-                raise NotAccepted(f"the trigger {lane.trigger.name} has {lane.events} events on their way already")
+    def _check_trigger_limits(self, wanted: Sequence[TriggerDeliveries]) -> None:
+        for deliveries, more in Counter(wanted).items():
+            if deliveries.pending + more > self._limits.trigger_events:
+                raise NotAccepted(
+                    f"the trigger {deliveries.trigger.name} has {deliveries.pending} pending events already;"
+                    f" at most {self._limits.trigger_events} are allowed"
+                )

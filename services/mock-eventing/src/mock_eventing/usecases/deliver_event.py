@@ -1,7 +1,7 @@
-"""Deliver one event to one trigger's subscriber: until it has it, or the event is durably dead, or nobody waits.
+"""Deliver one event to one trigger's subscriber, with Knative's retries and dead-letter sink.
 
-Nothing is kept here: who awaits `deliver_event` has promised nothing to the sender yet, and cancelling it is always
-safe. Between two tries an event takes up none of its subscriber's requests.
+A delivery stores nothing, and its sender has no 202 yet, so it can be cancelled at any time. An event between two tries
+takes up none of its subscriber's concurrent requests.
 """
 
 import asyncio
@@ -15,58 +15,58 @@ import structlog
 
 from mock_eventing import metrics
 from mock_eventing.domain.events import Event
-from mock_eventing.domain.retrying import MAX_ERROR_BYTES, UNANSWERED, Answer, Verdict, judge, pause_before
+from mock_eventing.domain.retrying import MAX_ERROR_BYTES, NO_ANSWER_CODE, Answer, Verdict, judge, pause_before
 from mock_eventing.domain.triggers import Trigger
 from mock_eventing.errors import NotAccepted
-from mock_eventing.ports import DeadLetters, Subscribers
+from mock_eventing.ports import DeadLetterStore, Subscribers
 from shared_clients.errors import Transient
 
 log = structlog.get_logger()
 
-COUNTED: Final = ("delivered", "retried", "dead", "returned")
-"""What becomes of an event at a trigger; a returned one stays with its sender."""
+OUTCOMES: Final = ("delivered", "retried", "dead", "returned")
+"""The outcomes that are counted for each trigger; a returned event stays with its sender."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outside:
-    """What a delivery needs.
+class DeliveryDependencies:
+    """The dependencies of a delivery.
 
     Attributes:
-        subscribers: those who get events.
-        dead_letters: keeps what no sink took; None where nothing does.
-        stopping: set when this process is going away: what has begun ends, and nothing is tried again.
+        subscribers: sends events to subscribers and dead-letter sinks.
+        dead_letters: stores the events that no sink took; None where there is no store.
+        stopping: set when this process is stopping. Requests that have begun then end, and no delivery is retried.
     """
 
     subscribers: Subscribers
-    dead_letters: DeadLetters | None
+    dead_letters: DeadLetterStore | None
     stopping: asyncio.Event
 
 
 @dataclass(eq=False, slots=True)
-class Lane:
-    """A trigger's own room, so that a slow subscriber holds up nobody else.
+class TriggerDeliveries:
+    """The deliveries of one trigger, bounded apart from other triggers, so that a slow subscriber delays only itself.
 
     Attributes:
-        trigger: whose it is.
-        requests: how many more may be open at once.
-        events: how many are on their way.
-        counts: what became of events so far.
+        trigger: the trigger.
+        concurrency: a slot for each request to the subscriber at once.
+        pending: events that are being delivered, or wait for their next try.
+        counts: the number of events by outcome.
     """
 
     trigger: Trigger
-    requests: asyncio.Semaphore
-    events: int = 0
-    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTED, 0))
+    concurrency: asyncio.Semaphore
+    pending: int = 0
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(OUTCOMES, 0))
 
-    def begin(self, delivery: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        """Start to deliver an event, which counts here until it has ended."""
-        self.events += 1
+    def start(self, delivery: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        """Start a delivery, which is pending until its task ends."""
+        self.pending += 1
         task = asyncio.create_task(delivery)
         task.add_done_callback(self._end)
         return task
 
     def _end(self, task: asyncio.Task[None]) -> None:
-        self.events -= 1
+        self.pending -= 1
         if task.cancelled() or task.exception():
             self.count("returned")
 
@@ -75,34 +75,36 @@ class Lane:
         metrics.EVENTING_DELIVERIES.labels(outcome).inc()
 
 
-async def deliver_event(event: Event, lane: Lane, outside: Outside) -> None:
-    """Return when the subscriber has the event, or the event is durably dead.
+async def deliver_event(event: Event, deliveries: TriggerDeliveries, dependencies: DeliveryDependencies) -> None:
+    """Deliver an event, and return when the subscriber has it or it is a durable dead letter.
 
     Raises:
-        NotAccepted: neither is so, and trying on is of no use.
+        NotAccepted: the event is neither delivered nor a dead letter, and this broker gives up.
     """
-    trigger = lane.trigger
-    answer = await _answer(event, trigger.uri, lane, outside)
-    if judge(answer.status) is Verdict.DONE:
-        lane.count("delivered")
+    trigger = deliveries.trigger
+    answer = await _send_with_retries(event, trigger.uri, deliveries, dependencies)
+    if judge(answer.status) is Verdict.DELIVERED:
+        deliveries.count("delivered")
         return
     log.warning("delivery_failed", trigger=trigger.name, event_id=event.attributes["id"], status=answer.status)
-    await _bury(event.with_attributes(_error(trigger.uri, answer)), lane, outside)
-    lane.count("dead")
+    await _dead_letter(event.with_attributes(_error_attributes(trigger.uri, answer)), deliveries, dependencies)
+    deliveries.count("dead")
 
 
-async def _answer(event: Event, uri: str, lane: Lane, outside: Outside) -> Answer:
-    """Try until there is an answer that no retry can better, or no retry is left; return the last one."""
-    delivery = lane.trigger.delivery
+async def _send_with_retries(
+    event: Event, uri: str, deliveries: TriggerDeliveries, dependencies: DeliveryDependencies
+) -> Answer:
+    """Send an event until its answer is final or no retry is left, and return the last answer."""
+    delivery = deliveries.trigger.delivery
     retry = 0
     while True:
-        async with lane.requests:
-            answer = await outside.subscribers.send(uri, event, delivery)
-        if judge(answer.status) is not Verdict.AGAIN or retry == delivery.retry:
+        async with deliveries.concurrency:
+            answer = await dependencies.subscribers.send(uri, event, delivery)
+        if judge(answer.status) is not Verdict.RETRY or retry == delivery.retry:
             return answer
         retry += 1
-        await _pause(pause_before(retry, delivery, answer, random.random()), outside.stopping)  # noqa: S311 - jitter
-        lane.count("retried")
+        await _pause(pause_before(retry, delivery, answer, random.random()), dependencies.stopping)  # noqa: S311 - jitter
+        deliveries.count("retried")
 
 
 async def _pause(seconds: float, stopping: asyncio.Event) -> None:
@@ -111,28 +113,33 @@ async def _pause(seconds: float, stopping: asyncio.Event) -> None:
             await stopping.wait()
     except TimeoutError:
         return
-    raise NotAccepted("the broker is going away before the event is delivered")
+    raise NotAccepted("the broker is stopping, and the event is not delivered")
 
 
-async def _bury(letter: Event, lane: Lane, outside: Outside) -> None:
-    sink = lane.trigger.delivery.dead_letter_sink
+async def _dead_letter(event: Event, deliveries: TriggerDeliveries, dependencies: DeliveryDependencies) -> None:
+    """Send an event to the trigger's dead-letter sink, or store it where no sink takes it.
+
+    Raises:
+        NotAccepted: neither a sink nor the store has taken the event.
+    """
+    sink = deliveries.trigger.delivery.dead_letter_sink
     if sink is not None:
-        answer = await _answer(letter, sink.uri, lane, outside)
-        if judge(answer.status) is Verdict.DONE:
+        answer = await _send_with_retries(event, sink.uri, deliveries, dependencies)
+        if judge(answer.status) is Verdict.DELIVERED:
             return
-    if outside.dead_letters is None:
+    if dependencies.dead_letters is None:
         lacking = "its dead-letter sink refuses it" if sink else "it has no dead-letter sink"
-        raise NotAccepted(f"the trigger {lane.trigger.name} cannot deliver the event, and {lacking}")
+        raise NotAccepted(f"the trigger {deliveries.trigger.name} cannot deliver the event, and {lacking}")
     try:
-        await outside.dead_letters.keep(letter)
+        await dependencies.dead_letters.append(event)
     except Transient as error:
         raise NotAccepted(str(error)) from error
 
 
-def _error(uri: str, answer: Answer) -> dict[str, str]:
-    """Return Knative's extension attributes about the last try."""
+def _error_attributes(uri: str, answer: Answer) -> dict[str, str]:
+    """Return Knative's extension attributes for the last failed try."""
     return {
         "knativeerrordest": uri,
-        "knativeerrorcode": str(UNANSWERED if answer.status is None else answer.status),
+        "knativeerrorcode": str(NO_ANSWER_CODE if answer.status is None else answer.status),
         "knativeerrordata": b64encode(answer.body[:MAX_ERROR_BYTES]).decode(),
     }

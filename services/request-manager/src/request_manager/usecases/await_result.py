@@ -1,47 +1,47 @@
-"""Wait for a request's end: for the run's terminal frame or the durable row, whichever comes first, on any replica."""
+"""Wait for a request's end: its terminal frame or its durable row, whichever comes first, on any replica."""
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Final
 from uuid import UUID
 
-from request_manager import queries
-from request_manager.domain import owner_of
+from request_manager.queries import requests
 from run_frames import FrameReader
 from shared_clients.postgres import Database
-from shared_models.frames import START, terminal_view
+from shared_models.frames import START, terminal_frame, terminal_view
 from shared_models.requests import TERMINAL, Principal, RequestView
 
-SETTLING: Final = (0.0, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16)
-"""Pauses in seconds between looks for the row after the terminal frame was seen: a caller who is told the end should
-find the same when it asks again, and the event that settles the row is on its way."""
+SETTLING_PAUSES: Final = (0.0, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16)
+"""Seconds to wait before each read of the row after the terminal frame. The event that settles the row is on its way,
+and a caller that was given the end should read the same end from the row in its next call."""
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """Where ends show up."""
+async def ended_runs(
+    database: Database, tenant: str, execution_ids: Sequence[UUID]
+) -> Mapping[UUID, tuple[str, Mapping[str, object]]]:
+    """Return the terminal frames of those runs that have ended, made from their requests' rows."""
+    views = await requests.list_ended_views(database, tenant, execution_ids)
+    return {view.request_id: terminal_frame(view) for view in views}
 
-    database: Database
-    frames: FrameReader
 
-
-async def await_result(waiting: Waiting, principal: Principal, request_id: UUID, seconds: float) -> RequestView | None:
+async def await_result(
+    database: Database, frames: FrameReader, caller: Principal, request_id: UUID, *, seconds: float
+) -> RequestView | None:
     """Return the request once it has ended, or as it is after `seconds`; None where it is not the caller's."""
-    owned = (principal.tenant, owner_of(principal), request_id)
-    view = await queries.load_view(waiting.database, *owned)
+    view = await requests.load_view(database, caller, request_id)
     if view is None or view.status in TERMINAL:
         return view
-    told: RequestView | None = None
+    frame_view: RequestView | None = None
     try:
         async with asyncio.timeout(seconds):
-            async for frame in waiting.frames.follow(principal.tenant, request_id, START):
+            async for frame in frames.follow(caller.tenant, request_id, START):
                 if frame is not None and frame.terminal:
-                    told = terminal_view(frame)
+                    frame_view = terminal_view(frame)
     except TimeoutError:
-        return await queries.load_view(waiting.database, *owned)
-    for pause in SETTLING:
+        return await requests.load_view(database, caller, request_id)
+    for pause in SETTLING_PAUSES:
         await asyncio.sleep(pause)
-        view = await queries.load_view(waiting.database, *owned)
+        view = await requests.load_view(database, caller, request_id)
         if view is None or view.status in TERMINAL:
-            break
-    return view if view is None or view.status in TERMINAL else told or view
+            return view
+    return frame_view or view

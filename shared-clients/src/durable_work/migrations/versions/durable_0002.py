@@ -1,4 +1,4 @@
-"""The audit log of each service: entries and seals that nobody changes, and the sealer's work."""
+"""The audit log of each service: append-only entries and seals, and the entries that wait for the sealer."""
 
 from alembic import op
 

@@ -1,6 +1,6 @@
-"""Dead letters: when each died, an index to find it by its id, and what became of those that were settled.
+"""Dead letters: the time of each death, indexes for their ids, and the outcomes of settled letters.
 
-`died_at` stays empty in rows that the release before this one buries; then the time they came stands in for it.
+`died_at` stays empty in rows that the previous release marks dead; the time of arrival stands in for it.
 """
 
 from alembic import op

@@ -1,4 +1,4 @@
-"""What a run used is kept with its end, so that the end can be told again, whole."""
+"""The usage of a run is stored with its end, so that the whole end can be published again."""
 
 from alembic import op
 

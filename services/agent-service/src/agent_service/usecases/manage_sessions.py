@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from agent_service.domain.sessions import NewSession, SessionView
+from agent_service.domain.sessions import NewSession, SessionView, owner_of
 from agent_service.queries import sessions as queries
 from durable_work.audit import Actor, Entry, record
 from shared_clients.postgres import Database
@@ -11,25 +11,21 @@ from shared_models.ids import new_id
 from shared_models.requests import Principal
 
 
-async def open_session(database: Database, principal: Principal, wanted: NewSession) -> SessionView:
-    """Open an empty session of the principal's."""
+async def open_session(database: Database, principal: Principal, new: NewSession) -> SessionView:
+    """Open an empty session that belongs to the principal."""
     session_id = new_id()
     async with database.transaction() as tx:
         session = await queries.create_session(
-            tx, principal.tenant, _owner(principal), session_id, title=wanted.title or "", agent=wanted.agent
+            tx, principal.tenant, owner_of(principal), session_id, title=new.title or "", agent=new.agent
         )
         await record(tx, Entry(principal.tenant, Actor.of(principal), Action.SESSION_CREATED, str(session_id)))
     return session
 
 
 async def delete_session(database: Database, principal: Principal, session_id: UUID) -> bool:
-    """Hide a session for good and have later requests in it refused; False where the principal has none such."""
+    """Hide a session for good, so that later requests in it are refused; return False if the principal has none."""
     async with database.transaction() as tx:
-        if not await queries.delete_session(tx, principal.tenant, _owner(principal), session_id):
+        if not await queries.delete_session(tx, principal.tenant, owner_of(principal), session_id):
             return False
         await record(tx, Entry(principal.tenant, Actor.of(principal), Action.SESSION_DELETED, str(session_id)))
     return True
-
-
-def _owner(principal: Principal) -> str:
-    return f"{principal.issuer}|{principal.subject}"

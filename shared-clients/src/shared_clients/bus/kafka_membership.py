@@ -1,7 +1,8 @@
-"""One membership in a Kafka consumer group: what is fetched, what is handled, and how far that may be committed.
+"""One membership in a Kafka consumer group: it fetches records, and commits the offsets of those that are handled.
 
-`kafka` starts `consume` for each subscription; `lanes` runs the handlers. Partitions are paused while too many of their
-records wait, so memory is bounded; the consumer goes on polling, so a slow handler never costs the membership.
+`kafka` starts `consume` for each subscription, and `dispatching` runs the handlers. A partition is paused while too
+many of its records wait, so memory is bounded. The consumer goes on polling, so a slow handler never costs the
+membership.
 """
 
 import asyncio
@@ -14,45 +15,45 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord
 from aiokafka.errors import CommitFailedError, IllegalStateError, InvalidSessionTimeoutError, KafkaError
 
 from shared_clients.bus.codec import Record, decode
-from shared_clients.bus.lanes import Lanes, pause_after
+from shared_clients.bus.dispatching import Dispatcher, pause_after
 from shared_clients.bus.port import Message
 
 log = structlog.get_logger()
 
-UNSETTLED: Final = 128
-"""Records of one partition that are fetched and not handled; it is paused then."""
-SPAN: Final = 10_000
-"""Records from the first of a partition that is not handled to the last that is: what a crash may repeat."""
-HAND_BACK_SECONDS: Final = 3.0
-"""How long a rebalance, or a lost connection, waits for begun handlers before others get their records too."""
-LEAST_SECONDS: Final = 6.0
+MAX_UNHANDLED: Final = 128
+"""Records of one partition that are fetched and not handled; at this number it is paused."""
+MAX_UNCOMMITTED: Final = 10_000
+"""Records of one partition that are fetched and not committed, which a crash may repeat; then it is paused."""
+REVOKE_SECONDS: Final = 3.0
+"""How long a rebalance or a lost connection waits for running handlers; then other members get their records too."""
+MIN_SESSION_SECONDS: Final = 6.0
 """The shortest session that every broker accepts, unless its `group.min.session.timeout.ms` was raised."""
 COMMIT_SECONDS: Final = 3.0
 STOP_SECONDS: Final = 4.0
 
 
 async def consume(
-    servers: Sequence[str], group: str, topics: frozenset[str], lanes: Lanes, *, session_seconds: float
+    servers: Sequence[str], group: str, topics: frozenset[str], dispatcher: Dispatcher, *, session_seconds: float
 ) -> None:
-    """Take part in a group until cancelled, and leave it in order then."""
-    failures, me = 0, asyncio.current_task()
-    while me is not None and not me.cancelling():
+    """Be a member of a group until cancelled; join again after each failure."""
+    failures, this_task = 0, asyncio.current_task()
+    while this_task is not None and not this_task.cancelling():
         consumer = new_consumer(servers, group, session_seconds)
-        membership = Membership(consumer, lanes)
+        membership = Membership(consumer, dispatcher)
         consumer.subscribe(sorted(topics), listener=membership)
         try:
             await membership.run()
         except* InvalidSessionTimeoutError:
-            log.warning("session_refused", group=group, seconds=session_seconds, then=LEAST_SECONDS)
-            session_seconds = LEAST_SECONDS
-        except* Exception as errors:  # noqa: BLE001 - the outermost edge: a member that stops consuming is a silent loss
+            log.warning("session_refused", group=group, seconds=session_seconds, then=MIN_SESSION_SECONDS)
+            session_seconds = MIN_SESSION_SECONDS
+        except* Exception as errors:  # noqa: BLE001 - the outermost edge: a member that stops is a silent loss
             failures = 1 if membership.assigned else failures + 1
             log.warning("consumer_lost", group=group, error=repr(errors.exceptions[0])[:200], failures=failures)
         await asyncio.sleep(pause_after(failures))
 
 
 def new_consumer(servers: Sequence[str], group: str, session_seconds: float) -> AIOKafkaConsumer:
-    """Return a consumer that commits nothing by itself and begins with the oldest record; not started."""
+    """Return a consumer, not started, that commits only on request and begins with the oldest record."""
     return AIOKafkaConsumer(
         bootstrap_servers=servers,
         group_id=group,
@@ -66,18 +67,18 @@ def new_consumer(servers: Sequence[str], group: str, session_seconds: float) -> 
 
 
 class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
-    """The time between joining a group and leaving it or losing the connection."""
+    """A consumer in its group, from its start until it leaves or loses the connection."""
 
-    def __init__(self, consumer: AIOKafkaConsumer, lanes: Lanes) -> None:
+    def __init__(self, consumer: AIOKafkaConsumer, dispatcher: Dispatcher) -> None:
         self._consumer = consumer
-        self._lanes = lanes
-        self._progress: dict[TopicPartition, Progress] = {}
+        self._dispatcher = dispatcher
+        self._progress: dict[TopicPartition, PartitionProgress] = {}
         self._advanced = asyncio.Event()
-        self._committing = asyncio.Lock()
+        self._commit_lock = asyncio.Lock()
         self.assigned = False
 
     async def run(self) -> None:
-        """Consume until cancelled or until the connection is lost; what is not handled then is for others."""
+        """Consume until cancelled or until the connection is lost; then other members get the unhandled records."""
         try:
             await self._consumer.start()
             async with asyncio.TaskGroup() as tasks:
@@ -85,14 +86,14 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
                 tasks.create_task(self._keep_committing())
         finally:
             try:
-                await self._hand_back()
+                await self._give_up_partitions()
             finally:
                 await self._stop()
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
-        """Called before each rebalance, which waits for it while the heartbeat goes on."""
+        """Give up the partitions before a rebalance, which waits for this call while heartbeats go on."""
         if revoked:
-            await self._hand_back()
+            await self._give_up_partitions()
 
     def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         self.assigned = True
@@ -100,11 +101,11 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
 
     async def _fetch(self) -> None:
         while True:
-            fetched = await self._consumer.getmany(timeout_ms=1000, max_records=UNSETTLED)
+            fetched = await self._consumer.getmany(timeout_ms=1000, max_records=MAX_UNHANDLED)
             for partition, records in fetched.items():
-                progress = self._progress.setdefault(partition, Progress(self._advanced))
+                progress = self._progress.setdefault(partition, PartitionProgress(self._advanced))
                 for record in records:
-                    progress.add(record.offset, self._lanes.offer(_message(record)).handled)
+                    progress.add(record.offset, self._dispatcher.enqueue(_message(record)).handled)
                 if progress.is_full():
                     self._consumer.pause(partition)
 
@@ -118,28 +119,30 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
                     self._consumer.resume(partition)
 
     async def _commit(self) -> None:
-        async with self._committing:
+        async with self._commit_lock:
             advanced = {
                 partition: (progress, offset)
                 for partition, progress in self._progress.items()
-                if (offset := progress.reached()) != progress.committed
+                if (offset := progress.offset_to_commit()) != progress.committed
             }
             if not advanced:
                 return
             try:
                 await self._consumer.commit({partition: offset for partition, (_, offset) in advanced.items()})
             except (CommitFailedError, IllegalStateError):
-                log.info("commit_refused", partitions=len(advanced))  # moved to others, who get these records again
+                log.info(
+                    "commit_refused", partitions=len(advanced)
+                )  # other members have the partitions, and get these records again
                 return
             for progress, offset in advanced.values():
                 progress.committed = offset
 
-    async def _hand_back(self) -> None:
-        """Begin nothing more of what was fetched, and commit what is handled."""
-        self._lanes.clear(begun=False)
-        if running := self._lanes.running():
-            await asyncio.wait(running, timeout=HAND_BACK_SECONDS)
-        self._lanes.clear(begun=True)
+    async def _give_up_partitions(self) -> None:
+        """Start no more handlers, wait for those that run, and commit the handled records."""
+        self._dispatcher.remove_all(running=False)
+        if running := self._dispatcher.running():
+            await asyncio.wait(running, timeout=REVOKE_SECONDS)
+        self._dispatcher.remove_all(running=True)
         try:
             async with asyncio.timeout(COMMIT_SECONDS):
                 await self._commit()
@@ -152,42 +155,42 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka i
             async with asyncio.timeout(STOP_SECONDS):
                 await self._consumer.stop()
         except (KafkaError, TimeoutError):
-            # it waits for its turn in a rebalance, which may be waiting for a member that died: hang up instead
-            if self._consumer._fetcher is not None:  # noqa: SLF001 - stop() has no way to leave without this wait
+            # stop() waits for a rebalance, which may wait for a member that died: close the connections instead
+            if self._consumer._fetcher is not None:  # noqa: SLF001 - no public way to close without that wait
                 await self._consumer._fetcher.close()  # noqa: SLF001 - same
             await self._consumer._client.close()  # noqa: SLF001 - same
 
 
-class Progress:
-    """The records of one partition that were fetched, in order, and how far they are handled without a gap.
+class PartitionProgress:
+    """The fetched records of one partition in order, and the offset up to which all are handled.
 
     Args:
-        advanced: set whenever one of them is settled.
+        advanced: set whenever a record is handled or dropped.
     """
 
     def __init__(self, advanced: asyncio.Event) -> None:
         self._advanced = advanced
         self._fetched: deque[tuple[int, asyncio.Future[None]]] = deque()
-        self._unsettled = 0
-        self._reached: int | None = None
+        self._unhandled = 0
+        self._offset: int | None = None
         self.committed: int | None = None
 
     def add(self, offset: int, handled: asyncio.Future[None]) -> None:
         self._fetched.append((offset, handled))
-        self._unsettled += 1
-        handled.add_done_callback(self._settle)
+        self._unhandled += 1
+        handled.add_done_callback(self._on_handled)
 
-    def reached(self) -> int | None:
-        """Return the offset to commit, one beyond the last record before the first that is not handled."""
+    def offset_to_commit(self) -> int | None:
+        """Return the offset to commit, one beyond the last record that follows no unhandled one."""
         while self._fetched and self._fetched[0][1].done() and not self._fetched[0][1].cancelled():
-            self._reached = self._fetched.popleft()[0] + 1
-        return self._reached
+            self._offset = self._fetched.popleft()[0] + 1
+        return self._offset
 
     def is_full(self) -> bool:
-        return self._unsettled >= UNSETTLED or len(self._fetched) >= SPAN
+        return self._unhandled >= MAX_UNHANDLED or len(self._fetched) >= MAX_UNCOMMITTED
 
-    def _settle(self, _: asyncio.Future[None]) -> None:
-        self._unsettled -= 1
+    def _on_handled(self, _: asyncio.Future[None]) -> None:
+        self._unhandled -= 1
         self._advanced.set()
 
 

@@ -1,9 +1,9 @@
-"""The edge of a service's HTTP: what every request passes before any route, and the last resort behind them all.
+"""The middleware of every request: it checks the headers, limits the body, and turns a bug into a 500.
 
-Plain ASGI, because it is on the hot path: one walk over the headers, and a wrapped `receive` only where there is a
-body. The body is counted as it comes, whatever Content-Length says, and has a deadline; both faults rise out of
-`receive`, so that the route's own error handling tells the client. FastAPI's own `max_body_size` answers in plain text
-from outside of every error handler, which is why the count is here.
+It is plain ASGI, because every request passes it: it reads the headers once, and wraps `receive` only for a body. The
+bytes of a body are counted as they arrive, whatever Content-Length says, and have a deadline. Both limits raise from
+`receive`, so that the error handlers of the app answer the client. FastAPI's own `max_body_size` answers in plain text
+and outside of all error handlers, so it is not used.
 """
 
 import asyncio
@@ -28,14 +28,14 @@ _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 @dataclass(frozen=True, slots=True)
 class BodyLimits:
-    """What one request may cost before it is understood.
+    """The limits of one request.
 
     Attributes:
-        body_bytes: of its body; an event's 256 KiB and a little for the members around the text.
-        receive_seconds: from its headers to the last byte of its body.
-        ready_seconds: of a readiness check; a dependency that is slower is as good as down.
-        events_at: the one address whose bodies may be of any media type, and as large as the bus has them.
-        json_only: whether elsewhere a body has to be JSON; a broker takes events everywhere.
+        body_bytes: of the body; the 256 KiB of an event, and a little for the members around the text.
+        receive_seconds: from the headers to the last byte of the body.
+        ready_seconds: of a readiness check; a slower dependency counts as down.
+        events_at: the one path whose bodies may have any media type, and the size limit of the bus.
+        json_only: whether a body at another path has to be JSON; a broker receives events at any path.
     """
 
     body_bytes: int = 262_144 + 16_384
@@ -45,8 +45,8 @@ class BodyLimits:
     json_only: bool = True
 
 
-class Edge:
-    """ASGI middleware: media type, size and deadline of bodies, addresses nobody can store, and the 500 of a bug."""
+class RequestGuard:
+    """ASGI middleware: media type, size and deadline of bodies, NUL in addresses, and the 500 for a bug."""
 
     def __init__(self, app: ASGIApp, limits: BodyLimits) -> None:
         self._app = app
@@ -59,35 +59,35 @@ class Edge:
             return
         limits = self._event_limits if scope["path"] == self._limits.events_at else self._limits
         try:
-            has_body = _admit(scope, limits)
+            has_body = _check_head(scope, limits)
         except Problem as problem:
             await problem_response(scope, problem)(scope, receive, send)
             return
-        await self._answer(scope, _Intake(receive, limits).receive if has_body else receive, send)
+        await self._answer(scope, _LimitedBody(receive, limits).receive if has_body else receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
 
-        async def watched(message: Message) -> None:
+        async def send_and_note(message: Message) -> None:
             nonlocal started
             started = True
             await send(message)
 
         try:
-            await self._app(scope, receive, watched)
+            await self._app(scope, receive, send_and_note)
         except ClientDisconnect:
             return
-        except Exception as error:  # the outermost edge of a request: a bug becomes a 500 that can be found in the log
+        except Exception as error:  # the outermost edge of a request: a bug becomes a 500 with a trace id
             trace_id = _report(scope, error)
             if started:
-                raise  # only a cut connection tells the client that the answer is not whole
+                raise  # only a broken connection shows the client that the response is incomplete
             detail = "the service could not finish; name the trace_id when you report it"
             response = problem_response(scope, Problem(Problems.INTERNAL, detail), trace_id)
             await response(scope, receive, send)
 
 
-class _Intake:
-    """The `receive` of one request with a body."""
+class _LimitedBody:
+    """The `receive` of a request with a body, with the limits of that body."""
 
     def __init__(self, receive: Receive, limits: BodyLimits) -> None:
         self._receive = receive
@@ -112,11 +112,11 @@ class _Intake:
         return message
 
 
-def _admit(scope: Scope, limits: BodyLimits) -> bool:
-    """Tell whether the request has a body.
+def _check_head(scope: Scope, limits: BodyLimits) -> bool:
+    """Check the address and the headers of a request; tell whether it has a body.
 
     Raises:
-        Problem: its head alone says that it cannot be served.
+        Problem: the request is refused because of its address or its headers.
     """
     length, chunked, media_type, encoding = 0, False, b"", b"identity"
     for name, value in scope["headers"]:
@@ -130,12 +130,12 @@ def _admit(scope: Scope, limits: BodyLimits) -> bool:
             encoding = value.strip().lower()
     if "\0" in scope["path"] or b"%00" in scope["query_string"]:
         raise Problem(
-            Problems.INVALID_PARAMETER, "the address holds the character NUL (%00), which nothing here can have"
+            Problems.INVALID_PARAMETER, "the address holds the character NUL (%00), which cannot be stored; remove it"
         )
     if length > limits.body_bytes:
         raise Problem(Problems.BODY_TOO_LARGE, _too_large(limits))
     if encoding != b"identity":
-        raise Problem(Problems.UNSUPPORTED_MEDIA_TYPE, "a body has to come as it is, without Content-Encoding")
+        raise Problem(Problems.UNSUPPORTED_MEDIA_TYPE, "a body has to be sent without Content-Encoding")
     has_body = chunked or length > 0
     any_media = scope["method"] in _SAFE or scope["path"] == limits.events_at or not limits.json_only
     if has_body and not any_media and not _is_json(media_type):

@@ -1,4 +1,4 @@
-"""When there is no room: refused before any work, soon and with a hint, and taken again as soon as there is."""
+"""Over a limit a request is refused before any work, soon and with Retry-After, and accepted again below it."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -14,9 +14,9 @@ from httpx import Response
 from pydantic import SecretStr
 
 from request_manager.app import NAME, open_app
-from request_manager.queries import pending_by_tenant
+from request_manager.queries.reconciling import count_pending_by_tenant
 from request_manager.settings import Settings
-from request_manager.usecases.keep_room import Room
+from request_manager.usecases.limit_pending import PendingLimit
 from service_process.settings import Mode
 from shared_clients.bus.memory import MemoryBus
 from shared_clients.postgres import Database, open_database, sql
@@ -55,30 +55,30 @@ def refused(answer: Response, slug: str) -> None:
     assert int(answer.headers["retry-after"]) >= 1
 
 
-async def count(database: Database) -> int:
-    async with database.reading() as tx:
+async def count_requests(database: Database) -> int:
+    async with database.autocommit() as tx:
         row = await tx.row(sql("SELECT count(*) AS requests FROM requests"))
     assert row is not None
     return int(row["requests"])
 
 
-async def test_nothing_is_taken_on_while_the_outbox_is_full(app: FastAPI, caller: Caller) -> None:
-    means = app.state.means
+async def test_requests_are_refused_while_the_outbox_is_full(app: FastAPI, caller: Caller) -> None:
+    dependencies = app.state.dependencies
     assert (await caller("POST", REQUESTS, json={"content": "hi"})).status_code == 202
-    before = await count(means.database)
-    means.outbox.full = True
+    before = await count_requests(dependencies.database)
+    dependencies.outbox.full = True
     refused(await caller("POST", REQUESTS, json={"content": "hi"}), "overloaded")
     refused(await caller("POST", REQUESTS, content=b"not even JSON"), "overloaded")
-    assert await count(means.database) == before
+    assert await count_requests(dependencies.database) == before
     assert (await caller("GET", REQUESTS)).status_code == 200
-    means.outbox.full = False
+    dependencies.outbox.full = False
     assert (await caller("POST", REQUESTS, json={"content": "hi"})).status_code == 202
 
 
-async def test_an_exhausted_pool_is_said_soon_and_heals(app: FastAPI, caller: Caller, database_url: str) -> None:
-    database: Database = app.state.means.database
+async def test_exhausted_pool_is_reported_soon_and_recovers(app: FastAPI, caller: Caller, database_url: str) -> None:
+    database: Database = app.state.dependencies.database
     async with open_database(database_url, "request_manager") as other:
-        before = await count(other)
+        before = await count_requests(other)
         async with AsyncExitStack() as stack:
             for _ in range(POOL):
                 tx = await stack.enter_async_context(database.transaction())
@@ -88,57 +88,57 @@ async def test_an_exhausted_pool_is_said_soon_and_heals(app: FastAPI, caller: Ca
             assert monotonic() - began < 5
             assert (await caller.raw("GET", "/livez")).status_code == 200
             assert (await caller.raw("GET", "/readyz")).status_code == 503
-        assert await count(other) == before
+        assert await count_requests(other) == before
     assert (await caller("POST", REQUESTS, json={"content": "hi"})).status_code == 202
     assert (await caller.raw("GET", "/readyz")).status_code == 200
 
 
-def bounded(app: FastAPI, *, pending: int, tenant_pending: int) -> Room:
-    """Give the app bounds that few requests reach; what is counted is the database's."""
-    means = app.state.means
-    room = Room(means.database, means.outbox, pending=pending, tenant_pending=tenant_pending)
-    app.state.means = replace(means, room=room)
-    return room
+def bounded(app: FastAPI, *, total: int, per_tenant: int) -> PendingLimit:
+    """Give the app a limit that few requests reach."""
+    dependencies = app.state.dependencies
+    limit = PendingLimit(dependencies.database, dependencies.outbox, total=total, per_tenant=per_tenant)
+    app.state.dependencies = replace(dependencies, pending_limit=limit)
+    return limit
 
 
-async def test_a_tenant_with_its_hands_full_waits_and_others_do_not(app: FastAPI, caller: Caller) -> None:
-    database: Database = app.state.means.database
+async def test_tenant_over_its_limit_is_refused_and_others_are_not(app: FastAPI, caller: Caller) -> None:
+    database: Database = app.state.dependencies.database
     neighbour = caller.another(tenant="elsewhere")
-    mine = (await pending_by_tenant(database)).get(caller.principal.tenant, 0)
-    room = bounded(app, pending=1000, tenant_pending=mine + 1)
-    await room.count()
+    mine = (await count_pending_by_tenant(database)).get(caller.principal.tenant, 0)
+    limit = bounded(app, total=1000, per_tenant=mine + 1)
+    await limit.count()
     last = await caller("POST", REQUESTS, json={"content": "hi"})
     assert last.status_code == 202
-    await room.count()
-    before = await count(database)
+    await limit.count()
+    before = await count_requests(database)
     answer = await caller("POST", REQUESTS, json={"content": "hi"})
     assert f"{mine + 1} requests" in problem(answer, 429, "rate-limited")
     assert int(answer.headers["retry-after"]) >= 1
-    assert await count(database) == before
+    assert await count_requests(database) == before
     assert (await caller("GET", REQUESTS)).status_code == 200
     assert (await neighbour("POST", REQUESTS, json={"content": "hi"})).status_code == 202
     async with database.transaction() as tx:
         await tx.run(
             sql("UPDATE requests SET completed_at = now() WHERE request_id = :id"), id=UUID(last.json()["request_id"])
         )
-    await room.count()
+    await limit.count()
     assert (await caller("POST", REQUESTS, json={"content": "hi"})).status_code == 202
 
 
-async def test_no_more_is_taken_on_than_the_platform_can_deal_with(app: FastAPI, caller: Caller) -> None:
-    database: Database = app.state.means.database
-    waiting = sum((await pending_by_tenant(database)).values())
-    room = bounded(app, pending=waiting + 1, tenant_pending=1000)
-    await room.count()
+async def test_requests_over_the_total_limit_are_refused(app: FastAPI, caller: Caller) -> None:
+    database: Database = app.state.dependencies.database
+    pending = sum((await count_pending_by_tenant(database)).values())
+    limit = bounded(app, total=pending + 1, per_tenant=1000)
+    await limit.count()
     assert (await caller("POST", REQUESTS, json={"content": "hi"})).status_code == 202
-    await room.count()
-    before = await count(database)
+    await limit.count()
+    before = await count_requests(database)
     refused(await caller("POST", REQUESTS, json={"content": "hi"}), "overloaded")
     refused(await caller.another(tenant="elsewhere")("POST", REQUESTS, json={"content": "hi"}), "overloaded")
-    assert await count(database) == before
+    assert await count_requests(database) == before
 
 
-async def test_what_waits_is_counted_every_second(database_url: str) -> None:
+async def test_pending_requests_are_counted_every_second(database_url: str) -> None:
     settings = Settings(
         mode=Mode.DEV,
         database_url=SecretStr(database_url),

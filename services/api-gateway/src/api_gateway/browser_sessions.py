@@ -1,0 +1,95 @@
+"""The sessions of signed-in browsers: an opaque cookie, stored by its hash alone, that can be revoked at any moment."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.requests import Request, cookie_parser
+from starlette.responses import Response
+
+from api_gateway import queries
+from api_gateway.usecases.sign_in import SESSION_LIFETIME, hash_secret, sign_out
+from shared_clients.identity import Credentials
+from shared_clients.postgres import Database
+from shared_models.requests import Principal
+
+CACHE_SECONDS: Final = 15.0
+"""How long a session is trusted without a look into the database, so also how long a revoked one may still work."""
+MAX_CACHED: Final = 4096
+"""Sessions in memory; beyond it, the one that was cached first is dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class CachedSession:
+    """A session that was looked up a moment ago.
+
+    Attributes:
+        expires_at: seconds of the cache's clock.
+    """
+
+    principal: Principal
+    expires_at: float
+
+
+class BrowserSessions:
+    """Credentials of signed-in browsers.
+
+    Args:
+        database: the gateway's schema.
+        secure: whether pages are served over TLS. Without TLS, as on a laptop, browsers refuse a `__Host-` cookie.
+        clock: seconds that only go forward.
+    """
+
+    def __init__(self, database: Database, *, secure: bool, clock: Callable[[], float] = time.monotonic) -> None:
+        self._database = database
+        self._secure = secure
+        self.cookie = "__Host-flotilla" if secure else "flotilla"
+        self._clock = clock
+        self._cache: dict[bytes, CachedSession] = {}
+
+    async def authenticate(self, headers: Mapping[str, str]) -> Principal | None:
+        """Return the person of the session that the cookie names; None without a cookie or a live session."""
+        token = cookie_parser(headers.get("cookie", "")).get(self.cookie)
+        if not token:
+            return None
+        token_hash, now = hash_secret(token), self._clock()
+        cached = self._cache.get(token_hash)
+        if cached is not None and cached.expires_at > now:
+            return cached.principal
+        principal = await queries.load_session(self._database, token_hash)
+        self._cache.pop(token_hash, None)
+        if principal is not None:
+            while len(self._cache) >= MAX_CACHED:
+                self._cache.pop(next(iter(self._cache)))
+            self._cache[token_hash] = CachedSession(principal, now + CACHE_SECONDS)
+        return principal
+
+    def set_cookie(self, response: Response, token: str) -> None:
+        """Add the cookie of a new session to a response."""
+        age = int(SESSION_LIFETIME.total_seconds())
+        response.set_cookie(
+            self.cookie, token, max_age=age, path="/", secure=self._secure, httponly=True, samesite="strict"
+        )
+
+    async def end(self, request: Request, response: Response) -> None:
+        """End the request's session: here at once, on other replicas within `CACHE_SECONDS`."""
+        token = request.cookies.get(self.cookie)
+        if token:
+            await sign_out(self._database, token)
+            self._cache.pop(hash_secret(token), None)
+        response.delete_cookie(self.cookie, path="/", secure=self._secure, httponly=True, samesite="strict")
+
+
+class AnyOf:
+    """Tries several credentials in turn; the first that identifies the caller decides."""
+
+    def __init__(self, *credentials: Credentials) -> None:
+        self._credentials = credentials
+
+    async def authenticate(self, headers: Mapping[str, str]) -> Principal | None:
+        """Return the caller; None where no credentials identify one."""
+        for credentials in self._credentials:
+            if (principal := await credentials.authenticate(headers)) is not None:
+                return principal
+        return None
