@@ -32,7 +32,7 @@ PLANTS = [
     ("process-rooms", "service_process.settings", "service_process.dead_letters"),
     ("frames-rooms", "run_frames.log", "run_frames.reader"),
     ("clients-rooms", "shared_clients.strings", ""),
-    ("work-rooms", "durable_work.leases", "durable_work.inbox"),
+    ("work-rooms", "durable_work.jobs", "durable_work.inbox"),
     ("work-rooms", "durable_work.queueing", ""),
     ("work-rooms", "durable_work.inbox", "durable_work.dead_letters"),
     ("bus-rooms", "shared_clients.bus.port", "shared_clients.bus.kafka"),

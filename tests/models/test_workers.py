@@ -37,17 +37,23 @@ FAULTS = {
         "wrote 'hand back'",
     ),
     "claim out of turn": (
-        "AND earlier.status IN ('queued', 'running') AND earlier.turn < ",
-        "AND earlier.turn < 0 * ",
+        "sessions.current_run IS NULL AND sessions.next_turn = :turn AND",
+        "sessions.current_run IS NULL AND",
         "turn before it|never end",
+    ),
+    "next run out of turn": ("AND r.turn <= (SELECT max(turn) FROM ended)", "", "turn before it|never end"),
+    "session that does not go on": (
+        "UPDATE runs r SET ready_at = now() FROM next_run",
+        "SELECT FROM runs r, next_run",
+        "never end",
     ),
     "claim right after an outage": (
         "AND pg_postmaster_start_time() < now() - interval '3 seconds'",
         "",
         "right after an outage",
     ),
-    "claim of a living worker's run": ("AND l.expires_at > now()", "AND false", "of a living worker|still going on"),
-    "claim under the same epoch": ("epoch = r.epoch + 1", "epoch = r.epoch + CAST(r.epoch = 0 AS int)", "wrote"),
+    "claim of a living worker's run": ("l.expires_at <= now()", "true", "of a living worker|still going on"),
+    "claim under the same epoch": ("epoch = j.epoch + 1", "epoch = j.epoch + CAST(j.epoch = 0 AS int)", "wrote"),
 }
 
 

@@ -7,7 +7,7 @@ after its lease and not right after an outage, and every run ends once.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, ClassVar
@@ -17,11 +17,12 @@ from hypothesis.stateful import initialize, invariant, rule
 
 from agent_service import events
 from agent_service.domain.runs import ClaimedRun
+from agent_service.queries.runs import RUNS
 from agent_service.usecases.claim_runs import claim_runs
 from agent_service.usecases.perform_run import RunDependencies
 from agent_service.workers import CANCELLATION_POLL_SECONDS, ActiveRuns
 from durable_work.inbox import Inbox
-from durable_work.leases import RENEW_SECONDS, Slots, WorkerLease, run_slots
+from durable_work.jobs import RENEW_SECONDS, Slots, WorkerLease, run_slots
 from durable_work.outbox import Outbox
 from run_frames.log import log_key, read_log
 from shared_clients.bus.port import Message
@@ -97,7 +98,7 @@ class Worker:
         self.process = process
         self.database = database_of(model.outside, model.scheduler)
         self.outbox = Outbox(self.database, ScriptedBus())
-        self.lease = WorkerLease(self.database)
+        self.lease = WorkerLease(self.database, (RUNS,))
         self.active_runs = WatchedRuns(RunDependencies(self.database, self.outbox, model.redis, ScriptedAgents(SCRIPT)))
         self.slots: Slots[ClaimedRun] = Slots(2, self.active_runs.perform, self.lease)
         self.inbox = Inbox(self.database, "agent-service", events.reactions(self.outbox, self.slots))
@@ -117,8 +118,8 @@ class Worker:
     async def _stop_unwanted(self) -> None:
         await self.active_runs.stop_unwanted(self.lease.worker)
 
-    async def _claim(self, most: int) -> list[ClaimedRun]:
-        return list(await claim_runs(self.database, self.outbox, self.lease.worker, most))
+    async def _claim(self, most: int, after: str, full: Collection[str]) -> list[ClaimedRun]:
+        return list(await claim_runs(self.database, self.outbox, self.lease.worker, most, after=after, full=full))
 
 
 class WorkersModel(Model):

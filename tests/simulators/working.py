@@ -10,10 +10,11 @@ from uuid import UUID
 
 from agent_service import events
 from agent_service.domain.runs import AgentRevision, ClaimedRun, answered
+from agent_service.queries.runs import RUNS
 from agent_service.usecases.claim_runs import claim_runs
 from agent_service.usecases.end_run import end_run
 from durable_work.inbox import Inbox
-from durable_work.leases import Slots, WorkerLease
+from durable_work.jobs import Slots, WorkerLease
 from durable_work.outbox import Outbox, message_of
 from shared_clients.bus.port import Message
 from shared_clients.postgres import Database, Tx
@@ -47,7 +48,7 @@ class Worker:
 
     def __post_init__(self) -> None:
         self.outbox = Outbox(self.database, self.bus)
-        self.lease = WorkerLease(self.database)
+        self.lease = WorkerLease(self.database, (RUNS,))
         self.slots: Slots[ClaimedRun] = Slots(self.slots_, self._begin, self.lease)
         self.inbox = Inbox(self.database, "agent-service", events.reactions(self.outbox, self.slots))
 
@@ -61,7 +62,7 @@ class Worker:
 
     async def die(self) -> None:
         """Let the lease run out, as the lease of a killed process does."""
-        await run(self.database, "DELETE FROM worker_leases WHERE worker = :worker", worker=self.id)
+        await run(self.database, "UPDATE worker_leases SET expires_at = now() WHERE worker = :worker", worker=self.id)
 
     async def claim(self, most: int = 8) -> Sequence[ClaimedRun]:
         return await claim_runs(self.database, self.outbox, self.id, most)

@@ -3,7 +3,7 @@
 import signal
 from typing import Final
 
-from durable_work.leases import LEASE_SECONDS
+from durable_work.jobs.leases import LEASE_SECONDS
 from tests.chaos.registry import Scenario
 from tests.chaos.takeovers import Takeovers
 from tests.chaos.trial import Trial

@@ -10,12 +10,13 @@ from fastapi import FastAPI
 from agent_service import api, events, workers
 from agent_service.adapters.agents import open_agents
 from agent_service.domain.runs import ClaimedRun
+from agent_service.queries.runs import RUNS
 from agent_service.settings import ProviderKeys, Settings
 from agent_service.usecases.end_run import fail_unpublishable_response
 from agent_service.usecases.perform_run import RunDependencies
 from durable_work.dead_letters import DeadLetters
 from durable_work.inbox import Inbox
-from durable_work.leases import Slots, WorkerLease
+from durable_work.jobs import Slots, WorkerLease
 from durable_work.outbox import Outbox
 from service_process.dead_letters import dead_letter_routes
 from service_process.settings import Mode
@@ -51,7 +52,7 @@ async def open_app(
         )
         dependencies = RunDependencies(database, outbox, redis, agents)
         active_runs = workers.ActiveRuns(dependencies)
-        lease = WorkerLease(database)
+        lease = WorkerLease(database, (RUNS,))
         slots: Slots[ClaimedRun] = Slots(settings.slots, active_runs.perform, lease)
         inbox = Inbox(database, NAME, events.reactions(outbox, slots))
         verifier, letters = Verifier(NAME, trusted), DeadLetters(database, NAME)

@@ -7,7 +7,7 @@ from agent_service.usecases.cancel_run import cancel_run
 from agent_service.usecases.fail_request import fail_request
 from agent_service.usecases.queue_run import queue_run
 from durable_work.inbox import Reaction
-from durable_work.leases import Slots
+from durable_work.jobs import Slots
 from durable_work.outbox import Outbox
 from shared_clients.postgres import Tx
 from shared_clients.tracing import inject

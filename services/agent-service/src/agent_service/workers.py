@@ -13,7 +13,7 @@ from agent_service.usecases.perform_run import CancellationScope, RunDependencie
 from durable_work.audit.sealing import SEAL_SECONDS, Sealer
 from durable_work.dead_letters import DeadLetters
 from durable_work.inbox import Inbox
-from durable_work.leases import RENEW_SECONDS, Slots, WorkerLease, run_slots
+from durable_work.jobs import RENEW_SECONDS, Slots, WorkerLease, run_slots
 from shared_clients.loops import Tasks, every
 
 log = structlog.get_logger()
@@ -82,7 +82,11 @@ def start(
         "seal audit entries": every(SEAL_SECONDS, Sealer(database).seal),
         "end overdue runs": every(1.0, lambda: end_overdue_runs(database, outbox)),
         "append due terminal frames": every(1.0, lambda: append_due_terminal_frames(database, redis)),
-        "run slots": lambda: run_slots(slots, lambda most: claim_runs(database, outbox, lease.worker, most)),
+        "delete unused leases": every(600.0, lease.delete_unused),
+        "run slots": lambda: run_slots(
+            slots,
+            lambda most, after, full: claim_runs(database, outbox, lease.worker, most, after=after, full=full),
+        ),
     }
     for name, loop in loops.items():
         tasks.start(name, loop)

@@ -251,8 +251,8 @@ async def test_request_that_can_never_be_read_fails_and_its_session_goes_on(
     assert isinstance(told, ResponseFailed)
     assert told.error.reason is FailureReason.INTERNAL
     assert (await worker.claim_one()).turn == 2
-    held = await row(database, "SELECT owner, arrived, last_turn FROM sessions")
-    assert held == {"owner": "idp|ada", "arrived": 2, "last_turn": 2}
+    held = await row(database, "SELECT owner, next_turn, current_run FROM sessions")
+    assert held == {"owner": "idp|ada", "next_turn": 2, "current_run": session.request(2)}
 
 
 async def test_dead_event_in_the_middle_lets_no_later_turn_overtake(database: Database, session: Session) -> None:

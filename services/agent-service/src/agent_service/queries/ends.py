@@ -14,12 +14,16 @@ INSERT_CANCELLATION = sql("""
 """)
 DELETE_EXPIRED_CANCELLATIONS = sql("DELETE FROM cancellations WHERE asked_at < now() - interval '8 days'")
 LOCK_QUEUED_RUN = sql(f"""
-    SELECT {CLAIMED_COLUMNS} FROM runs r
-    WHERE r.tenant = :tenant AND r.execution_id = :execution_id AND r.status = 'queued' FOR UPDATE
+    SELECT {CLAIMED_COLUMNS.format(run="r")}
+    FROM sessions s JOIN runs r ON r.tenant = s.tenant AND r.session_id = s.session_id
+    WHERE r.tenant = :tenant AND r.execution_id = :execution_id AND r.status = 'queued' FOR UPDATE OF s, r
 """)
+"""The session is locked before its run, as in every transaction that changes the current run of a session."""
 LOCK_OVERDUE_RUNS = sql(f"""
-    SELECT {CLAIMED_COLUMNS} FROM runs r WHERE r.status = 'queued' AND r.expires_at < now()
-    ORDER BY r.expires_at LIMIT 50 FOR UPDATE SKIP LOCKED
+    SELECT {CLAIMED_COLUMNS.format(run="r")}
+    FROM sessions s JOIN runs r ON r.tenant = s.tenant AND r.session_id = s.session_id
+    WHERE r.status = 'queued' AND r.expires_at < now()
+    ORDER BY r.expires_at LIMIT 50 FOR UPDATE OF s, r SKIP LOCKED
 """)
 LIST_DUE_TERMINAL_FRAMES = sql("""
     SELECT tenant, execution_id, epoch, terminal_frame FROM runs

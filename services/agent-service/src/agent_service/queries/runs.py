@@ -1,6 +1,7 @@
 """The statements of runs: every write after a claim carries the epoch, and is refused when the epoch is stale."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import Final
 from uuid import UUID
 
 from pydantic_core import to_json
@@ -18,83 +19,78 @@ from agent_service.domain.runs import (
     Step,
     title_of,
 )
-from durable_work.leases import EXPIRED
+from durable_work.jobs import JobTable
 from shared_clients.errors import Stale, Transient
 from shared_clients.postgres import Database, Tx, sql
 from shared_models.envelope import EventContext
 from shared_models.frames import Cursor
 from shared_models.requests import Principal, ResponseFailed, ResponseReady
 
-CLAIMED_COLUMNS = """
-    r.tenant, r.execution_id, r.session_id, r.turn, r.epoch, r.tries, r.agent, r.content, r.principal, r.traceparent,
-    r.cause, r.created_at, r.expires_at
+CLAIMED_COLUMNS: Final = """
+    {run}.tenant, {run}.execution_id, {run}.session_id, {run}.turn, {run}.epoch, {run}.tries, {run}.agent,
+    {run}.content, {run}.principal, {run}.traceparent, {run}.cause, {run}.created_at, {run}.expires_at
 """
-TURN_MAY_START = """
-    NOT EXISTS (SELECT FROM runs earlier WHERE earlier.tenant = {run}.tenant
-                AND earlier.session_id = {run}.session_id
-                AND earlier.status IN ('queued', 'running') AND earlier.turn < {run}.turn)
-    AND NOT EXISTS (SELECT FROM runs active WHERE active.tenant = {run}.tenant
-                    AND active.session_id = {run}.session_id AND active.status = 'running')
-    AND ({run}.turn = 1
-         OR EXISTS (SELECT FROM runs previous WHERE previous.tenant = {run}.tenant
-                    AND previous.session_id = {run}.session_id AND previous.turn = {run}.turn - 1))
-    AND ({session}.arrived = {session}.last_turn
-         OR (SELECT count(*) FROM runs counted WHERE counted.tenant = {run}.tenant
-             AND counted.session_id = {run}.session_id AND counted.turn < {run}.turn) = {run}.turn - 1)
-"""
-"""A turn may start when every turn before it is stored and has ended. Turns that came out of order leave a hole
-(`arrived` is less than `last_turn`); only then are the earlier turns counted."""
+RUNS: Final = JobTable(
+    "runs",
+    "execution_id",
+    progressed="""EXISTS (SELECT FROM steps s WHERE s.tenant = j.tenant AND s.execution_id = j.execution_id
+                             AND s.epoch = j.epoch)""",
+    claimed="status = 'running', started_at = coalesce(j.started_at, now())",
+    handed_back="status = 'queued'",
+    returning=CLAIMED_COLUMNS.format(run="j"),
+)
+"""Runs as jobs. A finished step is progress: a run that loses its worker after each step is not given up."""
 
 LOCK_SESSION = sql("""
-    INSERT INTO sessions (tenant, session_id, owner, agent, title, arrived, last_turn)
+    INSERT INTO sessions (tenant, session_id, owner, agent, title, current_run)
     SELECT CAST(:tenant AS text), CAST(:session_id AS uuid), CAST(:owner AS text), CAST(:agent AS text),
-           CAST(:title AS text), 1, CAST(:turn AS bigint)
+           CAST(:title AS text), CASE WHEN :runnable AND CAST(:turn AS bigint) = 1 THEN CAST(:execution_id AS uuid) END
     WHERE NOT EXISTS (SELECT FROM runs r WHERE r.tenant = :tenant AND r.execution_id = :execution_id)
     ON CONFLICT (tenant, session_id) DO UPDATE SET
-        updated_at = now(), arrived = sessions.arrived + 1,
-        last_turn = greatest(sessions.last_turn, excluded.last_turn),
+        updated_at = now(),
+        current_run = CASE WHEN sessions.current_run IS NULL AND sessions.next_turn = :turn AND :runnable
+                           THEN CAST(:execution_id AS uuid) ELSE sessions.current_run END,
         owner = CASE WHEN sessions.owner = '' THEN excluded.owner ELSE sessions.owner END,
         title = CASE WHEN sessions.title = '' THEN excluded.title ELSE sessions.title END
-    RETURNING session_id
+    RETURNING agent, current_run IS NOT DISTINCT FROM :execution_id AS may_start
 """)
-"""Counts one more turn of a session and locks its row until the end of the transaction. A run that is stored already is
-not counted again: the statement then returns no row."""
+"""Locks a session until the end of the transaction, and makes the new run its current one if the run's turn has come.
+A session has one current run, which is ready or running; `next_turn` is the lowest turn that has neither ended nor
+waits. For a run that is stored already the statement returns no row."""
 INSERT_RUN = sql(f"""
-    WITH new_run AS (
-        SELECT CAST(:tenant AS text) AS tenant, CAST(:session_id AS uuid) AS session_id, CAST(:turn AS bigint) AS turn
-    ), decision AS (
-        SELECT CAST(:worker AS uuid) IS NOT NULL AND {TURN_MAY_START.format(run="new_run", session="s")} AS starts,
-               s.agent AS session_agent
-        FROM new_run JOIN sessions s ON s.tenant = new_run.tenant AND s.session_id = new_run.session_id
-    )
-    INSERT INTO runs AS r (tenant, execution_id, session_id, turn, status, epoch, tries, worker, started_at, agent,
-                           content, principal, traceparent, cause, expires_at)
-    SELECT new_run.tenant, CAST(:execution_id AS uuid), new_run.session_id, new_run.turn,
-           CASE WHEN starts THEN 'running' ELSE 'queued' END, CAST(starts AS integer), CAST(starts AS integer),
-           CASE WHEN starts THEN CAST(:worker AS uuid) END, CASE WHEN starts THEN now() END,
-           coalesce(:agent, session_agent), :content, CAST(:principal AS jsonb), :traceparent, :cause, :expires_at
-    FROM new_run, decision
+    INSERT INTO runs AS r (tenant, execution_id, session_id, turn, status, epoch, tries, worker, started_at, ready_at,
+                           agent, content, principal, traceparent, cause, expires_at)
+    VALUES (:tenant, :execution_id, :session_id, :turn, CASE WHEN :claimed THEN 'running' ELSE 'queued' END,
+            CAST(:claimed AS integer), CAST(:claimed AS integer), :worker, CASE WHEN :claimed THEN now() END,
+            CASE WHEN :ready THEN now() END, :agent, :content, CAST(:principal AS jsonb), :traceparent, :cause,
+            :expires_at)
     ON CONFLICT (tenant, execution_id) DO NOTHING
-    RETURNING r.status, {CLAIMED_COLUMNS}
+    RETURNING r.status, {CLAIMED_COLUMNS.format(run="r")}
 """)
-"""Comes after `LOCK_SESSION` as a statement of its own, for one more round trip: its snapshot then holds every run that
-was stored while the lock was waited for. Other inserts and claims need the same lock, so the decision stays true."""
-CLAIM_RUNS = sql(f"""
-    WITH ready AS (
-        SELECT r.tenant, r.execution_id, r.epoch, r.status
-        FROM runs r JOIN sessions s ON s.tenant = r.tenant AND s.session_id = r.session_id
-        WHERE (r.status = 'queued' AND {TURN_MAY_START.format(run="r", session="s")})
-           OR (r.status = 'running' AND {EXPIRED.format(worker="r.worker")})
-        ORDER BY r.created_at LIMIT :most
-        FOR UPDATE OF s, r SKIP LOCKED
+ADVANCE_SESSION = sql("""
+    WITH RECURSIVE ended AS (
+        SELECT next_turn AS turn FROM sessions WHERE tenant = :tenant AND session_id = :session_id
+        UNION ALL
+        SELECT ended.turn + 1 FROM ended
+        WHERE EXISTS (SELECT FROM runs r WHERE r.tenant = :tenant AND r.session_id = :session_id
+                      AND r.turn = ended.turn AND r.status NOT IN ('queued', 'running'))
+    ), next_run AS (
+        SELECT r.execution_id FROM runs r
+        WHERE r.tenant = :tenant AND r.session_id = :session_id AND r.status = 'queued'
+          AND r.turn <= (SELECT max(turn) FROM ended)
+          AND EXISTS (SELECT FROM sessions s WHERE s.tenant = :tenant AND s.session_id = :session_id
+                      AND s.current_run IS NULL)
+        ORDER BY r.turn LIMIT 1
+    ), made_ready AS (
+        UPDATE runs r SET ready_at = now() FROM next_run
+        WHERE r.tenant = :tenant AND r.execution_id = next_run.execution_id
     )
-    UPDATE runs r SET status = 'running', epoch = r.epoch + 1, tries = r.tries + 1, worker = :worker,
-                      started_at = coalesce(r.started_at, now())
-    FROM ready
-    WHERE r.tenant = ready.tenant AND r.execution_id = ready.execution_id
-      AND r.epoch = ready.epoch AND r.status = ready.status
-    RETURNING {CLAIMED_COLUMNS}
+    UPDATE sessions s SET next_turn = (SELECT max(turn) FROM ended),
+        current_run = coalesce(s.current_run, (SELECT execution_id FROM next_run))
+    WHERE s.tenant = :tenant AND s.session_id = :session_id
 """)
+"""Comes after the statement that ended a run and locked its session, as a statement of its own: its snapshot then holds
+every run that was stored while the lock was waited for."""
 CANCELLED = "EXISTS (SELECT FROM cancellations c WHERE c.tenant = r.tenant AND c.execution_id = r.execution_id)"
 LOAD_RUN = sql(f"""
     SELECT {CANCELLED} AS cancelled, r.expires_at < now() AS expired,
@@ -125,9 +121,9 @@ STILL_OWNED = sql("""
 """)
 FINISH_RUN = sql("""
     WITH finished_run AS (
-        UPDATE runs SET status = :status, finished_at = :finished_at, worker = NULL, agent = coalesce(:agent, agent),
-                        revision = :revision, answer = :answer, truncated = :truncated,
-                        failure = CAST(:failure AS jsonb),
+        UPDATE runs SET status = :status, finished_at = :finished_at, worker = NULL, ready_at = NULL,
+                        agent = coalesce(:agent, agent), revision = :revision, answer = :answer,
+                        truncated = :truncated, failure = CAST(:failure AS jsonb),
                         usage = CAST(:usage AS jsonb), terminal_frame = CAST(:terminal_frame AS jsonb)
         WHERE tenant = :tenant AND execution_id = :execution_id AND epoch = :epoch AND status = :old_status
         RETURNING tenant, session_id, turn, execution_id
@@ -136,7 +132,7 @@ FINISH_RUN = sql("""
         SELECT r.tenant, r.session_id, r.turn, m.ordinal, r.execution_id, CAST(m.message AS jsonb)
         FROM finished_run r, unnest(CAST(:messages AS text[])) WITH ORDINALITY AS m(message, ordinal)
     )
-    UPDATE sessions s SET updated_at = now() FROM finished_run r
+    UPDATE sessions s SET updated_at = now(), current_run = nullif(s.current_run, r.execution_id) FROM finished_run r
     WHERE s.tenant = r.tenant AND s.session_id = r.session_id
 """)
 INSERT_FAILED_RUN = sql("""
@@ -147,7 +143,7 @@ INSERT_FAILED_RUN = sql("""
     ON CONFLICT (tenant, execution_id) DO NOTHING
 """)
 HAND_BACK = sql("""
-    UPDATE runs SET status = 'queued', worker = NULL, tries = tries - :unused_tries
+    UPDATE runs SET status = 'queued', worker = NULL, ready_at = now(), tries = tries - :unused_tries
     WHERE tenant = :tenant AND execution_id = :execution_id AND epoch = :epoch AND status = 'running'
 """)
 LIST_OWNED_RUNS = sql(f"""
@@ -160,52 +156,59 @@ async def insert_run(tx: Tx, run: NewRun, owner: str, worker: UUID | None) -> In
     """Store a run, claimed for `worker` if there is one and the run's turn may start.
 
     Raises:
-        Transient: another transaction stores the same run now; the session has counted both, so roll back.
+        Transient: another transaction stores the same run now, so roll back.
     """
     context = run.context
-    if not await _lock_session(tx, context, owner=owner, agent=run.agent, title=title_of(run.content)):
+    session = await _lock_session(tx, context, owner=owner, agent=run.agent, title=title_of(run.content))
+    if session is None:
         return AlreadyStored()
+    claimed = session["may_start"] and worker is not None
     row = await tx.row(
         INSERT_RUN,
         **_keys_of(context),
-        agent=run.agent,
+        claimed=claimed,
+        ready=session["may_start"] and not claimed,
+        worker=worker if claimed else None,
+        agent=run.agent or session["agent"],
         content=run.content,
         principal=run.principal.model_dump_json(),
         traceparent=run.traceparent,
         cause=run.cause,
         expires_at=context.expires,
-        worker=worker,
     )
     if row is None:
         raise _stored_twice(context)
-    return claimed_run(row) if row["status"] == "running" else Queued()
+    return claimed_run(row) if claimed else Queued()
 
 
 async def insert_failed_run(tx: Tx, context: EventContext, end: ResponseFailed, cause: str) -> bool:
     """Store a failed run for a request that can never be run; return False if the run is stored already.
 
     Raises:
-        Transient: another transaction stores the same run now; the session has counted both, so roll back.
+        Transient: another transaction stores the same run now, so roll back.
     """
-    if not await _lock_session(tx, context):
+    if await _lock_session(tx, context, runnable=False) is None:
         return False
     failure = end.error.model_dump_json()
     if not await tx.run(INSERT_FAILED_RUN, **_keys_of(context), cause=cause, failure=failure):
         raise _stored_twice(context)
+    await tx.run(ADVANCE_SESSION, tenant=context.tenant, session_id=context.session_id)
     return True
 
 
 async def _lock_session(
-    tx: Tx, context: EventContext, *, owner: str = "", agent: str | None = None, title: str = ""
-) -> bool:
-    """Count one more turn of a session and lock it; return False if the run is stored already."""
+    tx: Tx, context: EventContext, *, owner: str = "", agent: str | None = None, title: str = "", runnable: bool = True
+) -> RowMapping | None:
+    """Lock a new run's session; return its agent and whether the run may start, or None if the run is stored."""
     keys = _keys_of(context)
-    return await tx.row(LOCK_SESSION, **keys, owner=owner, agent=agent, title=title) is not None
+    return await tx.row(LOCK_SESSION, **keys, owner=owner, agent=agent, title=title, runnable=runnable)
 
 
-async def claim_runs(tx: Tx, worker: UUID, most: int) -> Sequence[ClaimedRun]:
-    """Claim up to `most` runs that may start, or whose worker is dead, under the next epoch."""
-    return [claimed_run(row) for row in await tx.rows(CLAIM_RUNS, worker=worker, most=most)]
+async def claim_runs(
+    tx: Tx, worker: UUID, most: int, *, after: str = "", full: Collection[str] = ()
+) -> Sequence[ClaimedRun]:
+    """Claim up to `most` ready runs, or runs whose worker is dead, under the next epoch; see `JobTable.claim`."""
+    return [claimed_run(row) for row in await RUNS.claim(tx, worker, most, after=after, full=full)]
 
 
 async def load_run(database: Database, run: ClaimedRun, window: int) -> LoadedRun:
@@ -277,6 +280,7 @@ async def finish_run(
     )
     if changed == 0:
         raise _stale(run)
+    await tx.run(ADVANCE_SESSION, tenant=run.tenant, session_id=run.session_id)
 
 
 async def hand_back(database: Database, run: ClaimedRun | OwnedRun, *, counts_as_try: bool = False) -> None:

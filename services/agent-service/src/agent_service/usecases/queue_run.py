@@ -8,7 +8,7 @@ from agent_service.domain.runs import AlreadyStored, ClaimedRun, NewRun, trace_o
 from agent_service.domain.sessions import owner_of
 from agent_service.queries import runs as queries
 from agent_service.usecases.republish_state import republish_state
-from durable_work.leases import Slots
+from durable_work.jobs import Slots
 from durable_work.outbox import Outbox
 from shared_clients.postgres import Tx
 from shared_models.catalog import RUN_CHANGED
@@ -18,7 +18,7 @@ from shared_models.requests import RunChanged, Status
 
 async def queue_run(tx: Tx, outbox: Outbox, slots: Slots[ClaimedRun], run: NewRun) -> None:
     """Store the run in the transaction of its event; a run that is claimed there starts right after the commit."""
-    reserved = slots.reserve()
+    reserved = slots.reserve_for(run.context.tenant)
     if reserved:
         tx.after_rollback(slots.release)
     outcome = await queries.insert_run(tx, run, owner_of(run.principal), slots.worker if reserved else None)
