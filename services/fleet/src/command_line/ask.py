@@ -2,15 +2,21 @@
 
 import json
 import sys
-from typing import assert_never
+from typing import Final, assert_never
 from uuid import UUID
 
 import click
 
-from command_line.asking import Ended, Question, Restarted, Text, ToolCall, follow_answer
+from command_line.asking import Ended, Question, Restarted, Retrying, Text, ToolCall, follow_answer
 from command_line.options import json_option, server_option
 from command_line.output import print_error, print_note, print_result
 from command_line.remote import RemoteFleet, remote_fleet
+
+CUT: Final = {
+    "length": "The answer was cut at the model's length limit.",
+    "size": "The answer was cut: it is larger than Flotilla can carry.",
+}
+"""By the values of `shared_models.requests.Truncation`."""
 
 
 @click.command
@@ -28,6 +34,8 @@ def ask(content: str, *, agent: str | None, session: UUID | None, server: str | 
         print_result(json.dumps(ended.request, indent=2, ensure_ascii=False))
     elif ended.error is not None:
         print_error(f"{ended.status}: {ended.error}")
+    elif ended.truncated is not None:
+        print_note(CUT.get(ended.truncated, f"The answer was cut: {ended.truncated}."))
     if ended.error is not None:
         sys.exit(1)
 
@@ -48,6 +56,8 @@ def _print_answer(fleet: RemoteFleet, question: Question, *, quiet: bool) -> End
                 line_open = not text.endswith("\n") if text else line_open
             case ToolCall(tool):
                 print_note(f"· {tool}")
+            case Retrying():
+                print_note("· the model is asked again")
             case Restarted():
                 print_note("\n· the answer starts again")
             case _:

@@ -51,6 +51,11 @@ class Restarted:
 
 
 @dataclass(frozen=True, slots=True)
+class Retrying:
+    """The model is called again, because it failed before its first token."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """The run has ended.
 
@@ -58,14 +63,16 @@ class Ended:
         request: the request as polling shows it (`RequestView`).
         status: its final status.
         error: the notice for people, where there is no answer.
+        truncated: the bound at which the answer was cut (`Truncation`), where it was.
     """
 
     request: Mapping[str, object]
     status: str
     error: str | None
+    truncated: str | None = None
 
 
-type AnswerPart = Text | ToolCall | Restarted | Ended
+type AnswerPart = Text | ToolCall | Restarted | Retrying | Ended
 
 
 def follow_answer(fleet: RemoteFleet, question: Question) -> Iterator[AnswerPart]:
@@ -127,10 +134,10 @@ def _answer_part(data: str) -> AnswerPart | None:
             part = Text("\n")
         case {"type": "TOOL_CALL_START", "toolCallName": str(tool)}:
             part = ToolCall(tool)
-        case {"type": "CUSTOM", "name": "reset"}:
-            part = Restarted()
-        case {"type": "CUSTOM", "name": "resync", "value": {"content": str(content)}}:
-            part = Text(f"\n{content}")
+        case {"type": "CUSTOM"}:
+            part = _custom_part(frame)
+        case {"type": "RUN_FINISHED", "result": {"status": str(status), "response": {"truncated": str(bound)}}}:
+            part = Ended(frame["result"], status, None, bound)
         case {"type": "RUN_FINISHED", "result": {"status": str(status)}}:
             part = Ended(frame["result"], status, None)
         case {"type": "RUN_ERROR", "message": str(message), "rawEvent": {"status": str(status)}}:
@@ -140,3 +147,15 @@ def _answer_part(data: str) -> AnswerPart | None:
         case _:
             pass
     return part
+
+
+def _custom_part(frame: Mapping[str, object]) -> AnswerPart | None:
+    match frame:
+        case {"name": "reset"}:
+            return Restarted()
+        case {"name": "retrying"}:
+            return Retrying()
+        case {"name": "resync", "value": {"content": str(content)}}:
+            return Text(f"\n{content}")
+        case _:
+            return None

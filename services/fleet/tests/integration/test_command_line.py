@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -24,6 +25,22 @@ from local_backends.server import free_port
 
 ROOT = Path(__file__).parents[4]
 READY_SECONDS = 90.0
+FAULTY_AGENTS = {
+    "long-winded": "{kind: length, after: 2}",
+    "busy-once": "{kind: rate_limit, retry_after: 0, times: 1}",
+}
+AGENT = """
+apiVersion: flotilla/v1
+kind: Agent
+metadata: {{name: {name}}}
+spec: {{model: {{provider: scripted, name: {name}}}}}
+"""
+SCRIPT = """
+apiVersion: flotilla/v1
+kind: ModelScript
+metadata: {{name: {name}}}
+spec: {{default: {{text: One two three., fault: {fault}}}}}
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +59,7 @@ class Laptop:
         return {
             "FLOTILLA_HOME": str(self.home),
             "FLOTILLA_PORT": str(self.port),
-            "FLOTILLA_AGENT_CONFIGS": str(ROOT / "agent-configs"),
+            "FLOTILLA_AGENT_CONFIGS": str(self.home.with_name("agent-configs")),
         }
 
     def client(self) -> httpx.Client:
@@ -123,6 +140,10 @@ class Yesterday:
 def yesterday(tmp_path_factory: pytest.TempPathFactory) -> Yesterday:
     """A first day: started, asked, and stopped with Ctrl-C."""
     laptop = Laptop(tmp_path_factory.mktemp("laptop") / ".flotilla", free_port())
+    configs = shutil.copytree(ROOT / "agent-configs", laptop.home.with_name("agent-configs"))
+    for name, fault in FAULTY_AGENTS.items():
+        (configs / "agents" / f"{name}-v1.yaml").write_text(AGENT.format(name=name))
+        (configs / "scripts" / f"{name}.yaml").write_text(SCRIPT.format(name=name, fault=fault))
     with laptop.up() as up, laptop.client() as client:
         body = {"content": "Hello"}
         asked = client.post("/api/v1/requests", json=body, headers={"Prefer": "wait=30"}).json()
@@ -212,6 +233,28 @@ def test_ask_prints_the_answer_and_as_json_the_whole_result(
         assert len(client.get(f"/api/v1/sessions/{session}/messages").json()["messages"]) == 4
 
 
+@pytest.mark.parametrize(
+    ("agent", "answer", "note"),
+    [
+        ("long-winded", "One two", "The answer was cut at the model's length limit."),
+        ("busy-once", "One two three.", "the model is asked again"),
+    ],
+)
+def test_cut_answer_and_repeated_model_call_are_noted_beside_the_answer(
+    laptop: Laptop,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    agent: str,
+    answer: str,
+    note: str,
+) -> None:
+    assert flotilla(monkeypatch, laptop.settings, "ask", "--agent", agent, "Count.") == 0
+    printed = capsys.readouterr()
+    assert printed.out.strip() == answer
+    assert note in only_line(printed.err)
+
+
 def test_link_signs_a_browser_in(
     laptop: Laptop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -259,7 +302,8 @@ def test_answer_is_printed_exactly_where_stdout_is_a_pipe(
     laptop: Laptop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert flotilla(monkeypatch, laptop.settings, "ask", HOSTILE) == 0
-    assert f"> {HOSTILE}" in capsys.readouterr().out
+    stored = HOSTILE.replace("\x1b", "\ufffd").replace("\x07", "\ufffd")  # as agent-service keeps an answer
+    assert f"> {stored}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("options", [(), ("--json",)])

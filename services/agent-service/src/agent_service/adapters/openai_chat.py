@@ -5,14 +5,16 @@ Importing the SDK takes seconds, so `adapters/providers` imports this module onl
 
 import logging
 
-from openai import AsyncOpenAI, Timeout
+from openai import AsyncOpenAI
 from pydantic import SecretStr
 from pydantic_ai.models import Model
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
 
+from agent_service.adapters.chat_chunks import LEARNABLE, ChatChunks
+from agent_service.adapters.wire import ModelClient
+
 OPENAI = "https://api.openai.com/v1"
-CONNECT_SECONDS = 10.0
 
 
 class OpenAIChat:
@@ -32,7 +34,7 @@ class OpenAIChat:
             api_key=api_key.get_secret_value() if api_key else "none",
             base_url=base_url or OPENAI,
             max_retries=0,
-            timeout=Timeout(None, connect=CONNECT_SECONDS),
+            http_client=ModelClient(ChatChunks, LEARNABLE),
         )
 
     def model(self, name: str) -> Model:

@@ -231,7 +231,8 @@ async def _outcome_of(dependencies: RunDependencies, run: ClaimedRun, cancellati
                 )
         messages = tuple(dump(message) for message in (question, *answer.messages))
         last_frame = frames.last if frames.whole else None
-        return RunOutcome(answered(answer.text, revision, answer.usage), messages, last_frame)
+        end = answered(answer.text, revision, answer.usage, truncated=answer.truncated)
+        return RunOutcome(end, messages, last_frame)
     except RunFailed as failure:
         log.warning("run_failed", execution_id=str(run.execution_id), reason=failure.reason, detail=failure.detail)
         return RunOutcome(failed(failure.reason, failure.explanation, revision=revision, usage=usage_so_far()))
