@@ -10,7 +10,7 @@ from uuid import UUID
 from pydantic import BaseModel
 from pydantic_core import from_json
 
-from shared_clients.errors import Transient
+from shared_clients.errors import Unconfirmed
 from shared_clients.outbound import HttpClient
 from shared_models.frames import START, Cursor
 from shared_models.ids import new_id
@@ -75,7 +75,7 @@ async def ask(server: HttpClient, question: Question) -> AsyncGenerator[Seen]:
                         yield seen
                         if seen.view is not None:
                             return
-        except Transient:
+        except Unconfirmed:
             if tries >= (RESUMES if path else 1):
                 raise
         tries += 1
