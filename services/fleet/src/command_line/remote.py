@@ -26,6 +26,8 @@ _CHUNK_BYTES: Final = 65_536
 _REPEATABLE_METHODS: Final = frozenset({"GET", "DELETE"})
 _NOT_DONE: Final = frozenset({408, 425, 429, 503})
 """Statuses which say that nothing has happened, and that it may succeed later."""
+OUTCOME_UNKNOWN: Final = b"/outcome-unknown"
+"""The end of the problem type which says that it may have happened, whatever the status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +187,10 @@ def _read(fleet: RemoteFleet, request: RemoteCall, response: HTTPResponse) -> by
 
 
 def _refusal(fleet: RemoteFleet, request: RemoteCall, response: HTTPResponse) -> OutsideError:
-    reason = f"{response.status} {_explanation(_read(fleet, request, response)) or response.reason}"
+    body = _read(fleet, request, response)
+    reason = f"{response.status} {_explanation(body) or response.reason}"
+    if OUTCOME_UNKNOWN in body:
+        return _undecided(fleet, request, reason)
     if response.status in _NOT_DONE:
         seconds = response.headers.get("Retry-After", "")
         wait = float(seconds[:9]) if seconds.isascii() and seconds.isdigit() else None

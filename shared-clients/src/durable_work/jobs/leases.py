@@ -14,7 +14,7 @@ import structlog
 
 from durable_work import metrics
 from durable_work.jobs.statements import JobTable
-from shared_clients.errors import Transient
+from shared_clients.errors import Unconfirmed
 from shared_clients.postgres import Database, sql
 from shared_models.ids import new_id
 
@@ -56,7 +56,7 @@ class WorkerLease:
         try:
             async with self._database.autocommit() as tx:
                 await tx.run(RENEW, worker=self.worker)
-        except Transient as error:
+        except Unconfirmed as error:
             metrics.LEASE_RENEWALS.labels("failed").inc()
             log.warning("lease_not_renewed", error=str(error))
             return

@@ -8,7 +8,7 @@ from uuid import UUID
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_jitter
 
 from durable_work.jobs.statements import Claim
-from shared_clients.errors import Transient, Unknown
+from shared_clients.errors import Unconfirmed
 
 
 class ActiveJobs[Reason]:
@@ -52,7 +52,7 @@ async def until_stored[T](store: Callable[[], Awaitable[T]]) -> T:
     the error `Stale` once the database is back and another worker holds the job.
     """
     pause = wait_exponential_jitter(multiplier=0.05, max=1.0, jitter=0.05)
-    async for attempt in AsyncRetrying(retry=retry_if_exception_type((Transient, Unknown)), wait=pause, reraise=True):
+    async for attempt in AsyncRetrying(retry=retry_if_exception_type(Unconfirmed), wait=pause, reraise=True):
         with attempt:
             return await store()
     raise AssertionError("retrying ends with a result or an error")

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 import structlog
 
 from durable_work.jobs.leases import WorkerLease
-from shared_clients.errors import Transient
+from shared_clients.errors import Unconfirmed
 
 log = structlog.get_logger()
 
@@ -147,7 +147,7 @@ async def run_slots[Work: Job](slots: Slots[Work], claim: ClaimJobs[Work]) -> No
             claimed: Sequence[Work] = ()
             try:
                 claimed = await claim(free, after, slots.full_tenants())
-            except Transient as error:
+            except Unconfirmed as error:
                 log.warning("claim_failed", error=str(error))
             finally:
                 slots.release(free - len(claimed))
