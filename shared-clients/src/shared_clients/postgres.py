@@ -1,8 +1,8 @@
 """Postgres as Flotilla uses it: SQL text, one schema per service, and transactions with callbacks after commit.
 
-A service keeps its statements in `queries.py`, as `sql(...)`; this module runs them. It translates the errors of the
-driver into `Transient`, `Permanent` and `UniqueViolation`, so that loops and routes decide by kind. The most frequent
-statements use `Database.fetch_row`, which skips SQLAlchemy's execution but not its pool.
+A service keeps its statements in its `queries`, as `sql(...)`; this module runs them. It translates the errors of the
+driver into `Transient`, `Unknown`, `Permanent` and `UniqueViolation`, so that loops and routes decide by kind. The most
+frequent statements use `Database.fetch_row`, which skips SQLAlchemy's execution but not its pool.
 """
 
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
