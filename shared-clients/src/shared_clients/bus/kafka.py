@@ -118,8 +118,9 @@ class KafkaBus:
             except MessageSizeTooLargeError:
                 if len(record.value) >= BATCH_BYTES:
                     raise
+                if topic not in self._topics_sent_alone:
+                    log.warning("topic_takes_small_batches_only", topic=topic, then="its messages are sent one by one")
                 self._topics_sent_alone.add(topic)
-                log.warning("topic_takes_small_batches_only", topic=topic, then="its messages are sent one by one")
             else:
                 return
         async with self._sending_alone:
