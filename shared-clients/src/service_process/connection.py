@@ -94,17 +94,15 @@ class BoundedConnection(HttpToolsProtocol):
         elif self._request_timer is None:
             self._start_request_timer()
 
-    def on_message_begin(self) -> None:
-        self._head_bytes = 0
-        super().on_message_begin()
-
     def on_url(self, url: bytes) -> None:
-        self._count_head(len(url))
+        self._head_bytes += len(url)
+        _check_head(self._head_bytes)
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Add a header, without the white space after its value, which the parser leaves there."""
-        self._count_head(len(name) + len(value) + len(": \r\n"))
+        self._head_bytes += len(name) + len(value) + len(": \r\n")
+        _check_head(self._head_bytes)
         if len(self.headers) >= MAX_HEADERS:
             raise ValueError(name)  # the parser turns it into the 400 of an unreadable request
         super().on_header(name, value.strip(_WHITE_SPACE))
@@ -123,6 +121,7 @@ class BoundedConnection(HttpToolsProtocol):
             self._start_request_timer()
 
     def on_message_complete(self) -> None:
+        self._head_bytes = 0
         super().on_message_complete()
         if _answered(self.cycle):
             self.cycle.more_body = False
@@ -149,11 +148,6 @@ class BoundedConnection(HttpToolsProtocol):
         self.transport.write(head.encode() + body)
         self.transport.close()
 
-    def _count_head(self, size: int) -> None:
-        self._head_bytes += size
-        if self._head_bytes > MAX_HEAD_BYTES:
-            raise ValueError(_HEAD_TOO_LARGE)  # the parser turns it into the 400 of an unreadable request
-
     def _start_request_timer(self) -> None:
         self._cancel_request_timer()
         self._request_timer = self.loop.call_later(self.wait_seconds, self._abort, "a request")
@@ -177,6 +171,11 @@ def _limit_unsent_bytes(transport: asyncio.Transport) -> None:
     connection = transport.get_extra_info("socket")
     if connection is not None and connection.family != socket.AF_UNIX and hasattr(socket, "TCP_NOTSENT_LOWAT"):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+
+
+def _check_head(size: int) -> None:
+    if size > MAX_HEAD_BYTES:
+        raise ValueError(_HEAD_TOO_LARGE)  # the parser turns it into the 400 of an unreadable request
 
 
 def _answered(latest: RequestResponseCycle | None) -> bool:

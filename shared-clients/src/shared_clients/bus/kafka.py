@@ -62,7 +62,7 @@ class KafkaBus:
         self._servers = kafka_servers(url)
         self._session_seconds = session_seconds
         self._producer: AIOKafkaProducer | None = None
-        self._topics_sent_alone: set[str] = set()
+        self._topics_sent_alone = frozenset[str]()  # at most the topics of the catalogue
         self._sending_alone = asyncio.Lock()
         self._opening = asyncio.Lock()
         self._stopping: set[asyncio.Task[None]] = set()
@@ -120,7 +120,7 @@ class KafkaBus:
                     raise
                 if topic not in self._topics_sent_alone:
                     log.warning("topic_takes_small_batches_only", topic=topic, then="its messages are sent one by one")
-                self._topics_sent_alone.add(topic)
+                self._topics_sent_alone |= {topic}
             else:
                 return
         async with self._sending_alone:
