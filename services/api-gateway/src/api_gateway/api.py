@@ -178,16 +178,16 @@ async def log_out(request: Request, dependencies: Dependencies, caller: Caller) 
     return response
 
 
-@router.api_route("/api/v1/{path:path}", methods=METHODS, include_in_schema=False)
-async def forward(path: str, request: Request, dependencies: Dependencies, caller: WaitingCaller) -> Response:
+async def forward(request: Request, dependencies: Dependencies, caller: WaitingCaller) -> Response:
     """Forward a call to the service that `ROUTES` names for its path."""
-    del path
     full = request.scope["path"]
-    service = next((name for prefix, name in ROUTES.items() if full == prefix or full.startswith(f"{prefix}/")), None)
-    if service is None:
-        detail = f"There is no resource at {full[:200]}. Expected a path that begins with one of: {', '.join(ROUTES)}."
-        raise Problem(Problems.NOT_FOUND, detail)
+    service = next(name for prefix, name in ROUTES.items() if full == prefix or full.startswith(f"{prefix}/"))
     return dependencies.hop.forward(service, caller, request)
+
+
+for _prefix in ROUTES:
+    for _path in (_prefix, f"{_prefix}/{{path:path}}"):
+        router.add_api_route(_path, forward, methods=METHODS, include_in_schema=False)
 
 
 async def _accept(

@@ -10,7 +10,7 @@ from typing import Final
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from api_gateway import api, dead_letters, pages, workers
+from api_gateway import api, dead_letters, pages, unknown_paths, workers
 from api_gateway.admission.concurrency import ConcurrencyLimiter, ConcurrencyMiddleware
 from api_gateway.admission.limits import AdmissionLimits
 from api_gateway.admission.rates import RateLimiter
@@ -63,7 +63,7 @@ async def open_app(
         app = create_app(
             NAME,
             version="0.1.0",
-            routers=[dead_letters.router, api.router],
+            routers=[dead_letters.router, api.router, unknown_paths.router],
             ready=database.ping,
             docs=settings.mode is Mode.DEV,
         )

@@ -54,6 +54,8 @@ async def test_identity_header_of_a_client_has_no_effect(client: httpx.AsyncClie
     ("method", "path", "status", "slug"),
     [
         ("GET", "/api/v1/nothing", 404, "not-found"),
+        ("PUT", "/api/v1/dead-letters", 405, "method-not-allowed"),
+        ("PUT", "/api/v1/dead-letters/replay", 405, "method-not-allowed"),
         ("GET", "/api/v1/requestsandmore", 404, "not-found"),
         ("GET", "/api/v2/requests", 404, "not-found"),
         ("POST", "/internal/ended", 405, "method-not-allowed"),

@@ -1,0 +1,33 @@
+"""Paths below /api/v1 that no other route takes: an identified caller learns which paths and methods there are."""
+
+from fastapi import APIRouter, Request
+from starlette.routing import Match
+
+from api_gateway import api, dead_letters
+from api_gateway.api import METHODS, Caller
+from api_gateway.hop import ROUTES
+from shared_models.problems import Problem, Problems
+
+router = APIRouter()
+
+
+@router.api_route("/api/v1/{path:path}", methods=METHODS, include_in_schema=False)
+async def refuse(path: str, request: Request, caller: Caller) -> None:
+    """Refuse a path that does not exist, or a method that its path does not have.
+
+    Raises:
+        Problem: NOT_FOUND or METHOD_NOT_ALLOWED.
+    """
+    del path, caller
+    full = request.scope["path"][:200]
+    routes = [*dead_letters.router.routes, *api.router.routes]
+    allowed = [
+        method
+        for method in METHODS
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
+    if allowed:
+        detail = f"{request.method} is not among the methods of {full}"
+        raise Problem(Problems.METHOD_NOT_ALLOWED, detail, headers={"Allow": ", ".join(sorted(allowed))})
+    detail = f"There is no resource at {full}. Expected a path that begins with one of: {', '.join(ROUTES)}."
+    raise Problem(Problems.NOT_FOUND, detail)
