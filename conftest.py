@@ -6,6 +6,7 @@ tests that need it fail and say what to install: a check that did not run is not
 """
 
 import asyncio
+import logging
 import os
 import threading
 from collections.abc import Callable, Coroutine, Iterator
@@ -43,6 +44,17 @@ def pytest_configure() -> None:
             del os.environ[name]
     plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(processors=[plain])  # the default draws tracebacks so beautifully that leases run out meanwhile
+
+
+@pytest.fixture(autouse=True)
+def unchanged_logging() -> Iterator[None]:
+    """Give the next test the logging of this one: a command that a test runs in this process sets its own."""
+    root = logging.getLogger()
+    before, handlers, level = structlog.get_config(), root.handlers[:], root.level
+    yield
+    if structlog.get_config()["wrapper_class"] is not before["wrapper_class"]:
+        structlog.configure(**before)
+        root.handlers, root.level = handlers, level
 
 
 class Background:

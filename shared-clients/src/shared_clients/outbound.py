@@ -119,12 +119,15 @@ class HttpClient:
         """Send one request without retries, and return the response of any status.
 
         Raises:
+            Transient: there is no connection, so the request had no effect.
             Unknown: there is no response; the request may have had its effect.
         """
         request = self._client.build_request(method, url, content=content, headers={**tracing.inject(), **headers})
         try:
             async with asyncio.timeout(deadline):
                 return await self._client.send(request)
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise Transient(f"{_name(request)}: there is no connection ({type(error).__name__})") from error
         except (httpx.TransportError, TimeoutError) as error:
             raise Unknown(f"{_name(request)}: there is no response ({type(error).__name__})") from error
 

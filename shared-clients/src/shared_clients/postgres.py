@@ -257,7 +257,7 @@ async def open_database(url: str, schema: str, *, pool_size: int = 8) -> AsyncGe
     Args:
         url: `postgresql://…`; connections open when they are needed.
         schema: the service's schema.
-        pool_size: connections at most; a caller waits 2 s for one.
+        pool_size: connections at most; a caller waits 2 s for one. The first `ping` needs two.
     """
     engine = create_async_engine(
         driver_url(url),

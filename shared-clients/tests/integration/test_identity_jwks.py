@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from shared_clients.errors import Permanent, Transient
+from shared_clients.errors import Permanent, Transient, Unknown
 from shared_clients.identity.jwks import key_set_fetcher
 
 
@@ -79,7 +79,7 @@ async def test_an_issuer_without_a_valid_certificate_is_not_believed(issuer: Iss
         (b"HTTP/1.1 302 Found\r\nLocation: https://elsewhere/\r\nContent-Length: 0\r\n\r\n", Permanent),
         (b"HTTP/1.1 503 Later\r\nContent-Length: 0\r\n\r\n", Transient),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n" + b"x" * 300_000, ValueError),
-        (b"", Transient),
+        (b"", Unknown),
     ],
     ids=["redirect", "outage", "too large", "cut"],
 )

@@ -1,6 +1,7 @@
 """Paths below /api/v1 that no other route takes: an identified caller learns which paths and methods there are."""
 
 from fastapi import APIRouter, Request
+from fastapi.routing import APIRoute
 from starlette.routing import Match
 
 from api_gateway import api, dead_letters
@@ -20,12 +21,10 @@ async def refuse(path: str, request: Request, caller: Caller) -> None:
     """
     del path, caller
     full = request.scope["path"][:200]
-    routes = [*dead_letters.router.routes, *api.router.routes]
-    allowed = [
-        method
-        for method in METHODS
-        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
-    ]
+    known = [route for route in (*dead_letters.router.routes, *api.router.routes) if isinstance(route, APIRoute)]
+    matching = [route for route in known if route.matches(request.scope)[0] is not Match.NONE]
+    exact = [route for route in matching if route.path == full] or matching
+    allowed = {method for route in exact for method in route.methods or ()}
     if allowed:
         detail = f"{request.method} is not among the methods of {full}"
         raise Problem(Problems.METHOD_NOT_ALLOWED, detail, headers={"Allow": ", ".join(sorted(allowed))})

@@ -49,7 +49,7 @@ async def reachable_database(settings: FleetSettings) -> AsyncGenerator[str]:
 
 async def _accepts_connections(url: str) -> bool:
     try:
-        async with open_database(url, "public", pool_size=1) as database:
+        async with open_database(url, "public", pool_size=2) as database:
             await database.ping()
     except Transient:
         return False
