@@ -10,7 +10,7 @@ import secrets
 import signal
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -18,6 +18,8 @@ from uuid import UUID
 
 import pytest
 
+from agent_service.adapters.agents import open_agents
+from fleet.agents import read_fleet_agents
 from fleet.anchoring import EMBEDDED, load_witness
 from fleet.app import FleetOptions, open_fleet
 from fleet.processes import Processes, Stores, open_processes
@@ -89,9 +91,11 @@ def deployed(variable: str = "FLOTILLA_TEST_URL") -> Fleet | None:
 @asynccontextmanager
 async def one_process(folder: Path, agent_configs: Path) -> AsyncGenerator[Fleet]:
     """Run a fleet in this process, as `flotilla up` does."""
-    settings = FleetSettings(home=folder, port=free_port())
-    options = FleetOptions(folder, settings.allowed_hosts, KEY, agent_configs, load_witness(settings, EMBEDDED))
-    async with open_fleet(options, lambda _: None) as gateway:
+    settings = FleetSettings(home=folder, port=free_port(), agent_configs=agent_configs)
+    read = await read_fleet_agents(settings)
+    async with open_agents(read.configuration, read.providers) as agents, AsyncExitStack() as stack:
+        options = FleetOptions(folder, settings.allowed_hosts, KEY, agents, load_witness(settings, EMBEDDED))
+        gateway = await stack.enter_async_context(open_fleet(options, lambda _: None))
         stop = Stop()
         serving = asyncio.create_task(
             serve(

@@ -19,7 +19,8 @@ from pydantic_core import from_json
 import agent_service.app
 import api_gateway.app
 import request_manager.app
-from agent_service.settings import ProviderKeys
+from agent_service.adapters.agents import open_agents, read_agents
+from agent_service.adapters.providers import ProviderSettings
 from agent_service.settings import Settings as AgentSettings
 from api_gateway.settings import Settings as GatewaySettings
 from fleet.app import SERVICES, SharedSettings
@@ -35,6 +36,7 @@ from shared_models.frames import Cursor, Frame
 from tests.simulators.calling import KEY
 from tests.simulators.performing import AGENT, HEAD
 
+NO_KEYS: Final = ProviderSettings()
 DEV_KEY: Final = "a-key-of-these-tests"
 SCRIPT: Final = """
 spec:
@@ -86,7 +88,8 @@ async def open_house(database_url: str, folder: Path) -> AsyncGenerator[House]:
         opening = request_manager.app.open_app(RequestSettings(**where), bus, redis, trusted)
         services = {request_manager.app.NAME: await stack.enter_async_context(opening)}
         settings = AgentSettings(**where, agent_configs=folder)
-        opening = agent_service.app.open_app(settings, ProviderKeys(), bus, redis, trusted=trusted)
+        agents = await stack.enter_async_context(open_agents(await read_agents(folder, "assistant", NO_KEYS), NO_KEYS))
+        opening = agent_service.app.open_app(settings, agents, bus, redis, trusted=trusted)
         services[agent_service.app.NAME] = await stack.enter_async_context(opening)
         gateway = await stack.enter_async_context(
             api_gateway.app.open_app(

@@ -17,7 +17,7 @@ import socket
 import struct
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict
 from typing import Self
 
@@ -34,7 +34,8 @@ _TOKEN = re.compile(r"\s*\S+|\s+$")
 class Simulator:
     """The server and its log; use as a context manager."""
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, models: Sequence[str] = ("sim-embed", "sim")) -> None:
+        self._models = models
         self.calls: list[Call] = []
         self.changed = asyncio.Condition()
         self._port = port
@@ -44,6 +45,7 @@ class Simulator:
         app.add_routes(
             [
                 web.post("/v1/chat/completions", self._complete),
+                web.get("/v1/models", self._list_models),
                 web.get("/log", self._show_log),
                 web.delete("/log", self._clear_log),
                 web.post("/behaviours/{model}", self._queue_behaviours),
@@ -75,6 +77,12 @@ class Simulator:
         async with self.changed:
             await self.changed.wait_for(lambda: len(self.calls) >= number and self.calls[number - 1].ended is not None)
         return self.calls[number - 1]
+
+    async def _list_models(self, request: web.Request) -> web.Response:
+        if request.headers.get("Authorization", "").removeprefix("Bearer ") == BAD_KEY:
+            return web.json_response({"error": {"message": f"Incorrect API key provided: {BAD_KEY}"}}, status=401)
+        data = [{"id": name, "object": "model"} for name in self._models]
+        return web.json_response({"object": "list", "data": data})
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
         body: Json = await request.json()

@@ -5,6 +5,8 @@ from typing import Final
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -36,10 +38,35 @@ async def migrate(url: str, schema: str, versions: Path) -> None:
         await engine.dispose()
 
 
+async def missing_revisions(url: str, schema: str, versions: Path) -> tuple[str, ...]:
+    """Return the newest revisions that a schema does not have; none where it is up to date.
+
+    The arguments are those of `migrate`; the login needs no more than to read.
+    """
+    engine = create_async_engine(driver_url(url), max_overflow=0)
+    try:
+        with translated_errors():
+            async with engine.connect() as connection:
+                return await connection.run_sync(_missing, schema, versions)
+    finally:
+        await engine.dispose()
+
+
+def _missing(connection: Connection, schema: str, versions: Path) -> tuple[str, ...]:
+    newest = ScriptDirectory.from_config(_configuration(versions)).get_heads()
+    context = MigrationContext.configure(connection, opts={"version_table_schema": schema})
+    return tuple(sorted(set(newest) - set(context.get_current_heads())))
+
+
 def _upgrade(connection: Connection, schema: str, versions: Path) -> None:
+    config = _configuration(versions)
+    config.attributes.update(connection=connection, schema=schema)
+    command.upgrade(config, "heads")
+
+
+def _configuration(versions: Path) -> Config:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     config.set_main_option("path_separator", "newline")
     config.set_main_option("version_locations", f"{MIGRATIONS / 'versions'}\n{versions}")
-    config.attributes.update(connection=connection, schema=schema)
-    command.upgrade(config, "heads")
+    return config

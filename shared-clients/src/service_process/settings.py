@@ -9,11 +9,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from shared_clients.bus import BrokerAuthentication
-from shared_clients.errors import Permanent
+from shared_clients.errors import Permanent, WrongSettings
 from shared_clients.identity import OidcSenders, OidcSettings, SharedSecret, TrustedKeys, load_trusted
 from shared_clients.secret_files import SECRET_FOLDERS
 
@@ -21,6 +21,28 @@ MIN_SECRET: Final = 16
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 CONTAINER_MARKS: Final = (Path("/.dockerenv"), Path("/run/.containerenv"))
 """The files by which Docker and Podman mark a container, where a process has a network of its own."""
+
+
+def load_settings[S: BaseSettings](model: type[S], **given: object) -> S:
+    """Read settings from the environment and from mounted secret files.
+
+    Args:
+        model: the settings to read.
+        given: values that replace the environment's.
+
+    Raises:
+        WrongSettings: with a line for each variable that is missing or has a wrong value; no line shows a value.
+    """
+    try:
+        return model(**given)
+    except ValidationError as error:
+        prefix = model.model_config.get("env_prefix", "")
+        lines = [
+            f"{prefix}{'_'.join(map(str, fault['loc']))}".upper() + f": {fault['msg']}" for fault in error.errors()
+        ]
+        raise WrongSettings("\n".join(lines)) from error
+    except SettingsError as error:
+        raise WrongSettings(f"{error} ({error.__cause__}); expected JSON") from error
 
 
 class Mode(StrEnum):

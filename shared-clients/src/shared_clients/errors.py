@@ -26,6 +26,10 @@ class Permanent(OutsideError):  # noqa: N818 - as above
     """The call had no effect, and the same call will never succeed."""
 
 
+class WrongSettings(Permanent):
+    """Settings have values that cannot be used; the message has a line for each of them."""
+
+
 class Unknown(Unconfirmed):
     """The call may have had its effect, because its answer was lost: check that before a second try."""
 

@@ -24,6 +24,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
+from shared_clients.errors import Transient
 from shared_clients.loops import Tasks
 
 log = structlog.get_logger()
@@ -167,6 +168,17 @@ class Redis:
     batched: CommandBatcher
     reads: OutageLog = field(default_factory=lambda: OutageLog("redis reads"))
     writes: OutageLog = field(default_factory=lambda: OutageLog("redis writes"))
+
+    async def ping(self) -> None:
+        """Check that Redis answers.
+
+        Raises:
+            Transient: it does not answer, or refuses the login.
+        """
+        try:
+            await self.commands.ping()
+        except RedisError as error:
+            raise Transient(f"Redis does not answer: {type(error).__name__}: {error}"[:200]) from error
 
 
 @asynccontextmanager

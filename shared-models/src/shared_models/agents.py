@@ -7,16 +7,27 @@ errors name file, line and column, because people read them beside an editor.
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import to_json
 
 from shared_models.requests import Name
 
 MAX_FILE = 1_048_576
 """Bytes of one configuration file."""
+DEFAULT: Final = "default"
+"""The provider and the name of a model that is chosen when the agent is applied: the provider whose key is there."""
 
 
 class ConfigModel(BaseModel):
@@ -59,8 +70,10 @@ class ModelRef(ConfigModel):
     """The model that answers, and its parameters.
 
     Attributes:
-        provider: `scripted` needs no key; `openai` takes OPENAI_API_KEY and OPENAI_BASE_URL from the environment.
-        name: the provider's model name; for `scripted` the name of a file in `agent-configs/scripts/`.
+        provider: `scripted` needs no key; `openai` takes OPENAI_API_KEY and OPENAI_BASE_URL from the environment;
+            `default` is the provider whose key is there, and `scripted` without one.
+        name: the provider's model name; for `scripted` the name of a file in `agent-configs/scripts/`; for `default` it
+            is `default`.
         temperature: 0 to 2, for models that have this parameter.
         max_tokens: tokens of the longest answer.
         request_seconds: seconds that one call may take to its first byte, and from one byte to the next; the meaning of
@@ -69,13 +82,30 @@ class ModelRef(ConfigModel):
             by name is left out without it.
     """
 
-    provider: Literal["scripted", "openai"]
+    provider: Literal["scripted", "openai", "default"]
     name: Annotated[str, StringConstraints(min_length=1, max_length=128)]
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     request_seconds: Annotated[float, Field(gt=0, le=600)] = 60.0
     # Left out of the digest where it says nothing, so that agents written before it keep their revisions.
     dialect: Dialect = Field(default=Dialect(), exclude_if=lambda dialect: dialect == Dialect())
+
+    @model_validator(mode="after")
+    def _names_no_model_of_an_unknown_provider(self) -> Self:
+        if self.provider == DEFAULT and self.name != DEFAULT:
+            msg = f"a model has a name where its provider is known; expected provider openai, or the name {DEFAULT}"
+            raise ValueError(msg)
+        return self
+
+
+def _model_of_a_word(value: object) -> object:
+    """Return the mapping that the word `default` stands for; anything else is left to the model's own checks."""
+    if not isinstance(value, str):
+        return value
+    if value != DEFAULT:
+        msg = f"expected {DEFAULT}, or a mapping such as {{provider: openai, name: gpt-5-mini}}"
+        raise ValueError(msg)
+    return {"provider": DEFAULT, "name": DEFAULT}
 
 
 class Prompts(ConfigModel):
@@ -100,14 +130,14 @@ class AgentSpec(ConfigModel):
     """The agent's model, prompts, tools and limits.
 
     Attributes:
-        model: the model that answers.
+        model: the model that answers; the word `default` is the model of the provider whose key is there.
         fallbacks: models that are tried, in this order, when `model` cannot answer.
         prompts: the texts that every model call begins with.
         tools: names of built-in read-only tools that the agent may call.
         limits: bounds of one run.
     """
 
-    model: ModelRef
+    model: Annotated[ModelRef, BeforeValidator(_model_of_a_word, json_schema_input_type=ModelRef | Literal["default"])]
     fallbacks: tuple[ModelRef, ...] = Field(default=(), max_length=4)
     prompts: Prompts = Prompts()
     tools: tuple[Name, ...] = Field(default=(), max_length=64)
@@ -128,7 +158,10 @@ class Agent(ConfigModel):
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """One mistake in a file; `where` is the dotted path to it, line and column count from 1."""
+    """One mistake in a file; `where` is the dotted path to it, line and column count from 1.
+
+    A line of 0 says that the mistake is the file itself, such as its absence.
+    """
 
     line: int
     column: int
@@ -142,9 +175,12 @@ class ConfigError(ValueError):
     def __init__(self, file: str, mistakes: tuple[Mistake, ...]) -> None:
         self.file = file
         self.mistakes = mistakes
-        super().__init__(
-            "\n".join(f"{file}:{m.line}:{m.column}: {f'{m.where}: ' if m.where else ''}{m.message}" for m in mistakes)
-        )
+        super().__init__("\n".join(f"{file}:{_place(mistake)} {mistake.message}" for mistake in mistakes))
+
+
+def _place(mistake: Mistake) -> str:
+    position = f"{mistake.line}:{mistake.column}:" if mistake.line else ""
+    return f"{position} {mistake.where}:" if mistake.where else position
 
 
 def parse_agent(file: str, text: str) -> Agent:
@@ -164,11 +200,27 @@ def parse_document[T: BaseModel](file: str, text: str, model: type[T]) -> T:
     """Read one YAML document as `model`; see `parse_agent`."""
     root = _compose(file, text)
     try:
-        return model.model_validate(yaml.safe_load(text))
+        return model.model_validate(_content(file, text))
     except ValidationError as error:
         raise ConfigError(
             file, tuple(_mistake(root, fault["loc"], fault["msg"]) for fault in error.errors())
         ) from error
+
+
+def _content(file: str, text: str) -> object:
+    """Return the values of a document; dates, numbers and tags are read here, and may be none."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        raise _not_yaml(file, error) from error
+    except ValueError as error:
+        raise ConfigError(file, (Mistake(1, 1, "", f"a date or a number in it cannot be read: {error}"),)) from error
+
+
+def _not_yaml(file: str, error: yaml.MarkedYAMLError) -> ConfigError:
+    mark = error.problem_mark
+    line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+    return ConfigError(file, (Mistake(line, column, "", f"not YAML: {error.problem}"),))
 
 
 def config_error(file: str, text: str, faults: Mapping[tuple[int | str, ...], str]) -> ConfigError:
@@ -185,9 +237,11 @@ def _compose(file: str, text: str) -> yaml.Node:
             raise ConfigError(file, (Mistake(1, 1, "", "YAML aliases (*name) are not allowed; write the value out"),))
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        raise ConfigError(file, (Mistake(line, column, "", f"not YAML: {error.problem}"),)) from error
+        raise _not_yaml(file, error) from error
+    except yaml.reader.ReaderError as error:
+        raise ConfigError(file, (Mistake(1, 1, "", f"not YAML: {error.reason}"),)) from error
+    except RecursionError as error:
+        raise ConfigError(file, (Mistake(1, 1, "", "its lists and mappings lie too deep in one another"),)) from error
     if root is None:
         raise ConfigError(file, (Mistake(1, 1, "", "the file is empty; expected apiVersion, kind, metadata, spec"),))
     return root

@@ -4,7 +4,7 @@ A problem's `type` is stable, so programs may branch on it. Its title is the sam
 the mistake, the place and the expected value. `service_process.web` turns a raised `Problem` into the response.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -38,6 +38,7 @@ class Problems(Enum):
     NOT_FOUND = ProblemKind("not-found", 404, "There is nothing at this address")
     UNKNOWN_REQUEST = ProblemKind("unknown-request", 404, "There is no such request")
     UNKNOWN_SESSION = ProblemKind("unknown-session", 404, "There is no such session")
+    UNKNOWN_AGENT = ProblemKind("unknown-agent", 404, "There is no such agent")
     UNKNOWN_DEAD_LETTER = ProblemKind("unknown-dead-letter", 404, "There is no such dead letter")
     NOT_REPLAYABLE = ProblemKind("not-replayable", 409, "This dead letter cannot be replayed")
     NOT_DEAD = ProblemKind("not-dead", 409, "This letter is not dead any more")
@@ -94,3 +95,9 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's own word
         self.detail = detail
         self.errors = errors
         self.headers = dict(headers or {})
+
+
+def unknown_agent(name: str, known: Iterable[str]) -> Problem:
+    """Return the refusal of a request that names an agent which does not exist."""
+    detail = f"There is no agent {name[:63]}. The agents are: {', '.join(sorted(known))}."
+    return Problem(Problems.UNKNOWN_AGENT, detail)

@@ -1,8 +1,11 @@
 """Start agent-service as a process of its own: `python -m agent_service`."""
 
+from agent_service.adapters.agents import open_agents, read_agents
+from agent_service.adapters.providers import ProviderSettings
 from agent_service.app import NAME, open_app
 from agent_service.settings import ProviderKeys, Settings
 from service_process.serving import run, serve
+from service_process.settings import load_settings
 from service_process.web import draining
 from shared_clients.bus import open_bus
 from shared_clients.failpoints import arm
@@ -11,14 +14,18 @@ from shared_clients.telemetry import configure
 
 
 async def main() -> None:
-    settings = Settings()
+    settings = load_settings(Settings)
     settings.refuse_if_unfit()
     arm(settings.failpoints, NAME)
     configure(NAME, level=settings.log_level, json=True, otlp_endpoint=settings.otlp_endpoint)
+    keys = load_settings(ProviderKeys)
+    providers = ProviderSettings(keys.openai_api_key, keys.openai_base_url)
+    configuration = await read_agents(settings.agent_configs, settings.default_agent, providers)
     async with (
+        open_agents(configuration, providers) as agents,
         open_bus(settings.bus_url, settings.broker_authentication(NAME)) as bus,
         open_redis(settings.redis_url.get_secret_value()) as redis,
-        open_app(settings, ProviderKeys(), bus, redis, trusted=settings.trusted()) as app,
+        open_app(settings, agents, bus, redis, trusted=settings.trusted()) as app,
     ):
         await serve(app, host=settings.host, port=settings.port, draining=draining(app).set)
 

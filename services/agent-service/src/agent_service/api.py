@@ -1,4 +1,4 @@
-"""The HTTP door of sessions: their owner opens, lists, reads, renames and deletes them."""
+"""The HTTP door: sessions, which their owner opens, lists, reads, renames and deletes; and the list of agents."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -6,6 +6,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
+from agent_service.domain.agents import AgentList
 from agent_service.domain.sessions import (
     MessagePage,
     NewSession,
@@ -20,7 +21,7 @@ from agent_service.usecases import manage_sessions
 from service_process.web import json_body, parse_body
 from shared_clients.identity import Identity, Verifier, require_scope
 from shared_clients.postgres import Database
-from shared_models.problems import Problem, Problems
+from shared_models.problems import Problem, Problems, unknown_agent
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +36,24 @@ Most = Annotated[int, Query(ge=1, le=200, alias="limit", description="The number
 
 
 SCOPE = "sessions"
-"""The scope that a caller's credential needs for every route here."""
+"""The scope that a caller's credential needs for every route of sessions."""
+ASKING_SCOPE = "requests"
+"""The scope of those who may ask an agent, and so may know which there are."""
 
 
 async def caller_of(request: Request) -> Identity:
     verifier: Verifier = request.app.state.verifier
     return await require_scope(verifier, SCOPE)(request)
+
+
+async def asking_caller(request: Request) -> Identity:
+    verifier: Verifier = request.app.state.verifier
+    return await require_scope(verifier, ASKING_SCOPE)(request)
+
+
+def _agents(request: Request) -> AgentList:
+    listed: AgentList = request.app.state.agents
+    return listed
 
 
 def _database(request: Request) -> Database:
@@ -50,13 +63,23 @@ def _database(request: Request) -> Database:
 
 Caller = Annotated[Identity, Depends(caller_of)]
 
+agents = APIRouter(prefix="/api/v1/agents", tags=["agents"])
 router = APIRouter(prefix="/api/v1/sessions", tags=["sessions"])
+
+
+@agents.get("")
+async def list_agents(request: Request, caller: Annotated[Identity, Depends(asking_caller)]) -> AgentList:
+    """List the agents that answer, each with its version and its model."""
+    del caller
+    return _agents(request)
 
 
 @router.post("", status_code=201, openapi_extra=json_body(NewSession))
 async def create_session(request: Request, response: Response, caller: Caller) -> SessionView:
     """Open an empty session."""
     body = await parse_body(request, NewSession)
+    if body.agent is not None and body.agent not in _agents(request).names:
+        raise unknown_agent(body.agent, _agents(request).names)
     session = await manage_sessions.open_session(_database(request), caller.principal, body)
     response.headers["Location"] = f"/api/v1/sessions/{session.session_id}"
     return session

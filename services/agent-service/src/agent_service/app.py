@@ -8,11 +8,13 @@ from typing import Final
 from fastapi import FastAPI
 
 from agent_service import api, events, workers
-from agent_service.adapters.agents import open_agents
+from agent_service.adapters.agents import AgentFolder
+from agent_service.domain.agents import AgentList
 from agent_service.domain.runs import ClaimedRun
 from agent_service.queries.runs import RUNS
-from agent_service.settings import ProviderKeys, Settings
+from agent_service.settings import Settings
 from agent_service.usecases.end_run import fail_unpublishable_response
+from agent_service.usecases.note_agent_files import note_agent_files
 from agent_service.usecases.perform_run import RunDependencies
 from durable_work.dead_letters import DeadLetters
 from durable_work.inbox import Inbox
@@ -35,18 +37,15 @@ MIGRATIONS: Final = Path(__file__).parent / "migrations" / "versions"
 
 @asynccontextmanager
 async def open_app(
-    settings: Settings, keys: ProviderKeys, bus: Bus, redis: Redis, *, trusted: TrustedKeys
+    settings: Settings, agents: AgentFolder, bus: Bus, redis: Redis, *, trusted: TrustedKeys
 ) -> AsyncGenerator[FastAPI]:
-    """Open the database, agents, loops and app of the service; on leaving, hand the runs back before closing.
+    """Open the database, loops and app of the service; on leaving, hand the runs back before closing.
 
-    Raises:
-        ConfigError: an agent or script file cannot be used.
+    The agents are opened first, by the caller, so that a mistake in a file is found before anything else starts.
     """
     async with AsyncExitStack() as stack:
-        agents = await stack.enter_async_context(
-            open_agents(settings.agent_configs, settings.default_agent, keys.openai_api_key, keys.openai_base_url)
-        )
         database = await stack.enter_async_context(open_database(settings.database_url.get_secret_value(), SCHEMA))
+        edited = await note_agent_files(database, agents.catalog.files)
         outbox = Outbox(
             database, bus, on_dead=lambda tx, event, error: fail_unpublishable_response(tx, outbox, event, error)
         )
@@ -59,12 +58,13 @@ async def open_app(
         app = create_app(
             NAME,
             version="0.1.0",
-            routers=[api.router, dead_letter_routes(letters, verifier), *event_routes(bus)],
+            routers=[api.router, api.agents, dead_letter_routes(letters, verifier), *event_routes(bus)],
             ready=database.ping,
             docs=settings.mode is Mode.DEV,
         )
         app.state.verifier = verifier
         app.state.database = database
+        app.state.agents = AgentList.of(agents.catalog, edited)
         await stack.enter_async_context(outbox.running())
         stack.push_async_callback(lease.release)
         stack.push_async_callback(slots.close)

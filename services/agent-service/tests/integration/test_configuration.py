@@ -9,16 +9,18 @@ import pytest
 from pydantic import SecretStr, ValidationError
 from pydantic_ai.messages import ModelMessage
 
-from agent_service.adapters.agent_files import load_configuration
-from agent_service.adapters.providers import MissingKeyError, Providers, ProviderSettings
+from agent_service.adapters.agent_files import Configuration, load_configuration
+from agent_service.adapters.agents import read_agents
+from agent_service.adapters.providers import Providers, ProviderSettings
 from agent_service.adapters.scripted import ScriptInput, match_groups
 from agent_service.adapters.tools import Toolbox
 from agent_service.domain.history import user_turn
-from agent_service.errors import UnknownAgent
 from agent_service.settings import ProviderKeys
 from agent_service.usecases.run_agent import run_agent
-from shared_models.agents import ConfigError, parse_agent
+from shared_clients.errors import Permanent
+from shared_models.agents import ConfigError, ModelRef, parse_agent
 from shared_models.ids import new_id
+from tests.simulators.openai import BAD_KEY, Simulator
 from tests.simulators.runs import FrameLog, MemoryJournal
 
 SHIPPED = Path(__file__).parents[4] / "agent-configs"
@@ -41,6 +43,11 @@ kind: ModelScript
 metadata: {name: demo}
 spec: {default: {text: Hello.}}
 """
+
+
+def shipped() -> Configuration:
+    """Return the shipped files as they are read without a key."""
+    return load_configuration(SHIPPED, tools=TOOLS.names).with_models(None)
 
 
 def written(folder: Path, files: dict[str, str]) -> Path:
@@ -98,7 +105,7 @@ def test_a_script_is_called_as_its_file(tmp_path: Path) -> None:
 
 
 def test_missing_folder_and_binary_file_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"expected a folder with agents/\*.yaml"):
+    with pytest.raises(ConfigError, match=r": expected a folder with agents/\*.yaml .* set FLOTILLA_AGENT_CONFIGS"):
         load_configuration(tmp_path, tools=TOOLS.names)
     (written(tmp_path, {"agents/assistant-v1.yaml": AGENT}) / "scripts" / "demo.yaml").write_bytes(b"name: \xff")
     with pytest.raises(ConfigError, match=r"demo.yaml:1:1: expected UTF-8 text, and byte 6 is not"):
@@ -106,16 +113,126 @@ def test_missing_folder_and_binary_file_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_the_default_agent_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UnknownAgent, match="'assistant'"):
+    with pytest.raises(
+        ConfigError, match=r"agents: no file defines the agent assistant.* FLOTILLA_DEFAULT_AGENT to one of: other"
+    ):
         load_configuration(written(tmp_path, {"agents/other-v1.yaml": OTHER}), tools=TOOLS.names)
 
 
 def test_an_agent_whose_provider_has_no_key_says_what_to_set(tmp_path: Path) -> None:
     agent = AGENT.replace("provider: scripted", "provider: openai")
-    loaded = load_configuration(written(tmp_path, {"agents/assistant-v1.yaml": agent}), tools=TOOLS.names)
+    folder = written(tmp_path, {"agents/assistant-v1.yaml": agent})
 
-    with pytest.raises(MissingKeyError, match="set OPENAI_API_KEY, or OPENAI_BASE_URL"):
-        Providers(ProviderSettings(), loaded.scripts).chain(loaded.agents.find(None))
+    with pytest.raises(
+        ConfigError, match=r"v1.yaml:6:21: spec.model.provider: .* set OPENAI_API_KEY, or OPENAI_BASE_URL"
+    ):
+        load_configuration(folder, tools=TOOLS.names)
+
+    assert load_configuration(folder, tools=TOOLS.names, providers={"openai"}).agents.find(None)
+
+
+DEFAULT_AGENT = AGENT.replace("{provider: scripted, name: demo}", "default")
+
+
+@pytest.mark.parametrize(("name", "script"), [("demo", "demo"), ("other", "demo")])
+def test_default_model_without_a_key_is_the_agents_script_or_the_default_agents(
+    tmp_path: Path, name: str, script: str
+) -> None:
+    agents = {
+        f"agents/{one}-v1.yaml": DEFAULT_AGENT.replace("name: assistant", f"name: {one}") for one in {name, "demo"}
+    }
+    loaded = load_configuration(written(tmp_path, agents), tools=TOOLS.names, default_agent="demo").with_models(None)
+    assert loaded.agents.find(name).spec.model == ModelRef(provider="scripted", name=script)
+
+
+async def test_default_model_without_a_key_and_without_a_script_says_what_to_set(tmp_path: Path) -> None:
+    folder = written(tmp_path, {"agents/assistant-v1.yaml": DEFAULT_AGENT})
+    with pytest.raises(Permanent, match=r"v1.yaml: model: .* no scripts/assistant.yaml: set OPENAI_API_KEY, .*script$"):
+        await read_agents(folder, "assistant", ProviderSettings())
+
+
+async def test_default_model_with_a_key_is_openais_and_another_revision(tmp_path: Path) -> None:
+    folder = written(tmp_path, {"agents/assistant-v1.yaml": DEFAULT_AGENT})
+    loaded = await read_agents(folder, "assistant", ProviderSettings(SecretStr("sk-test")))
+    (file,) = loaded.agents.files
+    assert file.agent.spec.model == ModelRef(provider="openai", name="gpt-5-mini")
+    assert file.agent.revision != file.digest == parse_agent("assistant-v1.yaml", DEFAULT_AGENT).revision
+
+
+@pytest.mark.parametrize(
+    ("listed", "chosen"),
+    [(["nomic-embed-text", "qwen3:8b", "llama4"], "qwen3:8b"), (["qwen3:8b", "gpt-5-mini"], "gpt-5-mini")],
+)
+async def test_default_model_of_a_local_server_is_one_that_it_lists(
+    tmp_path: Path, listed: list[str], chosen: str
+) -> None:
+    folder = written(tmp_path, {"agents/assistant-v1.yaml": DEFAULT_AGENT})
+    async with Simulator(models=listed) as server:
+        loaded = await read_agents(folder, "assistant", ProviderSettings(None, server.url))
+    assert loaded.agents.find(None).spec.model == ModelRef(provider="openai", name=chosen)
+
+
+@pytest.mark.parametrize("listed", [[], ["nomic-embed-text"]])
+async def test_local_server_without_a_model_says_what_to_do(tmp_path: Path, listed: list[str]) -> None:
+    folder = written(tmp_path, {"agents/assistant-v1.yaml": DEFAULT_AGENT})
+    async with Simulator(models=listed) as server:
+        with pytest.raises(Permanent, match="lists no model that answers; load one there, or name a model"):
+            await read_agents(folder, "assistant", ProviderSettings(None, server.url))
+
+
+async def test_local_server_that_is_away_or_refuses_the_key_is_named(tmp_path: Path) -> None:
+    folder = written(tmp_path, {"agents/assistant-v1.yaml": DEFAULT_AGENT})
+    with pytest.raises(Permanent, match=r"OPENAI_BASE_URL: GET http://127.0.0.1:9/v1/models: cannot connect"):
+        await read_agents(folder, "assistant", ProviderSettings(None, "http://127.0.0.1:9/v1"))
+    async with Simulator() as server:
+        with pytest.raises(Permanent, match=r"/v1/models: 401 .*correct the address or the key") as refused:
+            await read_agents(folder, "assistant", ProviderSettings(SecretStr(BAD_KEY), server.url))
+    assert BAD_KEY not in str(refused.value)
+
+
+def test_word_that_is_no_model_is_refused_with_what_is(tmp_path: Path) -> None:
+    agent = AGENT.replace("{provider: scripted, name: demo}", "gpt-5-mini")
+    with pytest.raises(ConfigError, match=r"v1.yaml:6:10: spec.model: .*expected default, or a mapping such as"):
+        load_configuration(written(tmp_path, {"agents/assistant-v1.yaml": agent}), tools=TOOLS.names)
+
+
+def test_yml_is_read_and_other_files_are_named_as_ignored(tmp_path: Path) -> None:
+    others = {"agents/other-v1.json": "{}", "agents/README.md": "x", "scripts/.demo.yaml.swp": "x"}
+    folder = written(tmp_path, {"agents/assistant-v1.yml": AGENT, **others})
+    loaded = load_configuration(folder, tools=TOOLS.names)
+    assert loaded.agents.find(None).spec.tools == ("calculator",)
+    assert loaded.ignored == (folder / "agents" / "other-v1.json",)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("agents/assistant-v1.yaml", "agents/assistant-v1.yml"), ("scripts/demo.yaml", "scripts/demo.yml")],
+)
+def test_two_files_that_define_the_same_are_refused(tmp_path: Path, first: str, second: str) -> None:
+    text = AGENT if first.startswith("agents") else SCRIPT
+    folder = written(tmp_path, {"agents/assistant-v1.yaml": AGENT, first: text, second: text})
+    with pytest.raises(ConfigError, match=rf"{second}: {Path(first).name} defines the same; remove one"):
+        load_configuration(folder, tools=TOOLS.names)
+
+
+@pytest.mark.parametrize("kind", ["folder", "broken link"])
+def test_what_is_no_file_among_the_files_is_named(tmp_path: Path, kind: str) -> None:
+    folder = written(tmp_path, {"agents/assistant-v1.yaml": AGENT})
+    path = folder / "agents" / "old-v1.yaml"
+    path.mkdir() if kind == "folder" else path.symlink_to("nowhere")
+    with pytest.raises(
+        ConfigError, match=r"old-v1.yaml: (this is a folder, and a file was expected|it cannot be read)"
+    ):
+        load_configuration(folder, tools=TOOLS.names)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a: \x07", "kind: 2026-99-99", f"kind: {'9' * 5000}", "? [a]\n: b", "kind: !!python/name:os.system", "[" * 2000],
+)
+def test_no_text_in_a_file_ends_in_a_traceback(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match=r"assistant-v1.yaml:\d+:\d+: "):
+        load_configuration(written(tmp_path, {"agents/assistant-v1.yaml": text}), tools=TOOLS.names)
 
 
 @pytest.mark.parametrize("url", ["localhost:11434/v1", "api.openai.com", "ftp://host/v1", "http://", "https:///v1"])
@@ -148,7 +265,8 @@ def test_a_dialect_says_what_a_server_knows_and_never_touches_the_question(tmp_p
         "{provider: openai, name: m, dialect: {rename: {max_completion_tokens: max_tokens}, omit: [stream_options]}}"
     )
     agent = AGENT.replace("{provider: scripted, name: demo}", openai)
-    loaded = load_configuration(written(tmp_path, {"agents/assistant-v1.yaml": agent}), tools=TOOLS.names)
+    folder = written(tmp_path, {"agents/assistant-v1.yaml": agent})
+    loaded = load_configuration(folder, tools=TOOLS.names, providers={"openai"})
     assert loaded.agents.find(None).spec.model.dialect.omit == ("stream_options",)
 
     with pytest.raises(ConfigError, match=r"v1.yaml:6:\d+: spec.model.dialect.omit: .*messages is sent always"):
@@ -165,7 +283,7 @@ def test_an_agent_without_a_dialect_keeps_the_revision_it_had_before_there_were_
 
 
 async def test_the_shipped_assistant_holds_the_conversation_it_promises() -> None:
-    loaded = load_configuration(SHIPPED, tools=TOOLS.names)
+    loaded = shipped()
     quick = {
         name: script.model_copy(update={"spec": script.spec.model_copy(update={"token_ms": 0})})
         for name, script in loaded.scripts.items()
@@ -223,7 +341,7 @@ def test_no_message_keeps_the_shipped_patterns_busy(hostile: str) -> None:
 
 
 async def test_a_script_keeps_its_pace() -> None:
-    from_file = load_configuration(SHIPPED, tools=TOOLS.names)
+    from_file = shipped()
     agent = from_file.agents.find(None)
     began = time.monotonic()
 
@@ -245,7 +363,7 @@ def test_no_provider_is_imported_for_agents_that_need_none() -> None:
         "from agent_service.adapters.providers import Providers, ProviderSettings\n"
         "from agent_service.adapters.tools import Toolbox\n"
         "from agent_service.usecases import run_agent\n"
-        "loaded = load_configuration(Path(sys.argv[1]), tools=Toolbox().names)\n"
+        "loaded = load_configuration(Path(sys.argv[1]), tools=Toolbox().names).with_models(None)\n"
         "Providers(ProviderSettings(), loaded.scripts).chain(loaded.agents.find(None))\n"
         "print(sorted({'openai', 'anthropic', 'google', 'mcp'} & set(sys.modules)))\n"
     )

@@ -13,8 +13,10 @@ import pytest_asyncio
 from fastapi import FastAPI
 from pydantic import SecretStr
 
+from agent_service.adapters.agents import open_agents, read_agents
+from agent_service.adapters.providers import ProviderSettings
 from agent_service.app import NAME, open_app
-from agent_service.settings import ProviderKeys, Settings
+from agent_service.settings import Settings
 from service_process.settings import Mode
 from shared_clients.bus.memory import MemoryBus
 from shared_clients.bus.port import Message
@@ -103,7 +105,12 @@ def written(path: Path, text: str) -> None:
 
 @asynccontextmanager
 async def service(settings: Settings, requests: Requests, redis: Redis) -> AsyncGenerator[FastAPI]:
-    async with open_app(settings, ProviderKeys(), requests.bus, redis, trusted=trusted(NAME)) as app:
+    providers = ProviderSettings()
+    configuration = await read_agents(settings.agent_configs, settings.default_agent, providers)
+    async with (
+        open_agents(configuration, providers) as agents,
+        open_app(settings, agents, requests.bus, redis, trusted=trusted(NAME)) as app,
+    ):
         yield app
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from agent_service.domain.agents import AgentCatalog
+from agent_service.domain.agents import AgentCatalog, AgentFile, with_default_model
 from agent_service.errors import UnknownAgent
 from shared_models.agents import Agent, AgentSpec, Metadata, ModelRef
 
@@ -10,8 +10,12 @@ def agent(name: str, model: str) -> Agent:
     return Agent(api_version="flotilla/v1", kind="Agent", metadata=Metadata(name=name), spec=spec)
 
 
+def written(version: int, agent: Agent) -> AgentFile:
+    return AgentFile(f"agents/{agent.metadata.name}-v{version}.yaml", version, agent.revision, agent)
+
+
 OLD, NEW, OTHER = agent("helper", "one"), agent("helper", "two"), agent("other", "one")
-CATALOG = AgentCatalog([(10, NEW), (9, OLD), (1, OTHER)], default="other")
+CATALOG = AgentCatalog([written(10, NEW), written(9, OLD), written(1, OTHER)], default="other")
 
 
 def test_the_highest_version_of_an_agent_answers() -> None:
@@ -24,7 +28,8 @@ def test_a_request_that_names_no_agent_gets_the_default_one() -> None:
 
 def test_older_revision_is_found_by_its_digest() -> None:
     assert CATALOG.revision(OLD.revision) is OLD
-    assert list(CATALOG) == [OTHER, OLD, NEW]
+    assert list(CATALOG) == [OLD, NEW, OTHER]
+    assert [(file.name, file.version) for file in CATALOG.current] == [("helper", 10), ("other", 1)]
 
 
 def test_undefined_agent_is_refused_with_the_names_that_exist() -> None:
@@ -36,4 +41,15 @@ def test_undefined_agent_is_refused_with_the_names_that_exist() -> None:
 
 def test_a_default_that_is_not_defined_is_refused_at_start() -> None:
     with pytest.raises(UnknownAgent, match="'assistant'"):
-        AgentCatalog([(1, OTHER)], default="assistant")
+        AgentCatalog([written(1, OTHER)], default="assistant")
+
+
+def test_a_chosen_model_replaces_the_default_one_and_leaves_the_parameters() -> None:
+    default = ModelRef(provider="default", name="default", temperature=0.5)
+    spec = AgentSpec(model=default, fallbacks=(ModelRef(provider="scripted", name="spare"), default))
+    agent = Agent(api_version="flotilla/v1", kind="Agent", metadata=Metadata(name="a"), spec=spec)
+    chosen = ModelRef(provider="openai", name="big", temperature=1)
+    resolved = with_default_model(agent, chosen)
+    assert resolved.spec.model == ModelRef(provider="openai", name="big", temperature=0.5)
+    assert resolved.spec.fallbacks == (spec.fallbacks[0], resolved.spec.model)
+    assert resolved.revision != agent.revision

@@ -8,7 +8,7 @@ from api_gateway.app import NAME, open_app
 from api_gateway.hop import ROUTES, Forwarder
 from api_gateway.settings import Settings
 from service_process.serving import run, serve
-from service_process.settings import Mode
+from service_process.settings import Mode, load_settings
 from service_process.web import draining
 from shared_clients.errors import Permanent
 from shared_clients.failpoints import arm
@@ -18,7 +18,7 @@ from shared_clients.telemetry import configure
 
 
 async def main() -> None:
-    settings = Settings()
+    settings = load_settings(Settings)
     settings.refuse_if_unfit()
     arm(settings.failpoints, NAME)
     configure(NAME, level=settings.log_level, json=True, otlp_endpoint=settings.otlp_endpoint)

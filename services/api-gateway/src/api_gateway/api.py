@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from api_gateway.admission.concurrency import ConcurrencyLimiter, slot_of
 from api_gateway.admission.rates import Exceeded, RateLimiter, rate_refusal
+from api_gateway.agent_names import AgentNames
 from api_gateway.browser_sessions import BrowserSessions
 from api_gateway.failpoints import Failpoint
 from api_gateway.hop import ROUTES, Answer, Call, Hop
@@ -39,6 +40,7 @@ class RouteDependencies:
     credentials: Credentials
     browsers: BrowserSessions
     hop: Hop
+    agents: AgentNames
     frames: FrameReader
     concurrency: ConcurrencyLimiter
     rates: RateLimiter
@@ -149,7 +151,7 @@ async def use_link(request: Request, dependencies: Dependencies) -> Response:
     if token is None:
         detail = (
             "The sign-in code in `code` is unknown, was used already, or is too old. "
-            "Make a new sign-in link with the command: flotilla link"
+            "Make a new sign-in link with the command: ./flotilla link"
         )
         raise Problem(Problems.NO_IDENTITY, detail)
     response = Response(status_code=204)
@@ -197,9 +199,13 @@ async def _accept(
 
     A session that was opened with `POST /api/v1/sessions` is unknown to request-manager until its first request. Then
     agent-service tells whether the session is the caller's, and the gateway repeats the call and vouches for it.
+
+    Raises:
+        Problem: UNKNOWN_AGENT: the body names an agent that does not exist.
     """
     body = await request.body()
     headers = [pair for pair in request.scope["headers"] if pair[0] not in leave_out]
+    await dependencies.agents.refuse_unknown(caller, body)
     answer = await dependencies.hop.call("request-manager", caller, Call("POST", ACCEPTING, body, headers=headers))
     if answer.status == 404 and Problems.UNKNOWN_SESSION.value.uri.encode() in answer.body:
         session_id = NewRequest.model_validate_json(body).session_id

@@ -14,6 +14,7 @@ from api_gateway import api, dead_letters, pages, unknown_paths, workers
 from api_gateway.admission.concurrency import ConcurrencyLimiter, ConcurrencyMiddleware
 from api_gateway.admission.limits import AdmissionLimits
 from api_gateway.admission.rates import RateLimiter
+from api_gateway.agent_names import AgentNames
 from api_gateway.browser_sessions import AnyOf, BrowserSessions
 from api_gateway.guard import HostAllowList, OriginCheck, StripInternalHeaders
 from api_gateway.hop import Hop
@@ -75,6 +76,7 @@ async def open_app(
             credentials=AnyOf(keys, browsers),
             browsers=browsers,
             hop=hop,
+            agents=AgentNames(hop),
             frames=frames,
             concurrency=concurrency,
             rates=rates,

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from uuid import UUID, uuid4
 
 from command_line.event_stream import parse_events
-from command_line.remote import RemoteCall, RemoteFleet, open_stream
+from command_line.remote import RemoteCall, RemoteFleet, call, open_stream
 from shared_clients.errors import Permanent, Transient
 
 RESUMES: Final = 30
@@ -29,6 +29,19 @@ class Question:
     def body(self) -> bytes:
         fields = {"content": self.content, "agent": self.agent, "session_id": self.session_id and str(self.session_id)}
         return json.dumps({name: value for name, value in fields.items() if value is not None}).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The question was accepted.
+
+    Attributes:
+        execution_id: the run, which `DELETE /api/v1/requests/{id}` stops.
+        session_id: the conversation, where the server names it.
+    """
+
+    execution_id: str
+    session_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +85,11 @@ class Ended:
     truncated: str | None = None
 
 
-type AnswerPart = Text | ToolCall | Restarted | Retrying | Ended
+type AnswerPart = Begun | Text | ToolCall | Restarted | Retrying | Ended
 
 
 def follow_answer(fleet: RemoteFleet, question: Question) -> Iterator[AnswerPart]:
-    """Ask, and yield the parts of the answer as they come; the last one is `Ended`.
+    """Ask, and yield the parts of the answer as they come; the first one is `Begun`, and the last one `Ended`.
 
     Raises:
         OutsideError: the question was refused, or the fleet stays away.
@@ -87,7 +100,12 @@ def follow_answer(fleet: RemoteFleet, question: Question) -> Iterator[AnswerPart
     while True:
         try:
             with open_stream(fleet, request) as stream:
-                path = request.path if request.method == "GET" else _stream_path(stream.execution_id)
+                if request.method == "GET":
+                    path = request.path
+                else:
+                    begun = Begun(_named(stream.execution_id), stream.session_id)
+                    path = f"/chat/{quote(begun.execution_id, safe='')}"
+                    yield begun
                 request = RemoteCall("GET", path, headers=_resuming(position))
                 for event in parse_events(stream.chunks):
                     position, attempts = event.last_event_id, 0
@@ -106,10 +124,15 @@ def follow_answer(fleet: RemoteFleet, question: Question) -> Iterator[AnswerPart
         time.sleep(min(1.0, 0.1 * attempts))
 
 
-def _stream_path(execution_id: str | None) -> str:
+def stop_answer(fleet: RemoteFleet, begun: Begun) -> None:
+    """Ask for a run to be stopped; its stream then ends by itself."""
+    call(fleet, RemoteCall("DELETE", f"/api/v1/requests/{quote(begun.execution_id, safe='')}"))
+
+
+def _named(execution_id: str | None) -> str:
     if execution_id is None:
         raise Permanent("the server accepted POST /chat and named no execution: it is not Flotilla's gateway")
-    return f"/chat/{quote(execution_id, safe='')}"
+    return execution_id
 
 
 def _resuming(position: str) -> dict[str, str]:

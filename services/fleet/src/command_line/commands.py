@@ -8,18 +8,22 @@ from typing import Final
 
 import click
 
-from command_line.local import WrongSettings, load_command
+from command_line.local import WrongSettings, load_command, own_command
 from command_line.output import prepare_stdout, print_error
+from command_line.settings import COMPLETE_VARIABLE
 from shared_clients.errors import OutsideError
 
 COMMANDS: Final = {
     "up": "Run the whole fleet with the web chat until Ctrl-C.",
     "ask": "Ask a question, and print the answer as it comes.",
+    "chat": "Talk with an agent in the terminal.",
     "link": "Print a fresh link that signs one browser in, once.",
+    "doctor": "Check settings, stores, agents and models, and say what to do.",
     "dead-letters": "List, replay and discard events that could not be handled.",
     "audit": "Verify the record of who did what.",
     "migrate": "Bring the database up to date.",
     "credentials": "Make the passwords and keys of a fleet of containers.",
+    "completion": "Print the completion script of a shell.",
 }
 """The first sentence of each command's help. The command `dead-letters` is `command_line.dead_letters.dead_letters`."""
 
@@ -47,7 +51,7 @@ def main() -> None:
     """Run the command line; an expected error is one message on stderr, without a traceback."""
     prepare_stdout()
     try:
-        flotilla(prog_name="flotilla")
+        flotilla(prog_name=own_command(), complete_var=COMPLETE_VARIABLE)
     except WrongSettings as error:
         print_error(str(error))
         sys.exit(2)

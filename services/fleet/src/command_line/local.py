@@ -10,10 +10,11 @@ from types import ModuleType
 
 import click
 
-from fleet.errors import WrongSettings
-from fleet.state_folder import load_dev_key, open_state_folder
+from fleet.own_command import own_command
+from fleet.state_folder import find_dev_key
+from shared_clients.errors import WrongSettings
 
-__all__ = ["WrongSettings", "fleet_module", "load_command", "load_dev_key", "open_state_folder"]
+__all__ = ["WrongSettings", "find_dev_key", "fleet_module", "load_command", "own_command"]
 
 
 def load_command(name: str) -> click.Command:

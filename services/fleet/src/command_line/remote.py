@@ -14,7 +14,7 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnec
 from typing import Final
 from urllib.parse import urlsplit
 
-from command_line.local import load_dev_key, open_state_folder
+from command_line.local import find_dev_key
 from command_line.settings import read_settings
 from shared_clients.errors import OutsideError, Permanent, Transient, Unknown
 
@@ -69,10 +69,12 @@ class OpenedStream:
 
     Attributes:
         execution_id: the run that is followed (`Flotilla-Execution-Id`); None where the server names none.
+        session_id: the conversation of a run that was just accepted (`Flotilla-Session-Id`).
         chunks: the body.
     """
 
     execution_id: str | None
+    session_id: str | None
     chunks: Iterator[bytes]
 
 
@@ -81,7 +83,7 @@ def remote_fleet(url: str | None) -> RemoteFleet:
 
     Raises:
         WrongSettings: the environment names no port.
-        Permanent: `url` is no base URL, or there is no key and none can be made.
+        Permanent: `url` is no base URL, or there is no key.
     """
     settings = read_settings()
     base = (url or settings.url).rstrip("/")
@@ -92,7 +94,7 @@ def remote_fleet(url: str | None) -> RemoteFleet:
         valid = False
     if not valid:
         raise Permanent(f"--server: expected a base URL such as http://localhost:8080, and got {base[:100]!r}")
-    return RemoteFleet(base, load_dev_key(open_state_folder(settings.state_folder), settings.auth_dev_key))
+    return RemoteFleet(base, find_dev_key(settings.state_folder, settings.auth_dev_key))
 
 
 def call(fleet: RemoteFleet, request: RemoteCall, *, deadline: float = 10.0) -> bytes:
@@ -129,7 +131,9 @@ def open_stream(fleet: RemoteFleet, request: RemoteCall) -> Iterator[OpenedStrea
     `SILENCE_SECONDS`, is Transient.
     """
     with _answer(fleet, request, SILENCE_SECONDS) as response:
-        yield OpenedStream(response.headers.get("Flotilla-Execution-Id"), _chunks(fleet, request, response))
+        headers = response.headers
+        ids = headers.get("Flotilla-Execution-Id"), headers.get("Flotilla-Session-Id")
+        yield OpenedStream(*ids, _chunks(fleet, request, response))
 
 
 def _chunks(fleet: RemoteFleet, request: RemoteCall, response: HTTPResponse) -> Iterator[bytes]:

@@ -6,9 +6,13 @@
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from command_line.local import WrongSettings
 from shared_clients.secret_files import SECRET_FOLDERS
+
+COMPLETE_VARIABLE: Final = "_FLOTILLA_COMPLETE"
+"""The variable by which a shell's completion script asks for completions; click reads it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 import agent_service.app
 import api_gateway.app
 import request_manager.app
-from agent_service.settings import ProviderKeys
+from agent_service.adapters.agents import AgentFolder
 from agent_service.settings import Settings as AgentSettings
 from api_gateway.app import Gateway
 from api_gateway.settings import Settings as GatewaySettings
@@ -23,7 +23,7 @@ from fleet.anchoring import Witness, anchoring
 from fleet.embedding import ReportProgress, embedded_postgres
 from fleet.migrate import migrate_all
 from request_manager.settings import Settings as RequestSettings
-from service_process.settings import Mode
+from service_process.settings import Mode, load_settings
 from shared_clients.bus import open_bus
 from shared_clients.identity import DevKey, Issuer, generate_key, trust
 from shared_clients.redis import open_redis
@@ -49,14 +49,14 @@ class FleetOptions:
         state_folder: the folder with the embedded database in it.
         allowed_hosts: the Host headers that the gateway accepts, separated by commas.
         dev_key: the one API key.
-        agent_configs: the folder with agents and scripts.
+        agents: the agents, with their models and tools.
         witness: the signer of the audit log's heads.
     """
 
     state_folder: Path
     allowed_hosts: str
     dev_key: str = field(repr=False)
-    agent_configs: Path
+    agents: AgentFolder
     witness: Witness
 
 
@@ -81,14 +81,14 @@ async def open_fleet(options: FleetOptions, report_progress: ReportProgress) -> 
             mode=Mode.DEV, database_url=SecretStr(url), bus_url="memory://", redis_url=SecretStr("memory://")
         )
         requests = await stack.enter_async_context(
-            request_manager.app.open_app(RequestSettings(**shared), bus, redis, trusted)
+            request_manager.app.open_app(load_settings(RequestSettings, **shared), bus, redis, trusted)
         )
-        agent_settings = AgentSettings(**shared, agent_configs=options.agent_configs)
+        agent_settings = load_settings(AgentSettings, **shared)
         agents = await stack.enter_async_context(
-            agent_service.app.open_app(agent_settings, ProviderKeys(), bus, redis, trusted=trusted)
+            agent_service.app.open_app(agent_settings, options.agents, bus, redis, trusted=trusted)
         )
         services = {request_manager.app.NAME: requests, agent_service.app.NAME: agents}
-        gateway_settings = GatewaySettings(**shared, allowed_hosts=options.allowed_hosts)
+        gateway_settings = load_settings(GatewaySettings, **shared, allowed_hosts=options.allowed_hosts)
         gateway = await stack.enter_async_context(
             api_gateway.app.open_app(gateway_settings, services, redis, issuer, keys=DevKey(options.dev_key))
         )

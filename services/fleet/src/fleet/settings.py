@@ -4,10 +4,10 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from fleet.errors import WrongSettings
+from service_process.settings import load_settings
 from shared_clients.secret_files import SECRET_FOLDERS
 
 
@@ -19,6 +19,7 @@ class FleetSettings(BaseSettings):
         port: the port of the web chat and the API.
         auth_dev_key: the API key of this laptop; without it one is made once and kept in `home`.
         agent_configs: the folder with `agents/` and `scripts/`.
+        default_agent: the agent that answers if neither a request nor its session names one.
         log_level: debug, info, warning or error.
         database_url: an existing Postgres for `up --processes` and `migrate`; without it one is started.
         bus_url: an existing Kafka for `up --processes`; without it one is started. `http://` alone starts
@@ -33,6 +34,7 @@ class FleetSettings(BaseSettings):
     port: Annotated[int, Field(ge=1, le=65535)] = 8080
     auth_dev_key: SecretStr | None = None
     agent_configs: Path = Path("agent-configs")
+    default_agent: str = "assistant"
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "warning"
     database_url: SecretStr | None = None
     bus_url: str | None = None
@@ -56,11 +58,7 @@ def read_settings() -> FleetSettings:
     Raises:
         WrongSettings: with a line for each variable that has a wrong value.
     """
-    try:
-        return FleetSettings()
-    except ValidationError as error:
-        lines = [f"FLOTILLA_{'_'.join(map(str, fault['loc'])).upper()}: {fault['msg']}" for fault in error.errors()]
-        raise WrongSettings("\n".join(lines)) from error
+    return load_settings(FleetSettings)
 
 
 def inherited_environment() -> dict[str, str]:

@@ -42,6 +42,24 @@ def load_dev_key(state_folder: Path, chosen_key: str | None) -> str:
     return chosen_key
 
 
+def find_dev_key(folder: Path, chosen_key: str | None) -> str:
+    """Return the API key of a fleet that was started before: the chosen one, or the one that is kept in its folder.
+
+    Raises:
+        Permanent: there is none; the message says where to get it.
+    """
+    if chosen_key is not None:
+        return load_dev_key(folder, chosen_key)
+    try:
+        return (folder / "dev-key").read_text().strip()
+    except OSError as error:
+        msg = (
+            f"there is no API key in {folder} ({error.strerror}): run this where the fleet was started, "
+            "or set FLOTILLA_AUTH_DEV_KEY to the key that the fleet printed when it started"
+        )
+        raise Permanent(msg) from error
+
+
 def load_or_make_secret(path: Path, make: Callable[[], str]) -> str:
     """Return the secret in a file, which is made with mode 0600 if it is missing.
 

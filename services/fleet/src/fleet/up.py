@@ -1,27 +1,28 @@
 """`flotilla up`: the fleet on a laptop until Ctrl-C, in one process or with a process per service."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from rich.console import Console
 from rich.markup import escape
 
+from agent_service.adapters.agents import open_agents
 from api_gateway.app import SCHEMA
 from api_gateway.usecases.sign_in import make_code
+from fleet.agents import describe_agents, read_fleet_agents
 from fleet.anchoring import EMBEDDED, SERVER, anchoring, load_witness
 from fleet.app import FleetOptions, open_fleet
 from fleet.embedding import ReportProgress
+from fleet.own_command import own_command
 from fleet.processes import open_processes, open_stores
 from fleet.settings import FleetSettings, read_settings
 from fleet.state_folder import load_dev_key, open_state_folder
 from service_process.serving import bind, run, serve, stop_signals
 from service_process.web import draining
-from shared_clients.errors import Permanent
 from shared_clients.identity import DevKey
 from shared_clients.postgres import Database, open_database
 from shared_clients.telemetry import configure
-from shared_models.agents import ConfigError
 
 CONSOLE: Final = Console(stderr=True, highlight=False)
 
@@ -37,10 +38,7 @@ def up(replicas: Mapping[str, int], *, processes: bool) -> None:
         OutsideError: with the remedy: a taken port, a full disk, a wrong agent file, a part that does not start.
     """
     settings = read_settings()
-    try:
-        run(lambda: run_processes(settings, replicas) if processes else run_fleet(settings))
-    except ConfigError as error:
-        raise Permanent(str(error)) from error
+    run(lambda: run_processes(settings, replicas) if processes else run_fleet(settings))
 
 
 async def run_fleet(settings: FleetSettings) -> None:
@@ -52,12 +50,17 @@ async def run_fleet(settings: FleetSettings) -> None:
     configure("flotilla", level=settings.log_level, json=False)
     report_progress = progress_reporter()
     with stop_signals() as stop, bind("127.0.0.1", settings.port) as listener:
+        read = await read_fleet_agents(settings)
         state_folder = open_state_folder(settings.home)
         key = load_dev_key(state_folder, settings.chosen_key)
         witness = load_witness(settings, EMBEDDED)
-        options = FleetOptions(state_folder, settings.allowed_hosts, key, settings.agent_configs, witness)
-        async with open_fleet(options, report_progress) as gateway:
-            await print_access(gateway.database, settings, key)
+        async with (
+            open_agents(read.configuration, read.providers) as agents,
+            open_fleet(
+                FleetOptions(state_folder, settings.allowed_hosts, key, agents, witness), report_progress
+            ) as gateway,
+        ):
+            await print_access(gateway.database, settings, key, describe_agents(read))
             report_progress("ready")
             await serve(
                 gateway.app,
@@ -81,6 +84,7 @@ async def run_processes(settings: FleetSettings, replicas: Mapping[str, int]) ->
     report_progress = progress_reporter()
     with stop_signals() as stop:
         bind("127.0.0.1", settings.port).close()
+        read = await read_fleet_agents(settings)
         state_folder = open_state_folder(settings.home)
         key = load_dev_key(state_folder, settings.chosen_key)
         async with (
@@ -89,7 +93,7 @@ async def run_processes(settings: FleetSettings, replicas: Mapping[str, int]) ->
             open_database(stores.database_url, SCHEMA) as database,
             anchoring(stores.database_url, load_witness(settings, SERVER)),
         ):
-            await print_access(database, settings, key)
+            await print_access(database, settings, key, describe_agents(read))
             report_progress(f"ready; logs are in {state_folder / 'logs'}")
             await stop.requested.wait()
             progress_reporter()("stopping")
@@ -106,13 +110,25 @@ def progress_reporter() -> ReportProgress:
     return report_progress
 
 
-async def print_access(database: Database, settings: FleetSettings, key: str) -> None:
-    """Print how to reach the fleet: the single-use link for a browser, and the key for programs."""
+async def print_access(database: Database, settings: FleetSettings, key: str, agents: Iterable[str]) -> None:
+    """Print the agents and how to reach them: the single-use link for a browser, the key for programs, the commands."""
     code = await make_code(database, DevKey(key).principal)
-    base = f"http://localhost:{settings.port}"
-    CONSOLE.print(f"\n  web chat   [bold]{base}/#code={code}[/bold]", soft_wrap=True)
-    CONSOLE.print("             (the link signs one browser in, once; for another: flotilla link)")
-    CONSOLE.print(f"  API        {base}/api/v1/requests", soft_wrap=True)
-    CONSOLE.print(f"  API key    {escape(key)}", soft_wrap=True)
-    CONSOLE.print('  terminal   flotilla ask "What time is it?"')
-    CONSOLE.print("  stop       Ctrl-C\n")
+    base, command = f"http://localhost:{settings.port}", own_command()
+    _print_entry("agents", *map(escape, agents))
+    _print_entry(
+        "web chat",
+        f"[bold]{base}/#code={code}[/bold]",
+        f"(the link signs one browser in, once; for another: {command} link)",
+    )
+    _print_entry("API", f"{base}/api/v1/requests", f"described at {base}/docs")
+    _print_entry("API key", escape(key))
+    _print_entry("terminal", f'{command} ask "What time is it?"', f"{command} chat")
+    _print_entry("try", "What can you do?", "What is 12 * (3 + 4)?", "Tell me a story, and stop it in the middle")
+    _print_entry("trouble", f"{command} doctor")
+    _print_entry("stop", "Ctrl-C")
+    CONSOLE.print()
+
+
+def _print_entry(name: str, *lines: str) -> None:
+    for number, line in enumerate(lines):
+        CONSOLE.print(f"  {'' if number else name:10} {line}", soft_wrap=True)

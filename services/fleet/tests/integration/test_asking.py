@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from command_line.asking import AnswerPart, Ended, Question, Restarted, Text, ToolCall, follow_answer
+from command_line.asking import AnswerPart, Begun, Ended, Question, Restarted, Text, ToolCall, follow_answer
 from command_line.remote import RemoteCall, RemoteFleet, call
 from shared_clients.errors import Permanent, Transient, Unknown
 
@@ -49,7 +49,8 @@ class Script:
 
 def stream(*frames: tuple[str, object], cut: bool = False, **headers: str) -> Reply:
     body = "".join(f"id: {cursor}\ndata: {json.dumps(frame)}\n\n" for cursor, frame in frames).encode()
-    return Reply(body, headers={"Flotilla-Execution-Id": "run-1", **headers}, cut=cut)
+    ids = {"Flotilla-Execution-Id": "run-1", "Flotilla-Session-Id": "session-1"}
+    return Reply(body, headers={**ids, **headers}, cut=cut)
 
 
 @pytest.fixture
@@ -85,7 +86,10 @@ def script() -> Iterator[Script]:
 
 
 def asked(script: Script, question: str = "Hello") -> list[AnswerPart]:
-    return list(follow_answer(script.fleet, Question(question)))
+    """Return the parts of the answer after the first, which says that it has begun."""
+    begun, *parts = follow_answer(script.fleet, Question(question))
+    assert begun == Begun("run-1", "session-1")
+    return parts
 
 
 def text(delta: str) -> dict[str, str]:

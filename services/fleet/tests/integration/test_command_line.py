@@ -228,7 +228,8 @@ def test_ask_prints_the_answer_and_as_json_the_whole_result(
     assert flotilla(monkeypatch, laptop.settings, "ask", "--session", session, "What is 6*7?") == 0
     printed = capsys.readouterr()
     assert printed.out.strip().endswith(view["response"]["content"].strip())
-    assert printed.err == "· calculator\n", "talk goes to stderr"
+    go_on = f'· to go on: ./flotilla ask --session {session} "…"'
+    assert printed.err.splitlines() == ["· calculator", go_on], "talk goes to stderr"
     with laptop.client() as client:
         assert len(client.get(f"/api/v1/sessions/{session}/messages").json()["messages"]) == 4
 
@@ -252,7 +253,8 @@ def test_cut_answer_and_repeated_model_call_are_noted_beside_the_answer(
     assert flotilla(monkeypatch, laptop.settings, "ask", "--agent", agent, "Count.") == 0
     printed = capsys.readouterr()
     assert printed.out.strip() == answer
-    assert note in only_line(printed.err)
+    assert note in printed.err.splitlines()[0]
+    assert len(printed.err.splitlines()) == 2, "the note, and how to go on"
 
 
 def test_link_signs_a_browser_in(
@@ -278,7 +280,7 @@ def only_line(printed: str) -> str:
     ("words", "told"),
     [
         (("ask", "--session", "01a1fe6e-e144-7457-9c2f-1d1ddcaa269d", "hi"), "404 .*session 01a1fe6e"),
-        (("ask", "--server", "http://127.0.0.1:1", "hi"), "127.0.0.1:1|not|cannot"),
+        (("ask", "--server", "http://127.0.0.1:1", "hi"), "127.0.0.1:1/chat: cannot connect"),
         (("migrate",), "in use by process"),
     ],
 )
@@ -336,11 +338,12 @@ def test_wrong_key_is_said_in_one_line(
     assert "not-the-key" not in line
 
 
-def test_agent_that_is_not_there_is_an_answer_with_status_one(
+def test_agent_that_is_not_there_is_refused_with_the_list_of_those_that_are(
     laptop: Laptop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert flotilla(monkeypatch, laptop.settings, "ask", "--json", "--agent", "nobody", "hi") == 1
-    assert json.loads(capsys.readouterr().out)["error"]["reason"] == "unknown_agent"
+    line = only_line(capsys.readouterr().err)
+    assert "There is no agent nobody. The agents are: assistant, busy-once, long-winded." in line
 
 
 def test_port_that_is_taken_says_what_to_do(laptop: Laptop, tmp_path: Path) -> None:
@@ -361,7 +364,6 @@ def test_port_that_is_taken_says_what_to_do(laptop: Laptop, tmp_path: Path) -> N
         ({"FLOTILLA_PORT": "80800"}, 2, r"FLOTILLA_PORT: .*65535"),
         ({"FLOTILLA_PORT": "x"}, 2, "FLOTILLA_PORT: .*integer"),
         ({"FLOTILLA_AUTH_DEV_KEY": "short"}, 1, "FLOTILLA_AUTH_DEV_KEY has 5 characters"),
-        ({"FLOTILLA_HOME": "/dev/null/x"}, 1, "Set FLOTILLA_HOME to a folder that you may write"),
     ],
 )
 @pytest.mark.parametrize("words", [("up",), ("ask", "hi"), ("link",)])
@@ -378,6 +380,24 @@ def test_setting_that_is_wrong_is_named_in_one_line(
     given = {"FLOTILLA_HOME": str(tmp_path / "home"), "FLOTILLA_PORT": str(free_port()), **settings}
     assert flotilla(monkeypatch, given, *words) == status
     assert re.search(told, only_line(capsys.readouterr().err))
+
+
+def test_state_folder_that_cannot_be_made_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {"FLOTILLA_HOME": "/dev/null/x", "FLOTILLA_PORT": str(free_port())}
+    assert flotilla(monkeypatch, given, "up") == 1
+    assert "Set FLOTILLA_HOME to a folder that you may write" in only_line(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("words", [("ask", "hi"), ("link",), ("chat",)])
+def test_key_that_is_not_there_is_named_and_none_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, words: Sequence[str]
+) -> None:
+    assert flotilla(monkeypatch, {"FLOTILLA_HOME": str(tmp_path / "home")}, *words) == 1
+    line = only_line(capsys.readouterr().err)
+    assert "run this where the fleet was started, or set FLOTILLA_AUTH_DEV_KEY" in line
+    assert not (tmp_path / "home").exists()
 
 
 def test_log_level_that_is_wrong_is_named(

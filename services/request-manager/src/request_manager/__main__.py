@@ -3,6 +3,7 @@
 from request_manager.app import NAME, open_app
 from request_manager.settings import Settings
 from service_process.serving import run, serve
+from service_process.settings import load_settings
 from service_process.web import draining
 from shared_clients.bus import open_bus
 from shared_clients.failpoints import arm
@@ -11,7 +12,7 @@ from shared_clients.telemetry import configure
 
 
 async def main() -> None:
-    settings = Settings()
+    settings = load_settings(Settings)
     settings.refuse_if_unfit()
     arm(settings.failpoints, NAME)
     configure(NAME, level=settings.log_level, json=True, otlp_endpoint=settings.otlp_endpoint)

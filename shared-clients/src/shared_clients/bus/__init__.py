@@ -4,11 +4,11 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from shared_clients.bus.http import BrokerAuthentication, HttpBus
-from shared_clients.bus.kafka import KafkaBus, create_topics
+from shared_clients.bus.kafka import KafkaBus, create_topics, list_missing_topics
 from shared_clients.bus.memory import MemoryBus
 from shared_clients.bus.port import Bus
 
-__all__ = ["BrokerAuthentication", "ensure_topics", "open_bus"]
+__all__ = ["BrokerAuthentication", "ensure_topics", "missing_topics", "open_bus"]
 
 
 @asynccontextmanager
@@ -44,6 +44,11 @@ async def ensure_topics(url: str, topics: frozenset[str], *, partitions: int = 1
     """
     if url.startswith("kafka://"):
         await create_topics(url, topics, partitions=partitions)
+
+
+async def missing_topics(url: str, topics: frozenset[str]) -> frozenset[str]:
+    """Return the topics that do not exist yet, where the transport has topics; see `ensure_topics`."""
+    return await list_missing_topics(url, topics) if url.startswith("kafka://") else frozenset()
 
 
 def _bus(url: str, broker_authentication: BrokerAuthentication | None) -> MemoryBus | KafkaBus | HttpBus:

@@ -198,6 +198,22 @@ async def create_topics(url: str, topics: frozenset[str], *, partitions: int) ->
             raise Permanent(f"the topic {topic} is not created: {reason} (Kafka error {code})")
 
 
+async def list_missing_topics(url: str, topics: frozenset[str]) -> frozenset[str]:
+    """Return the topics that do not exist.
+
+    Raises:
+        Transient: Kafka does not answer now.
+    """
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka_servers(url), request_timeout_ms=8_000)
+    try:
+        await admin.start()
+        return topics - set(await admin.list_topics())
+    except (KafkaError, TimeoutError) as error:
+        raise Transient(f"topics cannot be listed: {type(error).__name__}") from error
+    finally:
+        await admin.close()
+
+
 async def _stop(producer: AIOKafkaProducer) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(STOP_SECONDS):

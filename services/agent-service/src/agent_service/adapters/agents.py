@@ -4,46 +4,54 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from pydantic import SecretStr
-
-from agent_service.adapters.agent_files import load_configuration
+from agent_service.adapters.agent_files import Configuration, load_configuration
+from agent_service.adapters.default_model import choose_default_model
 from agent_service.adapters.providers import Providers, ProviderSettings
 from agent_service.adapters.tools import Toolbox
 from agent_service.domain.agents import AgentCatalog
 from agent_service.usecases.perform_run import AgentRuntime
+from shared_clients.errors import Permanent
+from shared_models.agents import ConfigError
 
 
 class AgentFolder:
     """The agents of one `agent-configs/`."""
 
     def __init__(self, catalog: AgentCatalog, providers: Providers, toolbox: Toolbox) -> None:
-        self._catalog = catalog
+        self.catalog = catalog
         self._providers = providers
         self._toolbox = toolbox
 
     def runtime_of(self, name: str | None) -> AgentRuntime:
         """Return an agent with its models and tools; see `perform_run.Agents`."""
-        agent = self._catalog.find(name)
+        agent = self.catalog.find(name)
         return AgentRuntime(agent, self._providers.chain(agent), self._toolbox.pick(agent.spec.tools))
 
 
-@asynccontextmanager
-async def open_agents(
-    folder: Path, default: str, openai_api_key: SecretStr | None, openai_base_url: str | None
-) -> AsyncGenerator[AgentFolder]:
-    """Read the agents and open their providers; on leaving, close the providers.
+async def read_agents(folder: Path, default: str, settings: ProviderSettings) -> Configuration:
+    """Read and check the agents and scripts of a folder, and choose the model that `model: default` stands for.
 
     Raises:
-        ConfigError: a file cannot be used.
-        MissingKeyError: an agent's provider has no key.
+        Permanent: a file cannot be used, or one is missing, with a line for each mistake; or the server at
+            OPENAI_BASE_URL names no model for `model: default`.
     """
-    toolbox = Toolbox()
-    configuration = load_configuration(folder, tools=toolbox.names, default_agent=default)
-    providers = Providers(ProviderSettings(openai_api_key, openai_base_url), configuration.scripts)
     try:
-        agents = AgentFolder(configuration.agents, providers, toolbox)
+        configuration = load_configuration(
+            folder, tools=Toolbox().names, default_agent=default, providers=settings.configured
+        )
+        uses_default = any(file.uses_default for file in configuration.agents.files)
+        return configuration.with_models(await choose_default_model(settings) if uses_default else None)
+    except ConfigError as error:
+        raise Permanent(str(error)) from error
+
+
+@asynccontextmanager
+async def open_agents(configuration: Configuration, settings: ProviderSettings) -> AsyncGenerator[AgentFolder]:
+    """Open the providers of all agents; on leaving, close them."""
+    providers = Providers(settings, configuration.scripts)
+    try:
         for agent in configuration.agents:
             providers.chain(agent)
-        yield agents
+        yield AgentFolder(configuration.agents, providers, Toolbox())
     finally:
         await providers.close()

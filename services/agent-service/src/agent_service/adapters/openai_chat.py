@@ -12,9 +12,8 @@ from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
 
 from agent_service.adapters.chat_chunks import LEARNABLE, ChatChunks
+from agent_service.adapters.providers import OPENAI
 from agent_service.adapters.wire import ModelClient
-
-OPENAI = "https://api.openai.com/v1"
 
 
 class OpenAIChat:

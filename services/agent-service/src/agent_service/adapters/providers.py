@@ -7,7 +7,7 @@ an agent of that provider is loaded: they cost seconds at start and a hundred me
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 from pydantic import SecretStr
 from pydantic_ai.models import Model
@@ -17,6 +17,9 @@ from agent_service.adapters.scripted import ScriptedModel
 from agent_service.adapters.scripts import ModelScript
 from shared_models.agents import Agent, ModelRef
 
+OPENAI: Final = "https://api.openai.com/v1"
+"""The address of OpenAI's own API."""
+
 
 @dataclass(frozen=True, slots=True)
 class ProviderSettings:
@@ -25,9 +28,10 @@ class ProviderSettings:
     openai_api_key: SecretStr | None = None
     openai_base_url: str | None = None
 
-
-class MissingKeyError(Exception):
-    """An agent names a provider for which there is no key."""
+    @property
+    def configured(self) -> frozenset[str]:
+        """The providers for which there is a key, or the address of a server that needs none."""
+        return frozenset({"openai"}) if self.openai_api_key or self.openai_base_url else frozenset()
 
 
 class _Sdk(Protocol):
@@ -45,11 +49,7 @@ class Providers:
         self._chains: dict[str, ModelChain] = {}
 
     def chain(self, agent: Agent, retry_policy: RetryPolicy | None = None) -> ModelChain:
-        """Return the models of an agent.
-
-        Raises:
-            MissingKeyError: a provider has no key.
-        """
+        """Return the models of an agent."""
         chain = self._chains.get(agent.revision)
         if chain is None:
             refs = (agent.spec.model, *agent.spec.fallbacks)
@@ -71,14 +71,6 @@ class Providers:
 
 
 def _openai(settings: ProviderSettings) -> _Sdk:
-    """Import the SDK and open its client: the one seam where a provider is imported.
-
-    Raises:
-        MissingKeyError: neither a key nor another address is set.
-    """
-    if not settings.openai_api_key and not settings.openai_base_url:
-        raise MissingKeyError(
-            "an agent uses provider openai: set OPENAI_API_KEY, or OPENAI_BASE_URL for a server that needs no key"
-        )
+    """Import the SDK and open its client: the one seam where a provider is imported."""
     module = importlib.import_module("agent_service.adapters.openai_chat")
     return cast("_Sdk", module.OpenAIChat(settings.openai_api_key, settings.openai_base_url))

@@ -5,6 +5,7 @@ or another worker owns it by now, and it stays untouched.
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -234,7 +235,10 @@ async def _outcome_of(dependencies: RunDependencies, run: ClaimedRun, cancellati
         end = answered(answer.text, revision, answer.usage, truncated=answer.truncated)
         return RunOutcome(end, messages, last_frame)
     except RunFailed as failure:
-        log.warning("run_failed", execution_id=str(run.execution_id), reason=failure.reason, detail=failure.detail)
+        wanted = isinstance(failure, Cancelled | SessionDeleted)
+        level = logging.INFO if wanted else logging.WARNING
+        fields = {"execution_id": str(run.execution_id), "reason": failure.reason, "detail": failure.detail}
+        log.log(level, "run_stopped" if wanted else "run_failed", **fields)
         return RunOutcome(failed(failure.reason, failure.explanation, revision=revision, usage=usage_so_far()))
     except (Stale, Unconfirmed):
         raise
