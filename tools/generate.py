@@ -11,6 +11,8 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from agent_service.adapters.scripts import ModelScript
+from agent_service.domain.agents import AgentList
 from fleet.openapi import openapi
 from shared_models.agents import Agent
 from shared_models.catalog import EVENTS
@@ -20,7 +22,10 @@ from shared_models.problems import ProblemBody, Problems
 from shared_models.requests import Accepted, NewRequest, RequestList, RequestView
 from tools.events_reference import asyncapi, page
 
-REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
+ROOT = Path(__file__).parents[1]
+REFERENCE = ROOT / "docs" / "reference"
+SERVED = ROOT / "services" / "api-gateway" / "src" / "api_gateway" / "api_docs"
+"""The gateway's own copy of the OpenAPI document, for `/docs`."""
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 Json = dict[str, object]
@@ -57,6 +62,8 @@ def _files(folder: Path) -> Iterator[Path]:
 def _schemas() -> Iterator[tuple[str, Json]]:
     bodies: dict[str, type[BaseModel]] = {
         "agent": Agent,
+        "model-script": ModelScript,
+        "agent-list": AgentList,
         "new-request": NewRequest,
         "accepted": Accepted,
         "request": RequestView,
@@ -134,10 +141,16 @@ def _problem() -> Json:
     return {**schema, "properties": {**schema["properties"], "type": types, "status": statuses}}
 
 
+def served() -> dict[str, str]:
+    """Return the text of every generated file that the gateway serves, by its path under `SERVED`."""
+    return {"openapi.json": _dump(openapi())}
+
+
 def main() -> None:
-    wanted = generated()
-    changed = differences(REFERENCE, wanted)
-    write(REFERENCE, wanted)
+    changed: list[str] = []
+    for folder, wanted in ((REFERENCE, generated()), (SERVED, served())):
+        changed += differences(folder, wanted)
+        write(folder, wanted)
     sys.stdout.write("".join(f"{change}; written\n" for change in changed) or "nothing has changed\n")
 
 

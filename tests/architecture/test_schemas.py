@@ -15,7 +15,7 @@ from shared_models.ids import new_id
 from shared_models.problems import Problem, Problems
 from shared_models.requests import Principal, RequestCreated
 from tests.architecture.sources import ROOT
-from tools.generate import REFERENCE, differences, generated, write
+from tools.generate import REFERENCE, SERVED, differences, generated, served, write
 
 AGENTS = ROOT / "agent-configs" / "agents"
 
@@ -26,6 +26,7 @@ def check(instance: object, schema: str) -> None:
 
 def test_the_committed_reference_is_what_the_code_says() -> None:
     assert differences(REFERENCE, generated()) == [], "run: .venv/bin/python -m tools.generate"
+    assert differences(SERVED, served()) == [], "run: .venv/bin/python -m tools.generate"
 
 
 def test_every_kind_of_drift_is_reported_and_mended(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from api_gateway import api, dead_letters, pages, unknown_paths, workers
+from api_gateway import api, api_docs, dead_letters, pages, unknown_paths, workers
 from api_gateway.admission.concurrency import ConcurrencyLimiter, ConcurrencyMiddleware
 from api_gateway.admission.limits import AdmissionLimits
 from api_gateway.admission.rates import RateLimiter
@@ -60,13 +60,13 @@ async def open_app(
         hop = Hop(services, issuer)
         frames = await stack.enter_async_context(FrameReader(redis, partial(terminal_frames_of, hop)))
         secure = settings.mode is Mode.PRODUCTION
+        docs = [api_docs.docs_routes()] if settings.mode is Mode.DEV else []
         browsers = BrowserSessions(database, secure=secure, port=settings.public_port)
         app = create_app(
             NAME,
             version="0.1.0",
-            routers=[dead_letters.router, api.router, unknown_paths.router],
+            routers=[dead_letters.router, api.router, *docs, unknown_paths.router],
             ready=database.ping,
-            docs=settings.mode is Mode.DEV,
         )
         app.mount("/", pages.create_pages())
         limits = AdmissionLimits.from_setting(settings.limits)

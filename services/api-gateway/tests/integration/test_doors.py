@@ -1,5 +1,7 @@
 """Routes forwarded to services, the web chat, probes, and refusals that disclose nothing."""
 
+import re
+
 import httpx
 import pytest
 from pydantic import SecretStr
@@ -108,6 +110,19 @@ async def test_gateway_is_alive_and_ready(house: House) -> None:
         assert (await probe.get("/livez")).status_code == 200
         assert (await probe.get("/readyz")).status_code == 200
         assert "flotilla_" in (await probe.get("/metrics")).text
+
+
+async def test_api_is_described_in_dev_by_files_of_this_process_alone(client: httpx.AsyncClient) -> None:
+    page = await client.get("/docs")
+    assert page.status_code == 200
+    assert "default-src 'none'; script-src 'self'" in page.headers["content-security-policy"]
+    sources = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert [source for source in sources if not source.startswith("/docs/")] == ["data:,"]
+    for source in sources:
+        if source.startswith("/"):
+            assert (await client.get(source)).status_code == 200
+    document = (await client.get("/openapi.json")).json()
+    assert {"/chat", "/api/v1/requests", "/api/v1/sessions", "/api/v1/agents"} <= set(document["paths"])
 
 
 async def test_production_has_a_cookie_for_https_only_and_no_documentation(house: House) -> None:

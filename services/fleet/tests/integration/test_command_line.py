@@ -4,128 +4,22 @@ import json
 import os
 import pty
 import re
-import shutil
-import signal
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
 
 import httpx
 import psutil
 import pytest
 
-from command_line.commands import COMMANDS, main
+from command_line.commands import COMMANDS
 from command_line.local import load_command
 from local_backends.server import free_port
-
-ROOT = Path(__file__).parents[4]
-READY_SECONDS = 90.0
-FAULTY_AGENTS = {
-    "long-winded": "{kind: length, after: 2}",
-    "busy-once": "{kind: rate_limit, retry_after: 0, times: 1}",
-}
-AGENT = """
-apiVersion: flotilla/v1
-kind: Agent
-metadata: {{name: {name}}}
-spec: {{model: {{provider: scripted, name: {name}}}}}
-"""
-SCRIPT = """
-apiVersion: flotilla/v1
-kind: ModelScript
-metadata: {{name: {name}}}
-spec: {{default: {{text: One two three., fault: {fault}}}}}
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Laptop:
-    """Where a fleet lives between two starts."""
-
-    home: Path
-    port: int
-
-    @property
-    def url(self) -> str:
-        return f"http://localhost:{self.port}"
-
-    @property
-    def settings(self) -> dict[str, str]:
-        return {
-            "FLOTILLA_HOME": str(self.home),
-            "FLOTILLA_PORT": str(self.port),
-            "FLOTILLA_AGENT_CONFIGS": str(self.home.with_name("agent-configs")),
-        }
-
-    def client(self) -> httpx.Client:
-        key = (self.home / "dev-key").read_text()
-        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {key}"}, timeout=30)
-
-    @contextmanager
-    def up(self) -> Iterator["Up"]:
-        environment = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **self.settings}
-        command = [sys.executable, "-m", "command_line", "up"]
-        with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
-            started = Up(process, [])
-            try:
-                started.wait_for("ready")
-                yield started
-            finally:
-                if process.poll() is None:
-                    process.kill()
-
-
-@dataclass
-class Up:
-    """A `flotilla up` that runs."""
-
-    process: subprocess.Popen[str]
-    said: list[str]
-
-    def wait_for(self, word: str) -> None:
-        assert self.process.stderr is not None
-        began = monotonic()
-        for line in self.process.stderr:
-            self.said.append(line)
-            if line.strip().endswith(word):
-                return
-            assert monotonic() - began < READY_SECONDS, self.said
-        raise AssertionError(f"it ended without saying {word}: {''.join(self.said)}")
-
-    def children(self) -> list[psutil.Process]:
-        return psutil.Process(self.process.pid).children(recursive=True)
-
-    def interrupt(self) -> "Stopped":
-        children = self.children()
-        began = monotonic()
-        self.process.send_signal(signal.SIGINT)
-        assert self.process.stderr is not None
-        rest = self.process.stderr.read()
-        status = self.process.wait(20)
-        return Stopped(status, monotonic() - began, len(children), [one for one in children if alive(one)], rest)
-
-
-@dataclass(frozen=True, slots=True)
-class Stopped:
-    """How it ended."""
-
-    status: int
-    seconds: float
-    had: int
-    left: Sequence[psutil.Process]
-    said: str
-
-
-def alive(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+from tests.laptop import ROOT, Laptop, Stopped, alive, flotilla, only_line, write_configs
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +34,7 @@ class Yesterday:
 def yesterday(tmp_path_factory: pytest.TempPathFactory) -> Yesterday:
     """A first day: started, asked, and stopped with Ctrl-C."""
     laptop = Laptop(tmp_path_factory.mktemp("laptop") / ".flotilla", free_port())
-    configs = shutil.copytree(ROOT / "agent-configs", laptop.home.with_name("agent-configs"))
-    for name, fault in FAULTY_AGENTS.items():
-        (configs / "agents" / f"{name}-v1.yaml").write_text(AGENT.format(name=name))
-        (configs / "scripts" / f"{name}.yaml").write_text(SCRIPT.format(name=name, fault=fault))
+    write_configs(laptop)
     with laptop.up() as up, laptop.client() as client:
         body = {"content": "Hello"}
         asked = client.post("/api/v1/requests", json=body, headers={"Prefer": "wait=30"}).json()
@@ -156,19 +47,6 @@ def laptop(yesterday: Yesterday) -> Iterator[Laptop]:
     """The second day on the same home."""
     with yesterday.laptop.up():
         yield yesterday.laptop
-
-
-def flotilla(monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], *words: str) -> int:
-    """Run the command line in this process, and return its exit status."""
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(sys, "argv", ["flotilla", *words])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    if isinstance(ended.value.code, str):
-        sys.stderr.write(f"{ended.value.code}\n")  # as the interpreter does
-        return 1
-    return int(ended.value.code or 0)
 
 
 def test_ctrl_c_ends_everything_cleanly_within_ten_seconds(yesterday: Yesterday) -> None:
@@ -186,6 +64,12 @@ def test_start_tells_how_to_get_in(yesterday: Yesterday) -> None:
     key = (laptop.home / "dev-key").read_text()
     assert f"API key    {key}" in yesterday.said
     assert f"{laptop.url}/#code=" in yesterday.said
+    assert (
+        "agents     assistant (version 1, default): a script (scripts/assistant.yaml), because no key" in yesterday.said
+    )
+    assert f"from {laptop.home.with_name('agent-configs')}/agents" in yesterday.said
+    for command in ("link", 'ask "What time is it?"', "chat", "doctor"):
+        assert f"./flotilla {command}" in yesterday.said
     assert "Traceback" not in yesterday.said
     assert yesterday.asked["status"] == "completed"
 
@@ -268,12 +152,6 @@ def test_link_signs_a_browser_in(
         with httpx.Client(base_url=url, headers={"Origin": url}) as browser:
             assert browser.post("/auth/link", json={"code": link.partition("=")[2]}).status_code == 204
             assert browser.get("/auth/me").json()["subject"] == "developer"
-
-
-def only_line(printed: str) -> str:
-    [line] = printed.strip().splitlines()
-    assert "Traceback" not in line
-    return line
 
 
 @pytest.mark.parametrize(
