@@ -46,7 +46,7 @@ def test_a_used_link_says_how_to_get_another(open_page: OpenPage, login_link: st
     open_page(login_link)
     stranger = open_page(login_link, ready=False)
     expect(stranger.get_by_role("heading", name="This link does not work any more")).to_be_visible()
-    expect(stranger.get_by_text("flotilla link", exact=True)).to_be_visible()
+    expect(stranger.get_by_text("./flotilla link", exact=True)).to_be_visible()
     assert "code" not in stranger.url
 
 

@@ -30,6 +30,10 @@ class WrongSettings(Permanent):
     """Settings have values that cannot be used; the message has a line for each of them."""
 
 
+class WrongAddress(WrongSettings, ValueError):  # noqa: N818 - as above
+    """An address in the settings has another form than its client reads."""
+
+
 class Unknown(Unconfirmed):
     """The call may have had its effect, because its answer was lost: check that before a second try."""
 

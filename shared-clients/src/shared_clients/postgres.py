@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from shared_clients.errors import Permanent, Transient, Unknown
+from shared_clients.errors import Permanent, Transient, Unknown, WrongAddress
 
 RETRYABLE_ERRORS = (
     asyncpg.PostgresConnectionError,
@@ -296,10 +296,10 @@ def driver_url(url: str) -> str:
     """Return the URL in the form that SQLAlchemy expects.
 
     Raises:
-        ValueError: it is not of the form `postgresql://…`.
+        WrongAddress: it is not of the form `postgresql://…`.
     """
     scheme, separator, rest = url.partition("://")
     if separator == "" or scheme not in {"postgresql", "postgres", "postgresql+asyncpg"}:
         msg = f"expected a database URL of the form postgresql://…, and got one that begins with {scheme[:20]!r}"
-        raise ValueError(msg)
+        raise WrongAddress(msg)
     return f"postgresql+asyncpg://{rest}"

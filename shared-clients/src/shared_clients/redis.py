@@ -24,7 +24,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
-from shared_clients.errors import Transient
+from shared_clients.errors import Transient, WrongAddress
 from shared_clients.loops import Tasks
 
 log = structlog.get_logger()
@@ -190,7 +190,7 @@ async def open_redis(url: str) -> AsyncIterator[Redis]:
             that ends with the context.
 
     Raises:
-        ValueError: the address has another scheme, or is malformed.
+        WrongAddress: the address has another scheme, or is malformed.
     """
     commands, blocking = _in_process() if urlsplit(url).scheme == "memory" else _outside(url)
     batched = CommandBatcher(commands)
@@ -216,7 +216,7 @@ def _outside(url: str) -> tuple[aioredis.Redis, aioredis.Redis]:
     scheme = urlsplit(url).scheme
     if scheme not in {"redis", "rediss", "unix"}:
         msg = f"expected a Redis address (redis://, rediss://, unix:// or memory://), and got the scheme {scheme!r}"
-        raise ValueError(msg)
+        raise WrongAddress(msg)
     pool = aioredis.BlockingConnectionPool.from_url(
         url,
         max_connections=CONNECTIONS,

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from agent_service.adapters.agent_files import Configuration
 from agent_service.adapters.agents import read_agents
 from agent_service.adapters.providers import ProviderSettings
-from agent_service.domain.agents import AgentFile
+from agent_service.domain.agents import AgentFile, AgentList, edit_remedy
 from agent_service.settings import ProviderKeys
 from fleet.settings import FleetSettings
 from service_process.settings import load_settings
+from shared_clients.outbound import HttpClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,18 @@ def describe_agents(agents: FleetAgents) -> Iterator[str]:
     yield f"from {configuration.folder}/agents"
     for path in configuration.ignored:
         yield f"ignored: {path} (expected a name that ends in .yaml or .yml)"
+
+
+async def list_edited_agents(url: str, key: str) -> list[str]:
+    """Return a line for each agent file that was edited after it was used, as a running fleet tells it."""
+    async with HttpClient(url, headers={"Authorization": f"Bearer {key}"}) as gateway:
+        answer = await gateway.call("GET", "/api/v1/agents")
+    agents = AgentList.model_validate_json(answer.content).agents
+    return [
+        f"agent {agent.name}, version {agent.version}: {edit_remedy(agent.name, agent.version)}"
+        for agent in agents
+        if agent.edited
+    ]
 
 
 def _model_of(file: AgentFile, providers: ProviderSettings) -> str:

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from agent_service.adapters.default_model import list_models
 from agent_service.adapters.providers import OPENAI
-from agent_service.domain.agents import AgentList, models_of
+from agent_service.domain.agents import AgentList, edit_remedy, models_of
 from durable_work.migrating import missing_revisions
 from fleet.agents import FleetAgents, describe_agents, read_fleet_agents
 from fleet.broker import OWN_BROKER
@@ -145,9 +145,8 @@ async def _examine_fleet(settings: FleetSettings) -> list[Finding]:
 
 
 def _edited(listed: AgentList) -> list[Finding]:
-    remedy = "give the file the next version, and restore the old one"
     return [
-        _note("agents", f"{agent.name}, version {agent.version}: its file was edited after it was used", remedy)
+        _note("agents", f"the file of {agent.name}, version {agent.version}", edit_remedy(agent.name, agent.version))
         for agent in listed.agents
         if agent.edited
     ]

@@ -10,7 +10,7 @@ from rich.markup import escape
 from agent_service.adapters.agents import open_agents
 from api_gateway.app import SCHEMA
 from api_gateway.usecases.sign_in import make_code
-from fleet.agents import describe_agents, read_fleet_agents
+from fleet.agents import describe_agents, list_edited_agents, read_fleet_agents
 from fleet.anchoring import EMBEDDED, SERVER, anchoring, load_witness
 from fleet.app import FleetOptions, open_fleet
 from fleet.embedding import ReportProgress
@@ -94,6 +94,8 @@ async def run_processes(settings: FleetSettings, replicas: Mapping[str, int]) ->
             anchoring(stores.database_url, load_witness(settings, SERVER)),
         ):
             await print_access(database, settings, key, describe_agents(read))
+            for line in await list_edited_agents(f"http://localhost:{settings.port}", key):
+                CONSOLE.print(f"  [yellow]{escape(line)}[/yellow]", soft_wrap=True)
             report_progress(f"ready; logs are in {state_folder / 'logs'}")
             await stop.requested.wait()
             progress_reporter()("stopping")

@@ -7,6 +7,7 @@ from shared_clients.bus.http import BrokerAuthentication, HttpBus
 from shared_clients.bus.kafka import KafkaBus, create_topics, list_missing_topics
 from shared_clients.bus.memory import MemoryBus
 from shared_clients.bus.port import Bus
+from shared_clients.errors import WrongAddress
 
 __all__ = ["BrokerAuthentication", "ensure_topics", "missing_topics", "open_bus"]
 
@@ -21,7 +22,7 @@ async def open_bus(url: str, broker_authentication: BrokerAuthentication | None 
         broker_authentication: how this process and a broker over HTTP authenticate each other.
 
     Raises:
-        ValueError: the URL is of another form, or a broker comes without `broker_authentication`.
+        WrongAddress: the URL is of another form, or a broker comes without `broker_authentication`.
     """
     bus = _bus(url, broker_authentication)
     try:
@@ -58,8 +59,8 @@ def _bus(url: str, broker_authentication: BrokerAuthentication | None) -> Memory
         return KafkaBus(url)
     if url.startswith(("http://", "https://")):
         if broker_authentication is None:
-            raise ValueError("the bus URL is that of a broker over HTTP, so broker_authentication has to be given")
+            raise WrongAddress("the bus URL is that of a broker over HTTP, so broker_authentication has to be given")
         return HttpBus(url, broker_authentication)
     scheme = url.partition("://")[0][:20] if "://" in url else "none"
     accepted = "memory://, kafka://host:port[,host:port] or http://host:port[/path]"
-    raise ValueError(f"the bus URL has the scheme {scheme}; it has to be {accepted}")
+    raise WrongAddress(f"the bus URL has the scheme {scheme}; it has to be {accepted}")

@@ -25,7 +25,7 @@ from shared_clients.bus.codec import Record, check_size, encode
 from shared_clients.bus.dispatching import Dispatcher, finish
 from shared_clients.bus.kafka_membership import consume
 from shared_clients.bus.port import Handler, Message
-from shared_clients.errors import Permanent, Transient
+from shared_clients.errors import Permanent, Transient, WrongAddress
 
 log = structlog.get_logger()
 
@@ -41,11 +41,12 @@ def kafka_servers(url: str) -> list[str]:
     """Return the `host:port` pairs of a `kafka://` URL.
 
     Raises:
-        ValueError: it is of another form; the message does not repeat it, because it may hold a secret.
+        WrongAddress: it is of another form; the message does not repeat it, because it may hold a secret.
     """
     servers = url.removeprefix("kafka://").removesuffix("/").split(",")
     if not url.startswith("kafka://") or not all(_ADDRESS.fullmatch(server) for server in servers):
-        raise ValueError("the bus URL is not of the form kafka://host:port[,host:port], without user, path or options")
+        msg = "the bus URL is not of the form kafka://host:port[,host:port], without user, path or options"
+        raise WrongAddress(msg)
     return servers
 
 

@@ -133,6 +133,11 @@ def _view_of(file: AgentFile, default: str, edited: Collection[AgentFile]) -> Ag
     )
 
 
+def edit_remedy(name: str, version: int) -> str:
+    """Say what to do about a file that was edited in place."""
+    return f"it was edited after it was used: name it {name}-v{version + 1}.yaml, and restore version {version}"
+
+
 def models_of(agent: Agent) -> tuple[ModelRef, ...]:
     """Return the model of an agent and its fallbacks."""
     return (agent.spec.model, *agent.spec.fallbacks)

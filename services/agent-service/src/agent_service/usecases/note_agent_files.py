@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from agent_service.domain.agents import AgentFile
+from agent_service.domain.agents import AgentFile, edit_remedy
 from agent_service.queries import agent_files
 from shared_clients.postgres import Database
 
@@ -24,11 +24,5 @@ async def note_agent_files(database: Database, files: Sequence[AgentFile]) -> tu
             if await agent_files.was_edited(tx, file):
                 edited.append(file)
     for file in edited:
-        log.warning("agent_file_edited", file=file.path, then=edit_remedy(file))
+        log.warning("agent_file_edited", file=file.path, then=edit_remedy(file.name, file.version))
     return tuple(edited)
-
-
-def edit_remedy(file: AgentFile) -> str:
-    """Say what to do about a file that was edited in place."""
-    newer = f"{file.name}-v{file.version + 1}.yaml"
-    return f"it was edited after it was used: name it {newer}, and restore version {file.version}"

@@ -4,7 +4,7 @@ import { CopyButton } from './copy_button.tsx';
 import { Mark } from './icons.tsx';
 import { ProblemNote } from './problem_note.tsx';
 
-const COMMAND = 'flotilla link';
+const COMMAND = './flotilla link';
 
 function Card({ children }: { children: ComponentChildren }): JSX.Element {
   return (
