@@ -7,6 +7,7 @@ from contextlib import suppress
 import pytest
 import pytest_asyncio
 from pydantic_ai.messages import ModelResponse, TextPart
+from structlog.testing import capture_logs
 
 from agent_service.adapters.replies import MAX_ANSWER
 from agent_service.domain.runs import MAX_TRIES
@@ -88,8 +89,11 @@ async def test_run_that_is_stopped_in_mid_answer_ends_with_the_reason(
     agents = ScriptedAgents(STALLS)
     performing = harness.perform(agents, await harness.claimed())
     await agents.models.begun.wait()
-    performing.cancellation.cancel(reason)
-    await performing.task
+    with capture_logs() as logs:
+        performing.cancellation.cancel(reason)
+        await performing.task
+    level = "info" if reason is FailureReason.CANCELLED_BY_CALLER else "warning"
+    assert [line["log_level"] for line in logs if line.get("reason") == reason] == [level], "a stop is no warning"
     stored = await harness.row()
     assert (stored.status, stored.answer) == (status, None)
     assert stored.failure is not None

@@ -19,7 +19,7 @@ import pytest
 from command_line.commands import COMMANDS
 from command_line.local import load_command
 from local_backends.server import free_port
-from tests.laptop import ROOT, Laptop, Stopped, alive, flotilla, only_line, write_configs
+from tests.laptop import AGENT, ROOT, SCRIPT, Laptop, Stopped, Up, alive, flotilla, only_line, write_configs
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +43,24 @@ def yesterday(tmp_path_factory: pytest.TempPathFactory) -> Yesterday:
 
 
 @pytest.fixture(scope="module")
-def laptop(yesterday: Yesterday) -> Iterator[Laptop]:
-    """The second day on the same home."""
-    with yesterday.laptop.up():
-        yield yesterday.laptop
+def today(yesterday: Yesterday) -> Iterator[Up]:
+    """The second day on the same home, with an agent file that was edited overnight."""
+    file = yesterday.laptop.home.with_name("agent-configs") / "agents" / "assistant-v1.yaml"
+    file.write_text(file.read_text().replace("A friendly general assistant.", "A changed assistant."))
+    with yesterday.laptop.up() as up:
+        yield up
+
+
+@pytest.fixture(scope="module")
+def laptop(yesterday: Yesterday, today: Up) -> Laptop:
+    return yesterday.laptop
+
+
+def test_used_agent_file_that_was_edited_in_place_is_named_at_start(yesterday: Yesterday, today: Up) -> None:
+    (line,) = [line for line in today.said if "edited after it was used" in line]
+    assert "agents/assistant-v1.yaml" in line
+    assert "name it assistant-v2.yaml, and restore version 1" in line
+    assert "edited" not in yesterday.said
 
 
 def test_ctrl_c_ends_everything_cleanly_within_ten_seconds(yesterday: Yesterday) -> None:
@@ -310,6 +324,55 @@ def test_agent_file_that_is_wrong_is_named_with_its_place(
     assert "Traceback" not in said
     assert re.search(r"assistant-v1\.yaml:2:\d+: kind: ", said)
     assert not [child for child in set(psutil.Process().children()) - before if alive(child)]
+
+
+@pytest.mark.parametrize(
+    ("configs", "told"),
+    [
+        ({}, r"configs: expected a folder with agents/\*.yaml .* set FLOTILLA_AGENT_CONFIGS"),
+        ({"agents/x-v1.yaml": "scripted"}, r"agents: no file defines the agent assistant.* one of: x$"),
+        (
+            {"agents/assistant-v1.yaml": "openai"},
+            r"assistant-v1.yaml:5:\d+: spec.model.provider: .* set OPENAI_API_KEY",
+        ),
+        ({"agents/assistant-v1.yaml": "scripted", "agents/old-v1.yaml/x": ""}, r"old-v1.yaml: this is a folder"),
+        ({"agents/assistant-v1.yaml": "wizard"}, r"assistant-v1.yaml:5:\d+: spec.model.provider: Input should be"),
+    ],
+)
+@pytest.mark.parametrize("options", [(), ("--processes",)])
+def test_mistake_in_the_agents_is_one_line_before_anything_starts(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    configs: dict[str, str],
+    told: str,
+    options: tuple[str, ...],
+) -> None:
+    for name, provider in configs.items():
+        file, agent = tmp_path / "configs" / name, Path(name).name.partition("-")[0]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(AGENT.format(name=agent).replace("scripted, name", f"{provider}, name"))
+    script = tmp_path / "configs" / "scripts" / "x.yaml"
+    for name in ("x", "assistant"):
+        script.parent.mkdir(parents=True, exist_ok=True)
+        script.with_stem(name).write_text(SCRIPT.format(name=name, fault="null"))
+    settings = {
+        "FLOTILLA_HOME": str(tmp_path / "home"),
+        "FLOTILLA_PORT": str(free_port()),
+        "FLOTILLA_AGENT_CONFIGS": str(tmp_path / "configs"),
+    }
+    assert flotilla(monkeypatch, settings, "up", *options) == 1
+    assert re.search(told, only_line(capsys.readouterr().err))
+    assert not (tmp_path / "home").exists(), "nothing was begun"
+
+
+def test_wrong_setting_of_a_service_is_named_without_a_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {"FLOTILLA_HOME": str(tmp_path / "home"), "FLOTILLA_PORT": str(free_port())}
+    assert flotilla(monkeypatch, {**settings, "OPENAI_BASE_URL": "localhost:11434"}, "up") == 1
+    assert "OPENAI_BASE_URL: " in only_line(capsys.readouterr().err)
 
 
 def test_migrate_brings_a_database_up_to_date(
