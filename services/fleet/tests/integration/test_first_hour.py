@@ -50,11 +50,12 @@ def test_ctrl_c_in_a_chat_stops_the_answer_and_not_the_chat(laptop: Laptop) -> N
         said, notes = chat.communicate("What did I say first?\n", timeout=60)
     assert chat.returncode == 0, notes
     assert "· stopped" in notes
-    assert "I remember 2 messages" in said
+    assert "The first thing I remember" in said
     assert "*The end.*" not in said
     with laptop.client() as client:
         newest = client.get("/api/v1/requests?limit=2").json()["requests"]
     assert [request["status"] for request in newest] == ["completed", "cancelled"]
+    assert newest[0]["session_id"] == newest[1]["session_id"]
 
 
 def test_doctor_finds_a_healthy_fleet_and_changes_nothing(laptop: Laptop) -> None:
