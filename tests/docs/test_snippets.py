@@ -24,7 +24,7 @@ PROMISES = {
         "There is no agent nobody. The agents are: assistant.",
     ),
     "docs/howto/audit.md": ("verdict", "good"),
-    "docs/howto/dead-letters.md": ("no events are dead", "no events are parked", "replayed: 0"),
+    "docs/howto/dead-letters.md": ("no events are dead", "no events are tried again by themselves", "replayed: 0"),
     "docs/howto/doctor.md": ('"ok": true',),
 }
 """The texts that are printed by the time that a page is done."""
