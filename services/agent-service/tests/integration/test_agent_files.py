@@ -36,7 +36,8 @@ async def test_used_file_that_was_edited_is_named_until_it_is_as_before(opened: 
     for _ in range(2):
         with capture_logs() as logs:
             assert await note_agent_files(opened, [after]) == (after,)
-        (line,) = logs
+        applied, line = logs
+        assert (applied["event"], applied["model"], applied["log_level"]) == ("agent_applied", "test", "info")
         assert (line["event"], line["file"]) == ("agent_file_edited", "agents/edited-v1.yaml")
         assert "name it edited-v2.yaml, and restore version 1" in line["then"]
     assert await note_agent_files(opened, [before, replace(after, version=2)]) == ()

@@ -23,6 +23,11 @@ async def note_agent_files(database: Database, files: Sequence[AgentFile]) -> tu
             await agent_files.insert_agent_file(tx, file)
             if await agent_files.was_edited(tx, file):
                 edited.append(file)
+    for file in files:
+        model = file.agent.spec.model
+        log.info(
+            "agent_applied", file=file.path, revision=file.agent.revision, provider=model.provider, model=model.name
+        )
     for file in edited:
         log.warning("agent_file_edited", file=file.path, then=edit_remedy(file.name, file.version))
     return tuple(edited)
