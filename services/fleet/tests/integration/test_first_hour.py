@@ -1,5 +1,6 @@
 """The commands of a newcomer's first hour: a conversation, a diagnosis, completion, and all of it quickly."""
 
+import asyncio
 import json
 import os
 import re
@@ -12,8 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from fleet.migrate import migrate_all
 from local_backends.server import free_port
-from tests.laptop import ROOT, Laptop, flotilla, write_configs
+from tests.fleets import Background, held
+from tests.laptop import AGENT, ROOT, Laptop, flotilla, write_configs
+from tests.simulators.openai import Simulator
 
 
 @pytest.fixture(scope="module")
@@ -58,16 +62,48 @@ def test_ctrl_c_in_a_chat_stops_the_answer_and_not_the_chat(laptop: Laptop) -> N
     assert newest[0]["session_id"] == newest[1]["session_id"]
 
 
-def test_doctor_finds_a_healthy_fleet_and_changes_nothing(laptop: Laptop) -> None:
-    done = laptop.run("doctor", "--json")
-    diagnosis = json.loads(done.stdout)
-    assert done.returncode == 0, diagnosis
-    states = {finding["check"]: finding["state"] for finding in diagnosis["findings"]}
+class Doctor:
+    """`flotilla doctor` in this process: its exit status, and what it printed."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch = monkeypatch
+        self._capsys = capsys
+
+    def __call__(self, settings: dict[str, str], *options: str) -> tuple[int, str]:
+        given = {"FLOTILLA_AGENT_CONFIGS": str(ROOT / "agent-configs"), **settings}
+        status = flotilla(self._monkeypatch, given, "doctor", *options)
+        printed = self._capsys.readouterr()
+        assert printed.err == ""
+        return status, printed.out
+
+
+@pytest.fixture
+def doctor(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Doctor:
+    return Doctor(monkeypatch, capsys)
+
+
+@pytest.fixture
+def nowhere(tmp_path: Path) -> dict[str, str]:
+    """The settings of a fleet that does not run."""
+    return Laptop(tmp_path / "home", free_port()).settings
+
+
+@pytest.fixture
+def provider(background: Background) -> Iterator[str]:
+    """The address of a simulated provider with OpenAI's API, which has the model `sim`."""
+    with held(background, Simulator()) as simulator:
+        yield simulator.url
+
+
+def test_doctor_finds_a_healthy_fleet(laptop: Laptop, doctor: Doctor) -> None:
+    status, printed = doctor(laptop.settings, "--json")
+    states = {finding["check"]: finding["state"] for finding in json.loads(printed)["findings"]}
     good = dict.fromkeys(("settings", "agents", "fleet", "postgres", "schemas", "clock"), "good")
     assert states == good | dict.fromkeys(("models", "redis", "topics"), "note")
-    wrong = laptop.run("doctor", FLOTILLA_AUTH_DEV_KEY="not-the-key-of-this-one")
-    assert wrong.returncode == 1
-    assert re.search(r"BAD  fleet .*refuses our API key\n +→ set FLOTILLA_AUTH_DEV_KEY", wrong.stdout)
+    assert status == 0
+    status, printed = doctor({**laptop.settings, "FLOTILLA_AUTH_DEV_KEY": "not-the-key-of-this-one"})
+    assert status == 1
+    assert re.search(r"BAD  fleet .*refuses our API key\n +→ set FLOTILLA_AUTH_DEV_KEY", printed)
 
 
 @pytest.mark.parametrize(
@@ -82,31 +118,46 @@ def test_doctor_finds_a_healthy_fleet_and_changes_nothing(laptop: Laptop) -> Non
         ({"FLOTILLA_BUS_URL": "kafka://127.0.0.1:9"}, r"BAD  topics     topics cannot be listed"),
     ],
 )
-def test_doctor_names_what_is_wrong_and_what_to_do(tmp_path: Path, settings: dict[str, str], told: str) -> None:
-    somewhere = Laptop(tmp_path / "home", free_port())
-    done = somewhere.run("doctor", **{"FLOTILLA_AGENT_CONFIGS": str(ROOT / "agent-configs"), **settings})
-    assert done.returncode == 1
-    assert re.search(told, done.stdout), done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    assert not (tmp_path / "home").exists()
+def test_doctor_names_what_is_wrong_and_what_to_do(
+    doctor: Doctor, nowhere: dict[str, str], settings: dict[str, str], told: str
+) -> None:
+    status, printed = doctor({**nowhere, **settings})
+    assert status == 1
+    assert re.search(told, printed), printed
+    assert not Path(nowhere["FLOTILLA_HOME"]).exists(), "it makes nothing"
 
 
-def test_doctor_without_a_fleet_says_how_to_start_one(tmp_path: Path) -> None:
-    somewhere = Laptop(tmp_path / "home", free_port())
-    done = somewhere.run("doctor", FLOTILLA_AGENT_CONFIGS=str(ROOT / "agent-configs"))
-    assert done.returncode == 0, done.stdout
-    assert re.search(r"note fleet +nothing listens on port \d+\n +→ start a fleet with: make up", done.stdout)
-    assert "note postgres   the embedded database does not run" in done.stdout
+def test_doctor_finds_a_model_that_the_provider_does_not_have(
+    doctor: Doctor, nowhere: dict[str, str], provider: str, tmp_path: Path
+) -> None:
+    status, printed = doctor({**nowhere, "OPENAI_BASE_URL": provider})
+    assert f"ok   models     {provider} answers, and has sim\n" in printed, printed
+    assert status == 0
+    agent = tmp_path / "configs" / "agents" / "assistant-v1.yaml"
+    agent.parent.mkdir(parents=True)
+    agent.write_text(AGENT.format(name="assistant").replace("scripted", "openai"))
+    configs = {"FLOTILLA_AGENT_CONFIGS": str(agent.parents[1]), "OPENAI_BASE_URL": provider}
+    status, printed = doctor({**nowhere, **configs})
+    assert f"BAD  models     {provider} has no model assistant\n" in printed
+    assert status == 1
 
 
-def test_doctor_finds_a_database_that_is_behind(tmp_path: Path, new_database: Callable[[], str]) -> None:
-    somewhere = Laptop(tmp_path / "home", free_port())
-    settings = {"FLOTILLA_AGENT_CONFIGS": str(ROOT / "agent-configs"), "FLOTILLA_DATABASE_URL": new_database()}
-    behind = somewhere.run("doctor", **settings).stdout
+def test_doctor_without_a_fleet_says_how_to_start_one(doctor: Doctor, nowhere: dict[str, str]) -> None:
+    status, printed = doctor(nowhere)
+    assert status == 0, printed
+    assert re.search(r"note fleet +nothing listens on port \d+\n +→ start a fleet with: make up", printed)
+    assert "note postgres   the embedded database does not run" in printed
+
+
+def test_doctor_finds_a_database_that_is_behind(
+    doctor: Doctor, nowhere: dict[str, str], new_database: Callable[[], str]
+) -> None:
+    url = new_database()
+    _, behind = doctor({**nowhere, "FLOTILLA_DATABASE_URL": url})
     assert "BAD  schemas    not up to date: agent_service, api_gateway, request_manager" in behind
     assert "→ bring them up to date with: ./flotilla migrate" in behind
-    assert somewhere.run("migrate", **settings).returncode == 0
-    assert "ok   schemas    up to date" in somewhere.run("doctor", **settings).stdout
+    asyncio.run(migrate_all(url))
+    assert "ok   schemas    up to date" in doctor({**nowhere, "FLOTILLA_DATABASE_URL": url})[1]
 
 
 @pytest.mark.parametrize("typed", ["./flotilla", "flotilla"])
