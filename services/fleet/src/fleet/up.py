@@ -53,6 +53,7 @@ async def run_fleet(settings: FleetSettings) -> None:
         read = await read_fleet_agents(settings)
         state_folder = open_state_folder(settings.home)
         key = load_dev_key(state_folder, settings.chosen_key)
+        report_progress("opening the models of the agents")
         witness = load_witness(settings, EMBEDDED)
         async with (
             open_agents(read.configuration, read.providers) as agents,
