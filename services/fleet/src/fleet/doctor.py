@@ -141,7 +141,9 @@ async def _examine_fleet(settings: FleetSettings) -> list[Finding]:
         return [_bad("fleet", f"{url} refuses our API key", remedy)]
     if answer.status_code != 200:
         return [_bad("fleet", f"{url} does not list its agents (status {answer.status_code})", "see its log")]
-    return [_good("fleet", f"{url} is ready"), *_edited(AgentList.model_validate_json(answer.content))]
+    listed = AgentList.model_validate_json(answer.content)
+    agents = ", ".join(f"{agent.name} (model {agent.model} of {agent.provider})" for agent in listed.agents)
+    return [_good("fleet", f"{url} is ready, and has {agents}"), *_edited(listed)]
 
 
 def _edited(listed: AgentList) -> list[Finding]:
