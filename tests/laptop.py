@@ -64,8 +64,8 @@ class Laptop:
         """Start a command in a process of its own, as a shell does."""
         environment = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **self.settings, **settings}
         command = [sys.executable, "-m", "command_line", *words]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen(command, env=environment, text=True, cwd=ROOT, **pipes)
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, env=environment, text=True, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe)
 
     def run(self, *words: str, input: str = "", **settings: str) -> subprocess.CompletedProcess[str]:  # noqa: A002 - as in subprocess
         with self.start(*words, **settings) as process:

@@ -4,7 +4,7 @@ They come from the environment with the prefix `FLOTILLA_`, are read once at the
 other code reads the environment. Every field documents its unit and the reason of its default.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
@@ -33,8 +33,9 @@ def load_settings[S: BaseSettings](model: type[S], **given: object) -> S:
     Raises:
         WrongSettings: with a line for each variable that is missing or has a wrong value; no line shows a value.
     """
+    read: Callable[..., S] = model
     try:
-        return model(**given)
+        return read(**given)
     except ValidationError as error:
         prefix = model.model_config.get("env_prefix", "")
         lines = [

@@ -128,7 +128,7 @@ def test_an_agent_whose_provider_has_no_key_says_what_to_set(tmp_path: Path) -> 
     ):
         load_configuration(folder, tools=TOOLS.names)
 
-    assert load_configuration(folder, tools=TOOLS.names, providers={"openai"}).agents.find(None)
+    assert load_configuration(folder, tools=TOOLS.names, providers={"openai"}).agents.default == "assistant"
 
 
 DEFAULT_AGENT = AGENT.replace("{provider: scripted, name: demo}", "default")

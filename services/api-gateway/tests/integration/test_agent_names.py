@@ -2,6 +2,7 @@
 
 import httpx
 import pytest
+from starlette.types import Receive, Scope, Send
 
 from api_gateway.agent_names import KEPT_SECONDS, AgentNames
 from api_gateway.hop import Hop
@@ -47,11 +48,11 @@ async def test_agents_are_listed_with_their_models(client: httpx.AsyncClient) ->
 async def test_names_are_asked_for_once_a_minute_and_again_before_a_refusal(house: House) -> None:
     calls, now = list[str](), [0.0]
 
-    async def counted(scope: dict[str, str], receive: object, send: object) -> None:
+    async def counted(scope: Scope, receive: Receive, send: Send) -> None:
         calls.append(scope["path"])
-        await house.services["agent-service"](scope, receive, send)  # type: ignore[arg-type]  # ASGI's own types
+        await house.services["agent-service"](scope, receive, send)
 
-    hop = Hop({"agent-service": counted}, Issuer("api-gateway", KEY))  # type: ignore[dict-item]  # as above
+    hop = Hop({"agent-service": counted}, Issuer("api-gateway", KEY))
     names = AgentNames(hop, clock=lambda: now[0])
     for _ in range(3):
         await names.refuse_unknown(somebody(), BODY % b"assistant")
@@ -68,8 +69,8 @@ async def test_names_are_asked_for_once_a_minute_and_again_before_a_refusal(hous
 
 
 async def test_nothing_is_refused_while_the_agents_cannot_be_asked_for(house: House) -> None:
-    async def away(scope: object, receive: object, send: object) -> None:
-        await house.services["request-manager"]({**scope, "path": "/nowhere"}, receive, send)  # type: ignore[dict-item,arg-type]  # ASGI's own types
+    async def away(scope: Scope, receive: Receive, send: Send) -> None:
+        await house.services["request-manager"]({**scope, "path": "/nowhere"}, receive, send)
 
-    hop = Hop({"agent-service": away}, Issuer("api-gateway", KEY))  # type: ignore[dict-item]  # as above
+    hop = Hop({"agent-service": away}, Issuer("api-gateway", KEY))
     await AgentNames(hop).refuse_unknown(somebody(), BODY % b"nobody")

@@ -4,7 +4,7 @@ Errors are for people in an editor: they name the file, the line, the column and
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -131,7 +131,7 @@ def _text(path: Path) -> str:
         raise _at(path, f"it cannot be read: {error.strerror}; make it readable, or remove it") from error
 
 
-def _refuse_doubles(paths: list[Path], names: list[str] | list[tuple[str, int]]) -> None:
+def _refuse_doubles(paths: list[Path], names: Sequence[object]) -> None:
     """Refuse two files that define the same, as `x.yaml` and `x.yml` do."""
     for index, name in enumerate(names):
         first = names.index(name)
