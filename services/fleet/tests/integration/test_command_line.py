@@ -1,5 +1,6 @@
 """The `flotilla` command line as people use it: two days on one laptop, and what goes wrong said in one line."""
 
+import asyncio
 import json
 import os
 import pty
@@ -18,6 +19,7 @@ import pytest
 
 from command_line.commands import COMMANDS
 from command_line.local import load_command
+from fleet.agents import list_edited_agents
 from local_backends.server import free_port
 from tests.laptop import AGENT, ROOT, SCRIPT, Laptop, Stopped, Up, alive, flotilla, only_line, write_configs
 
@@ -61,6 +63,9 @@ def test_used_agent_file_that_was_edited_in_place_is_named_at_start(yesterday: Y
     assert "agents/assistant-v1.yaml" in line
     assert "name it assistant-v2.yaml, and restore version 1" in line
     assert "edited" not in yesterday.said
+    key = (yesterday.laptop.home / "dev-key").read_text()
+    (told,) = asyncio.run(list_edited_agents(yesterday.laptop.url, key))
+    assert told.startswith("agent assistant, version 1: it was edited after it was used: name it assistant-v2.yaml")
 
 
 def test_ctrl_c_ends_everything_cleanly_within_ten_seconds(yesterday: Yesterday) -> None:
