@@ -70,8 +70,7 @@ class Doctor:
         self._capsys = capsys
 
     def __call__(self, settings: dict[str, str], *options: str) -> tuple[int, str]:
-        given = {"FLOTILLA_AGENT_CONFIGS": str(ROOT / "agent-configs"), **settings}
-        status = flotilla(self._monkeypatch, given, "doctor", *options)
+        status = flotilla(self._monkeypatch, settings, "doctor", *options)
         printed = self._capsys.readouterr()
         assert printed.err == ""
         return status, printed.out
@@ -84,8 +83,8 @@ def doctor(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
 
 @pytest.fixture
 def nowhere(tmp_path: Path) -> dict[str, str]:
-    """The settings of a fleet that does not run."""
-    return Laptop(tmp_path / "home", free_port()).settings
+    """The settings of a fleet that does not run, with the shipped agents."""
+    return Laptop(tmp_path / "home", free_port()).settings | {"FLOTILLA_AGENT_CONFIGS": str(ROOT / "agent-configs")}
 
 
 @pytest.fixture
