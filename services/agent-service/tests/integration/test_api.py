@@ -9,16 +9,19 @@ from fastapi import FastAPI
 
 from agent_service import api
 from agent_service.app import NAME
+from agent_service.domain.agents import AgentCatalog, AgentFile, AgentList
 from agent_service.domain.runs import failed
 from agent_service.usecases.end_run import end_run
 from service_process.web import create_app
 from shared_clients.identity import Verifier
 from shared_clients.postgres import Database
+from shared_models.agents import parse_agent
 from shared_models.ids import new_id
 from shared_models.requests import FailureReason
 from tests.problems import problem
 from tests.simulators.asking import somebody
 from tests.simulators.calling import Caller, trusted
+from tests.simulators.performing import AGENT
 from tests.simulators.rows import rows, run
 from tests.simulators.working import Session, Worker
 
@@ -36,6 +39,8 @@ async def app(opened: Database) -> FastAPI:
     app = create_app(NAME, version="0", routers=[api.router], ready=opened.ping)
     app.state.verifier = Verifier(NAME, trusted(NAME))
     app.state.database = opened
+    file = AgentFile("agents/assistant-v1.yaml", 1, "", parse_agent("assistant-v1.yaml", AGENT))
+    app.state.agents = AgentList.of(AgentCatalog([file], "assistant"), ())
     return app
 
 
