@@ -8,9 +8,11 @@ Flotilla adds three CUSTOM events.
 
 - `reset`, value {keep?}: all frames after the frame `keep` are void; without `keep`, all frames are. A
   MESSAGES_SNAPSHOT with the remaining messages follows, and later messages have new ids.
-- `resync`, value {content, messageId?, earlier?: [{messageId, content}]}: frames were lost, and the run's text messages
-  are exactly `earlier` and then this one. An empty `content` alone means that there are none.
-- `retrying`, value {reason}: a call of a model failed for that `FailureReason`, and it or another model is asked again.
+- `resync`, value {content, messageId?, earlier?: [{messageId, content}]}: frames were lost; the run's text messages are
+  exactly those of `earlier`, then the message `messageId` with the text `content`. An empty `content` without the other
+  members means that the run has no text message.
+- `retrying`, value {reason}: a call of a model failed with that `FailureReason`; the same model is called again, or the
+  next one is called.
 """
 
 import json
@@ -54,7 +56,7 @@ class Cursor:
 
     @property
     def ended(self) -> bool:
-        """Whether it is the cursor of a terminal frame, the last one; all other sequences begin at 1."""
+        """Whether this cursor belongs to a terminal frame; only these have the sequence 0, in an epoch above 0."""
         return self.sequence == 0 and self.epoch > 0
 
     def __str__(self) -> str:
@@ -189,7 +191,7 @@ def terminal_frame(view: RequestView) -> tuple[str, dict[str, object]]:
     """
     state = STATES[view.status]
     if not state.terminal:
-        msg = f"request {view.request_id} is {view.status}, and a terminal frame was expected to be for one that ended"
+        msg = f"request {view.request_id} is {view.status}; a terminal frame needs a request that has ended"
         raise ValueError(msg)
     whole = view.model_dump(mode="json", exclude_none=True)
     if view.status is Status.COMPLETED:
@@ -208,10 +210,11 @@ def terminal_view(frame: Frame) -> RequestView:
 def ending(
     execution_id: UUID, seen: Cursor, outcome: tuple[str, Fields], *, epoch: int, still_open: OpenParts
 ) -> list[Frame]:
-    """Return the frames that end a stream after `seen`, when the run has ended and its log has no end.
+    """Return the frames that end a stream after `seen`, when the run has ended and its log lacks the terminal frame.
 
-    A run with an answer gets RUN_STARTED where no frame was seen, else the closing events of open parts; then `resync`
-    with the whole answer. The last frame of every run is the terminal one, with its own cursor `<epoch+1>-0`.
+    If no frame was seen, a run with an answer gets RUN_STARTED; otherwise it gets the closing events of its open parts.
+    A `resync` with the whole answer follows. The last frame of every run is the terminal one, with its own cursor
+    `<epoch+1>-0`.
 
     Args:
         execution_id: the run.
