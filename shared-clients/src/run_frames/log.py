@@ -51,7 +51,7 @@ async def append(
         redis: the connections of this process.
         key: of the log.
         frames: in their order.
-        final_command: about the log after the frames.
+        final_command: a command on the log, sent after the frames.
         create: whether the first frame creates a log that does not exist. Without it the reply to each frame is None.
     """
     commands: list[Command] = []

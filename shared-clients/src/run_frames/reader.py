@@ -106,7 +106,7 @@ class FrameReader:
             tenant: of the run.
             execution_id: of the run.
             cursor: of the last frame that a client has.
-            ended: whether the durable row of the run says that it has ended; it decides where there is no log.
+            ended: whether the durable row of the run says that it has ended; it decides if there is no log.
         """
         if cursor == START:
             return True

@@ -42,7 +42,7 @@ class Backoff:
     Attributes:
         first: the longest pause after the first crash; it doubles with each further crash.
         cap: the longest pause after any crash.
-        forgiven_after: after a run of this length, the pauses start again from `first`.
+        reset_after: a run that lasts so long resets the pauses to `first`.
     """
 
     first: float = 0.1

@@ -136,8 +136,8 @@ def repeat_advice(scope: Scope) -> str:
     if any(name == b"idempotency-key" for name, _ in scope["headers"]):
         return "the request may have been carried out; send it again with the same Idempotency-Key to learn its outcome"
     return (
-        "the request may have been carried out; look before you send it again, and send an Idempotency-Key with the "
-        "next one, so that it can be repeated safely"
+        "the request may have been carried out; check its effect before you send it again. A request with an "
+        "Idempotency-Key can be repeated safely"
     )
 
 
