@@ -38,7 +38,7 @@ class PendingLimit:
         self._pending = Counter(await reconciling.count_pending_by_tenant(self._database))
 
     def check(self, tenant: str) -> None:
-        """Let one more request of a tenant in.
+        """Check that one more request of a tenant may be accepted.
 
         Raises:
             Problem: RATE_LIMITED over the tenant's bound, OVERLOADED over the total or while the outbox is full.
