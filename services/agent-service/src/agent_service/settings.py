@@ -25,7 +25,7 @@ class Settings(ProcessSettings):
 
 
 def _fits_a_header(key: SecretStr | None) -> SecretStr | None:
-    """Return a key without the white space around it that files and pasting leave; an empty one is none."""
+    """Return a key without surrounding white space; None for an empty key."""
     text = key.get_secret_value().strip() if key else ""
     if not (text.isascii() and text.isprintable()):
         msg = "expected a key of printable ASCII; was something else pasted along with it?"
@@ -34,7 +34,7 @@ def _fits_a_header(key: SecretStr | None) -> SecretStr | None:
 
 
 def _is_an_address(url: str | None) -> str | None:
-    """Return an address that HTTP can be spoken with; an empty one is none."""
+    """Return a base URL with the scheme http or https; None for an empty one."""
     text = (url or "").strip()
     if not text:
         return None

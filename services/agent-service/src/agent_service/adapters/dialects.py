@@ -1,7 +1,7 @@
-"""Speak to servers that know less of a protocol than the provider whose protocol it is.
+"""Changes requests for servers that implement only a part of a provider's protocol.
 
-An agent's `dialect` says what such a server takes. Without it the server's own refusal is enough: one that names a
-member of the request's body is asked again without that member, and asked like that from then on.
+An agent's `dialect` says what such a server takes. Without a dialect, the server's refusal is used: if it names a
+member of the body, the request is sent again with that member renamed or left out, and so are later requests.
 """
 
 import json
@@ -22,7 +22,7 @@ type Body = dict[str, object]
 
 
 def spoken_in(dialect: Dialect, body: Mapping[str, object]) -> Body:
-    """Return a body as a dialect has it: members renamed first, then left out."""
+    """Return a body changed by a dialect: its renames first, then its omissions."""
     renamed = {dialect.rename.get(name, name): value for name, value in body.items()}
     return {name: value for name, value in renamed.items() if name not in dialect.omit}
 
@@ -38,7 +38,7 @@ def refused_member(sent: Mapping[str, object], text: str, learnable: Mapping[str
 
 
 def _pointed_at(text: str) -> Iterator[str]:
-    """Yield the members that an error names in the places for it: `param`, and FastAPI's `loc`."""
+    """Yield the members that an error names in `param` or in FastAPI's `loc`."""
     try:
         error = json.loads(text)
     except (ValueError, RecursionError):
@@ -56,7 +56,7 @@ def _pointed_at(text: str) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """How one request was changed: by its agent's dialect, then by members that its server refused, in that order."""
+    """The changes of one request: its agent's dialect, then the members that its server has refused."""
 
     original: Body
     learned: tuple[str, ...] = ()
@@ -64,7 +64,7 @@ class Spoken:
 
 @dataclass(slots=True)
 class Speech:
-    """What the servers of one client have been found not to know, by host and model.
+    """The members that each server has refused, by host and model.
 
     Attributes:
         learnable: how a refused member is changed.
@@ -74,7 +74,7 @@ class Speech:
     _learned: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
 
     def translate(self, request: httpx2.Request, dialect: Dialect) -> tuple[httpx2.Request, Spoken]:
-        """Return a request as its server knows it, and how it came about."""
+        """Return the request changed for its server, and the record of the changes."""
         body = _body(request)
         if body is None:
             return request, Spoken({})
@@ -84,7 +84,7 @@ class Speech:
     def simpler(
         self, request: httpx2.Request, spoken: Spoken, status: int, error: bytes
     ) -> tuple[httpx2.Request, Spoken] | None:
-        """Return the request without the member that was refused, or None where that is not what went wrong."""
+        """Return the request without the refused member; None if the error has another cause."""
         if status not in _BAD_REQUEST or len(spoken.learned) >= len(self.learnable):
             return None
         sent = self._changed(spoken.original, spoken.learned)
@@ -95,7 +95,7 @@ class Speech:
         return self._rewritten(request, again), again
 
     def keep(self, request: httpx2.Request, spoken: Spoken) -> None:
-        """Remember what a server took, so that the next call begins with it."""
+        """Remember the changes that a server accepted; the next call begins with them."""
         server = _server(request, spoken.original)
         if spoken.learned != self._learned.get(server, ()):
             self._learned[server] = spoken.learned

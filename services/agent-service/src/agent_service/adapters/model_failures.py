@@ -1,8 +1,8 @@
-"""What can go wrong with one model call, from the library's errors to ours.
+"""Translates the library's errors of one model call into the errors of this service.
 
-Decides three things for `adapters/models`: whether the same call may do better later, whether the model may be asked
-again after the others, and what the run is told if nobody answers. The person is told what to do; the operator gets
-the status, the host, the provider's code, and its message where that is safe: see `adapters/redaction`.
+`translate` decides whether the same call may succeed later, whether the model may be called again after the other
+models, and with which error the run fails if no model answers. The person is told what to do; the operator gets the
+status, the host, the provider's code and, if it is safe, the provider's message: see `adapters/redaction`.
 """
 
 import re
@@ -49,7 +49,7 @@ FOREIGN = (
     httpx2.StreamError,
     TimeoutError,
 )
-"""All that one call through pydantic-ai may raise because of the provider."""
+"""The errors that one call through pydantic-ai may raise because of the provider."""
 
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 _TOO_LONG = re.compile(
@@ -64,7 +64,7 @@ _SETTLED: tuple[tuple[type[Exception], type[RunFailed]], ...] = (
     (ModelNotFoundError, ModelNotFound),
     (WrongAddressError, ModelNotFound),
 )
-"""Errors that the same call to the same model meets again."""
+"""Errors that a repeated call would raise again, with the error of the run for each."""
 
 _PASSING: tuple[tuple[type[ModelAPIError], type[RunFailed]], ...] = (
     (ModelRateLimitError, ModelBusy),
@@ -72,17 +72,17 @@ _PASSING: tuple[tuple[type[ModelAPIError], type[RunFailed]], ...] = (
     (ModelUnavailableError, ModelUnavailable),
     (ModelServerError, ModelUnavailable),
 )
-"""Errors that are over sooner or later."""
+"""Errors after which a later call may succeed, with the error of the run for each."""
 
 
 class CallFailed(Exception):  # noqa: N818 - private to the adapters; runs fail with `outcome`
     """One model call gave no reply.
 
     Args:
-        outcome: what the run fails with, if this was the last hope.
+        run_error: the error of the run if no other model answers.
         detail: model and kind, safe to log.
-        again: nothing had come yet, and the same call may succeed later.
-        broke: it had begun and broke off; the model may be asked again after the others.
+        may_retry: the call failed before its first token, and may succeed later.
+        broke_off: the reply had begun; the model may be called again after the other models.
         final: no other model should be asked either.
         retry_after: seconds the provider asked us to wait.
     """
@@ -111,7 +111,7 @@ def translate(error: Exception, label: str, began: bool, *, sent: str = "", base
 
     Args:
         error: one of `FOREIGN`.
-        label: `<provider>:<model>`, and where it is.
+        label: `<provider>:<model> at <host>`.
         began: something of the reply had come.
         sent: all text of the request; no word of it may come back in a log.
         base_url: where the model was asked.
@@ -129,7 +129,7 @@ def translate(error: Exception, label: str, began: bool, *, sent: str = "", base
 
 
 def _settled(error: Exception) -> type[RunFailed] | None:
-    """Return the outcome of an error that asking again does not mend, if it is one."""
+    """Return the error of the run for a permanent error; None for any other error."""
     if isinstance(error, ModelAPIError) and _says_too_long(error):
         return ContextTooLong
     if isinstance(error, ModelHTTPError) and error.status_code in {404, 405}:
@@ -154,7 +154,7 @@ def _says_too_long(error: ModelAPIError) -> bool:
 
 
 def _words_of(error: ModelAPIError) -> str:
-    """Return code, type and message of an error, for a look at its words only."""
+    """Return the code, type and message of an error, in which only words are searched."""
     return " ".join(filter(None, (error.provider_error_code, error.provider_error_type, _message_of(error))))
 
 
@@ -172,10 +172,10 @@ def at_host(base_url: str) -> str:
 
 
 def _kind(error: Exception, base_url: str) -> str:
-    """Name an error by what cannot hold a secret."""
+    """Describe an error by the parts that cannot hold a secret."""
     match error:
         case TimeoutError():
-            return "nothing came for too long"
+            return "no byte came within the time limit"
         case ModelHTTPError(status_code=status):
             return f"status {status}{_missing_version(base_url) if status in {404, 405} else ''}"
         case ModelConnectionError():
@@ -199,7 +199,7 @@ def _missing_version(base_url: str) -> str:
 
 
 def _said(error: ModelAPIError, sent: str) -> str:
-    """Return the provider's own message; never where a key was refused, because such messages quote it."""
+    """Return the provider's own message; an empty text if the key was refused, because such messages quote the key."""
     if isinstance(error, ModelAuthenticationError) or not sent:
         return ""
     short = short_message(_message_of(error), sent)

@@ -1,7 +1,7 @@
-"""Ask a model for a reply and show it as it comes: retries, fallbacks and broken streams end here.
+"""Asks a model for a reply and shows it as it comes; handles retries, fallbacks and broken streams.
 
 `run_agent` calls `stream_reply` for each step. Only this layer retries (SDK retries are off). `adapters/wire` reads
-the bytes below the SDK, and `adapters/replies` judges what the SDK made of them.
+the bytes below the SDK, and `adapters/replies` checks the reply that the SDK built.
 """
 
 import asyncio
@@ -95,8 +95,8 @@ class ModelChain:
     ) -> ModelResponse:
         """Return the first whole reply; see `ports.Models`.
 
-        A model that failed before it began is not asked again. One whose stream broke off is, after the others: what it
-        had shown is taken back first.
+        A model that failed before it began is not asked again. A model whose stream broke off is called again after the
+        other models; its frames are voided first.
         """
         keep = frames.last
         parameters = _parameters(self._instructions, tools)
@@ -134,7 +134,7 @@ class ModelChain:
         *,
         frames: Frames,
     ) -> ModelResponse:
-        """Ask one model, again where it failed before its first token and may do better later."""
+        """Call one model; repeat a call that failed before its first token and may succeed later."""
         policy = self._retry_policy
         random_pause = wait_random_exponential(multiplier=policy.first_pause, max=policy.max_pause)
 
@@ -163,7 +163,7 @@ class ModelChain:
 
 
 def _show_retry(frames: Frames, failure: CallFailed) -> None:
-    """Append the frame that explains a pause: a call of a model failed, and it or another model is called again."""
+    """Append the frame that explains a pause: a call failed, and the same or the next model will be called."""
     frames.append("CUSTOM", name="retrying", value={"reason": failure.outcome.reason.value})
 
 
@@ -206,7 +206,7 @@ async def _ask(
     """Make one call; cancelling it closes the provider's connection.
 
     Raises:
-        CallFailed: whatever went wrong, in our words.
+        CallFailed: any failure of the call, translated.
     """
     began, fits, seconds, now = False, True, candidate.ref.request_seconds, asyncio.get_running_loop().time
     request = model_request_stream(

@@ -1,6 +1,6 @@
 """Make a provider's own message fit for the operator's log: it may quote the key and the conversation.
 
-Decided word by word, because providers quote in many ways and none of them says where a quotation begins.
+Each word is judged alone, because providers quote in many ways and do not mark where a quotation begins.
 """
 
 import re
@@ -28,14 +28,14 @@ _ERROR_WORDS: Final = frozenset(
 
 
 def looks_like_key(word: str) -> bool:
-    """Tell whether a word may be a key, or the rest of one that is half hidden."""
+    """Return whether a word may be a key or a part of a masked key."""
     return _KEY_LIKE.search(word) is not None
 
 
 def short_message(message: str, sent: str) -> str:
-    """Return a provider's message for the log, without keys and without what was asked or said.
+    """Return a provider's message for the log, without keys and without words of the conversation.
 
-    A word passes if it belongs to the talk of errors, or if it is plain ASCII that neither looks like a key nor occurs
+    A word stays if it is one of `_ERROR_WORDS`, or if it is plain ASCII that neither looks like a key nor occurs
     in `sent`, the text of the request; each other word becomes an ellipsis. A message that repeats four words of the
     request in a row, or that is mostly ellipses, is left out.
     """

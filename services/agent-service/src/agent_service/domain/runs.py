@@ -20,7 +20,7 @@ from shared_models.requests import (
 )
 
 MAX_TRIES = 5
-"""Starts of one run; beyond them, something in the run is assumed to kill its workers."""
+"""The most claims of one run without progress; after them, the run is assumed to kill its workers."""
 TITLE_LENGTH = 80
 
 
@@ -81,7 +81,7 @@ InsertOutcome = ClaimedRun | Queued | AlreadyStored
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """The state of a run, as it is published again for a request that comes again.
+    """The state of a run, published again when its request event comes again.
 
     Attributes:
         context: the request of the run.
