@@ -22,7 +22,7 @@ MAX_ENDED_QUERY: Final = 1000
 async def terminal_frames_of(
     hop: Hop, tenant: str, execution_ids: Sequence[UUID]
 ) -> Mapping[UUID, tuple[str, Mapping[str, object]]]:
-    """Return the terminal frame of every silent run of a tenant that has ended, after one call for each thousand.
+    """Return the terminal frames of those silent runs that have ended, with one call for each thousand runs.
 
     Args:
         hop: calls request-manager.
