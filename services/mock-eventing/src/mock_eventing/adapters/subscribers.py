@@ -1,4 +1,4 @@
-"""Subscribers over HTTP: one try to deliver an event, whose every end is an answer."""
+"""Subscribers over HTTP: one attempt to deliver an event; a failed connection is an answer too."""
 
 from contextlib import suppress
 from typing import Final, Self

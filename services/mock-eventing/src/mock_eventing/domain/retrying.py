@@ -1,8 +1,8 @@
 """The retry rules of Knative's data-plane contract: which answer ends a delivery, and how long to wait for a retry.
 
-The table is the contract's (knative/specs, eventing/data-plane.md), with 408 as Knative's own senders have it. The
-schedule is `DeliverySpec`'s: the n-th retry waits n times `backoffDelay` (linear), or 2 to the n-1 times (exponential),
-at most `backoffMax`, or as long as a 429 or 503 asks for in Retry-After, at most `retryAfterMax`.
+The table is that of knative/specs, eventing/data-plane.md; 408 is added, because Knative's own senders retry it. The
+schedule is `DeliverySpec`'s: the n-th retry waits n (linear) or 2^(n-1) (exponential) times `backoffDelay`, at most
+`backoffMax`. After a 429 or 503 it waits as long as Retry-After says, at most `retryAfterMax`.
 """
 
 from dataclasses import dataclass

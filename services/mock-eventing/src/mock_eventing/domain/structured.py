@@ -151,7 +151,7 @@ def _data(members: Members, pointer: str) -> bytes | None:
     if encoded is not None:
         if data is not None or not isinstance(encoded, str):
             raise Malformed(
-                Fault(f"{pointer}data_base64", "is not a string, or there is a member `data` too; expected one of both")
+                Fault(f"{pointer}data_base64", "has to be a string, and the only one of `data` and `data_base64`")
             )
         try:
             return b64decode(encoded, validate=True)
@@ -175,7 +175,7 @@ def _utf_8(text: str, pointer: str) -> bytes:
 def _canonical(pointer: str, value: object, *, only_text: bool) -> str:
     """Return an attribute in the canonical string form of its type: string, boolean or 32-bit integer.
 
-    Those that the specification itself defines are all strings in JSON.
+    The attributes that the specification defines are all strings in JSON.
     """
     if isinstance(value, str):
         return value

@@ -226,7 +226,7 @@ def _parse(file: str, part: str) -> TriggerDocument | BrokerDocument:
 
 
 def _documents(file: str, text: str) -> Iterator[str]:
-    """Yield the documents of a file; empty lines before each keep its line numbers those of the file."""
+    """Yield the documents of a file, each after empty lines that keep the line numbers of the file."""
     try:
         parsed = yaml.parse(text, Loader=yaml.SafeLoader)
         starts = [one.start_mark for one in parsed if isinstance(one, yaml.DocumentStartEvent) and one.start_mark]

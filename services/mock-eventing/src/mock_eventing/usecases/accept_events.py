@@ -18,7 +18,7 @@ from mock_eventing.errors import BrokerNotFound, NotAccepted
 from mock_eventing.usecases.deliver_event import DeliveryDependencies, TriggerDeliveries, deliver_event
 
 REQUEST_OVERHEAD_BYTES: Final = 4096
-"""Memory that a request is counted for beside its body."""
+"""Bytes of memory that are reserved for a request in addition to its body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,8 @@ class Broker:
         """Deliver all events, and return when each is with every matching subscriber or a durable dead letter.
 
         Args:
-            address: the broker's address; None stands for the file's only broker, or for default/default among several.
+            address: the broker's address; None stands for the only broker of the file, or for default/default if there
+                are several.
             events: all of them are accepted, or none.
 
         Raises:

@@ -48,7 +48,7 @@ class TriggerDeliveries:
 
     Attributes:
         trigger: the trigger.
-        concurrency: a slot for each request to the subscriber at once.
+        concurrency: bounds the concurrent requests to the subscriber.
         pending: events that are being delivered, or wait for their next try.
         counts: the number of events by outcome.
     """
