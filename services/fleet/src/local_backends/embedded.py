@@ -35,7 +35,7 @@ from shared_clients.errors import Permanent
 
 SUPERUSER = "postgres"  # made by initdb; for migrations and roles, never for serving
 
-_LONGEST_ADDRESS = 80  # bytes before the socket's own name; kernels allow 103 (macOS) or 107 (Linux) with it
+_LONGEST_ADDRESS = 80  # bytes of the socket's folder; a whole path may have 103 (macOS) or 107 (Linux)
 _LEAST_SPACE = 100 * 2**20
 _READY_SECONDS = 60.0
 _STOP_SECONDS = 8.0
@@ -160,7 +160,10 @@ class EmbeddedPostgres:
         if leftover := _server_of(self._data):
             raise Permanent(f"A PostgreSQL that Flotilla cannot end runs on {self._data}: stop process {leftover}")
         if not await _locked(descriptor):
-            raise Permanent(f"Something unseen holds {self._data}: does another container share it? Stop that one")
+            raise Permanent(
+                f"A process that cannot be seen from here uses {self._data}: "
+                "if another container shares that folder, stop that container"
+            )
         for stale in ("postmaster.pid", ".s.PGSQL.5432.lock"):  # a reused pid in them would prevent the start
             (self._data / stale).unlink(missing_ok=True)
         return descriptor
@@ -249,7 +252,7 @@ def _server_of(data: Path) -> int | None:
             return None
     except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
         return None
-    except psutil.AccessDenied:  # root without CAP_SYS_PTRACE: the name must do
+    except psutil.AccessDenied:  # root without CAP_SYS_PTRACE cannot read it: the program's name decides
         return pid
     return pid
 
