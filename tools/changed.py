@@ -1,7 +1,7 @@
 """Prints the folders of unit tests that a change concerns: `make quick` runs them.
 
-Changed is what differs from `main`, committed or not; on `main` itself, what is not committed. A package's change
-concerns its own unit tests, and any change those of the architecture. What others make of it, `make test` tells.
+A file counts as changed if it differs from `main`; on `main` itself, if it is not committed. A change selects the unit
+tests of its package, and always the tests of the architecture. `make test` shows the effect on other packages.
 """
 
 import subprocess

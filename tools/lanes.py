@@ -1,10 +1,10 @@
-"""Runs targets of the Makefile in lanes side by side, and keeps the words of each together.
+"""Runs targets of the Makefile in parallel lanes, and prints the output of each target in one block.
 
     python -m tools.lanes check,unit web-check,browser     two lanes, each one target after the other
 
-A target is one line when it begins and one when it ends; then comes all that it printed, whole, so that a failure reads
-like that of a target which ran alone. A target that fails stops nothing: the others still tell what they found. The
-last lines are the seconds of each target. The exit code is 1 if any target failed.
+A target prints one line when it begins and one when it ends; its whole output follows, as if it had run alone. A target
+that fails stops nothing: the others still tell what they found. The last lines are the seconds of each target. The exit
+code is 1 if any target failed.
 """
 
 import os
@@ -21,7 +21,7 @@ from types import FrameType
 from typing import Final
 
 WORDS_OF_MAKE: Final = frozenset({"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKE_TERMOUT", "MAKE_TERMERR"})
-"""The outer make's words to its children; its job server is not handed on."""
+"""Variables by which make talks to its children; they are removed, because the job server is not passed on."""
 PATIENCE: Final = 30.0
 """Seconds a target has for clearing up once it is asked to stop."""
 
@@ -56,7 +56,7 @@ class Lanes:
             return [stage for lane in pool.map(self._run_lane, lanes) for stage in lane]
 
     def stop(self) -> None:
-        """Interrupt what runs, as Ctrl-C does, kill what goes on all the same, and begin nothing new."""
+        """Start no further target, interrupt the running ones as Ctrl-C does, and kill those that do not end."""
         with self._lock:
             self._stopped = True
             running = list(self._running)
