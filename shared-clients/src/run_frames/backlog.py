@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
 
-from shared_models.frames import REOPENED, Cursor, Fields, Frame, TextEncoder, encode, reset, resync
+from shared_models.frames import REOPENED, Cursor, Fields, Frame, TextEncoder, TextMessage, encode, reset, resync
 
 MAX_QUEUED: Final = 262_144
 """Characters of text, or bytes of other frames, that may gather; beyond, they are dropped and a resync follows."""
@@ -54,9 +54,9 @@ class VisibleText:
         elif queued.remaining_messages is not None:
             self._messages = queued.remaining_messages
 
-    def messages(self) -> list[tuple[str, str]]:
-        """Return the id and the text of each message."""
-        return [(message_id, "".join(parts)) for message_id, parts in self._messages.items()]
+    def messages(self) -> list[TextMessage]:
+        """Return the messages with their text until now."""
+        return [TextMessage(message_id, "".join(parts)) for message_id, parts in self._messages.items()]
 
 
 class Backlog:

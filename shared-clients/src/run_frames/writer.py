@@ -106,7 +106,7 @@ class FrameWriter:
 
     def append(self, type_: str, **fields: object) -> Cursor:
         """Append an AG-UI event, given its camelCase fields; fields that are None are left out."""
-        self._open.saw(type_, fields)
+        self._open.note_event(type_, fields)
         return self._backlog.add_event(type_, fields)
 
     def text(self, message_id: UUID, delta: str) -> Cursor:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from shared_models.envelope import EventContext
-from shared_models.frames import Cursor
+from shared_models.frames import Cursor, TerminalEvent
 from shared_models.requests import (
     FAILURES,
     Failure,
@@ -158,15 +158,13 @@ class DueTerminalFrame:
 
     Attributes:
         epoch: the epoch under which the run ended.
-        type: the frame's type.
-        fields: its other fields.
+        event: the event in the frame.
     """
 
     tenant: str
     execution_id: UUID
     epoch: int
-    type: str
-    fields: dict[str, object]
+    event: TerminalEvent
 
 
 @dataclass(frozen=True, slots=True)

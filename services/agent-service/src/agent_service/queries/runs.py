@@ -275,7 +275,7 @@ async def finish_run(
         truncated=end.response.truncated if isinstance(end, ResponseReady) else None,
         failure=end.error.model_dump_json() if isinstance(end, ResponseFailed) else None,
         usage=end.usage.model_dump_json(),
-        terminal_frame=to_json({"type": terminal_frame.type, "fields": terminal_frame.fields}).decode(),
+        terminal_frame=to_json(terminal_frame.event).decode(),
         messages=list(messages),
     )
     if changed == 0:
