@@ -54,7 +54,7 @@ class ActiveRuns:
                 self._active[key].cancel(reason)
         unknown = frozenset(owned.keys() - self._active.keys())
         for key in unknown & self._unknown:
-            log.warning("run_given_up", execution_id=str(owned[key].execution_id), epoch=owned[key].epoch)
+            log.warning("run_handed_back", execution_id=str(owned[key].execution_id), epoch=owned[key].epoch)
             await queries.hand_back(self._dependencies.database, owned[key], counts_as_try=True)
         self._unknown = unknown
 

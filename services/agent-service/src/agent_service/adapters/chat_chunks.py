@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeGuard
 
-from agent_service.adapters.wire import Event, StreamBrokenError
+from agent_service.adapters.wire import ServerSentEvent, StreamBrokenError
 from shared_models.agents import Dialect
 
 LEARNABLE: Final[Mapping[str, Dialect]] = {
@@ -48,7 +48,7 @@ class _Text:
 
     half: str = ""
 
-    def take(self, piece: str) -> str:
+    def append(self, piece: str) -> str:
         text, self.half = self.half + piece, ""
         if text and "\ud800" <= text[-1] <= "\udbff":
             text, self.half = text[:-1], text[-1]
@@ -64,7 +64,7 @@ class _Call:
     arguments: str = ""
     extra: Json | None = None
 
-    def take(self, piece: Json, function: Json) -> None:
+    def join_piece(self, piece: Json, function: Json) -> None:
         """Join a piece: the first id counts; a name that repeats the earlier part replaces it, another is appended."""
         self.id = self.id or _text(piece, "id")
         name = _text(function, "name")
@@ -98,7 +98,7 @@ class _Calls:
     calls: list[_Call] = field(default_factory=list)
     _by_index: dict[int, _Call] = field(default_factory=dict)
 
-    def take(self, piece: Json) -> None:
+    def add_piece(self, piece: Json) -> None:
         function = _object(piece, "function")
         index = _index(piece.get("index"))
         if not (_text(piece, "id") or function or piece.get("extra_content")):
@@ -106,25 +106,25 @@ class _Calls:
         call = self._call_of(index, _text(piece, "id"), _text(function, "name"))
         if index is not None:
             self._by_index[index] = call
-        call.take(piece, function)
-        if sum(len(known.arguments) for known in self.calls) > MAX_ARGUMENTS:
+        call.join_piece(piece, function)
+        if sum(len(one.arguments) for one in self.calls) > MAX_ARGUMENTS:
             raise StreamBrokenError(f"the tool calls have more than {MAX_ARGUMENTS} characters of arguments")
 
     def _call_of(self, index: int | None, call_id: str, name: str) -> _Call:
         if index is not None:
-            known = self._by_index.get(index)
+            call = self._by_index.get(index)
         else:
             last = self.calls[-1] if self.calls else None
-            known = next((call for call in self.calls if call_id and call.id == call_id), None if call_id else last)
-            if known is None and not name:
-                known = last
-        another = bool(known and name and known.name and known.complete) and (
-            bool(call_id and known and known.id and call_id != known.id) or (index is None and not call_id)
+            call = next((one for one in self.calls if call_id and one.id == call_id), None if call_id else last)
+            if call is None and not name:
+                call = last
+        another = bool(call and name and call.name and call.complete) and (
+            bool(call_id and call and call.id and call_id != call.id) or (index is None and not call_id)
         )
-        if known is None or another:
-            known = _Call()
-            self.calls.append(known)
-        return known
+        if call is None or another:
+            call = _Call()
+            self.calls.append(call)
+        return call
 
     def deltas(self) -> list[Json]:
         for call in self.calls:
@@ -162,7 +162,7 @@ class ChatChunks:
     def finished(self) -> bool:
         return bool(self._reason)
 
-    def read(self, event: Event) -> bytes:
+    def read(self, event: ServerSentEvent) -> bytes:
         """Return the text of one event as a chunk; see `wire.Chunks`."""
         if event.data.strip().startswith("[DONE]"):
             self.done = True
@@ -202,9 +202,9 @@ class ChatChunks:
         for piece in pieces or ():
             if piece is not None and not isinstance(piece, dict):
                 raise StreamBrokenError("a tool call is no object")
-            self._calls.take(piece or {})
+            self._calls.add_piece(piece or {})
         texts = {"content": _content(delta.get("content")), **{name: _text(delta, name) for name in _TEXTS}}
-        return {name: text for name, piece in texts.items() if (text := self._texts[name].take(piece))}
+        return {name: text for name, piece in texts.items() if (text := self._texts[name].append(piece))}
 
     def _count(self, usage: object) -> None:
         """Keep the last counts: if a server counts in each chunk, each count covers the whole answer so far."""

@@ -17,7 +17,7 @@ from typing import Final
 from pydantic import JsonValue
 from pydantic_ai.messages import ModelMessagesTypeAdapter, ModelResponse, ModelResponsePart, TextPart, ToolCallPart
 
-from agent_service.adapters.model_failures import CallFailed
+from agent_service.adapters.model_failures import CallFailed, NextCall
 from agent_service.domain.history import TRUNCATED, plain, text_of, truncation_of
 from agent_service.errors import ModelCut, ModelRefused, NoAnswer, OutOfTokens
 from shared_models.ids import new_id
@@ -65,17 +65,17 @@ def check_reply(reply: ModelResponse, label: str) -> ModelResponse:
     reason = str((reply.provider_details or {}).get("finish_reason") or "")
     ending = ENDINGS.get(reason.lower())
     if ending is Ending.REFUSED or reply.finish_reason == "content_filter":
-        raise CallFailed(ModelRefused, f"{label}: content filter", final=True)
+        raise CallFailed(ModelRefused, f"{label}: content filter", next_call=NextCall.NONE)
     if ending is None:
         why = f"the finish reason {_shown(reason)}" if reason else "the stream ended without a finish reason"
-        raise CallFailed(ModelCut, f"{label}: {why}", broke=True)
+        raise CallFailed(ModelCut, f"{label}: {why}", next_call=NextCall.OTHER_MODELS_FIRST)
     if ending is Ending.CUT:
         reply = cut(reply, text_of(reply), truncation_of(reply) or Truncation.LENGTH)
         if is_blank(text_of(reply)):
             raise CallFailed(OutOfTokens, f"{label}: the length limit was reached before an answer")
     if is_blank(text_of(reply)):
         if not reply.tool_calls:
-            raise CallFailed(NoAnswer, f"{label}: an empty reply", broke=True)
+            raise CallFailed(NoAnswer, f"{label}: an empty reply", next_call=NextCall.OTHER_MODELS_FIRST)
         reply = replace(reply, parts=[part for part in reply.parts if not isinstance(part, TextPart)])
     return storable(reply)
 

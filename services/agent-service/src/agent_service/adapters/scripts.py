@@ -98,7 +98,7 @@ class Reply(ConfigModel):
     fault: Fault | None = None
 
     @model_validator(mode="after")
-    def _says_something(self) -> Self:
+    def _refuse_empty_reply(self) -> Self:
         if not self.text and not self.calls and self.fault is None:
             msg = "expected a text, calls or a fault"
             raise ValueError(msg)

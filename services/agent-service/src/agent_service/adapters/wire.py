@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 
 import httpx2
 
-from agent_service.adapters.dialects import Speech
+from agent_service.adapters.dialects import LearnedDialects
 from shared_models.agents import Dialect
 
 CONNECT_SECONDS: Final = 10.0
@@ -43,7 +43,7 @@ class WrongAddressError(StreamBrokenError):
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class ServerSentEvent:
     """One server-sent event; `name` is empty where the server gave none."""
 
     name: str
@@ -64,7 +64,7 @@ class EventDecoder:
         self._name = ""
         self._size = 0
 
-    def feed(self, data: bytes) -> Iterator[Event]:
+    def feed(self, data: bytes) -> Iterator[ServerSentEvent]:
         """Yield the events that these bytes complete.
 
         Raises:
@@ -88,13 +88,13 @@ class EventDecoder:
         if self._size + len(self._line) > MAX_EVENT:
             raise StreamBrokenError(f"an event has more than {MAX_EVENT} bytes")
 
-    def _take_line(self) -> Event | None:
+    def _take_line(self) -> ServerSentEvent | None:
         line = self._line.decode(errors="replace")
         self._line.clear()
         if self._at_start:
             self._at_start, line = False, line.removeprefix("\ufeff")
         if not line:
-            event = Event(self._name, "\n".join(self._data)) if self._data else None
+            event = ServerSentEvent(self._name, "\n".join(self._data)) if self._data else None
             self._data, self._name, self._size = [], "", 0
             return event
         field, _, value = line.partition(":")
@@ -121,7 +121,7 @@ class Chunks(Protocol):
     @property
     def done(self) -> bool: ...
 
-    def read(self, event: Event) -> bytes:
+    def read(self, event: ServerSentEvent) -> bytes:
         """Return the bytes that the SDK reads in place of one event; they may be empty.
 
         Raises:
@@ -174,26 +174,27 @@ class ModelClient(httpx2.AsyncClient):
             limits=httpx2.Limits(max_connections=1000, max_keepalive_connections=100),
         )
         self._chunks = chunks
-        self._speech = Speech(learnable)
+        self._dialects = LearnedDialects(learnable)
 
     async def send(self, request: httpx2.Request, *, stream: bool = False, **options: Any) -> httpx2.Response:
         """Send a request, and repeat it without the members that the server refuses; see `httpx2.AsyncClient.send`."""
         call = _call.get()
-        request, spoken = self._speech.translate(request, call.dialect if call else Dialect())
+        changed = self._dialects.translate(request, call.dialect if call else Dialect())
         while True:
-            response = await super().send(request, stream=True, **options)
+            response = await super().send(changed.request, stream=True, **options)
             if not response.is_error:
-                self._speech.keep(request, spoken)
+                self._dialects.remember(changed)
                 break
             response = await _bounded(response)
-            again = self._speech.simpler(request, spoken, response.status_code, await response.aread())
-            if again is None:
+            error = await response.aread()
+            simpler_request = self._dialects.without_refused_member(changed, response.status_code, error)
+            if simpler_request is None:
                 return response
-            request, spoken = again
+            changed = simpler_request
         if not stream:
             await response.aread()
             return response
-        return _replaced(response, _Answer(response, self._chunks()))
+        return _replaced(response, _ReplyStream(response, self._chunks()))
 
 
 async def _bounded(response: httpx2.Response) -> httpx2.Response:
@@ -213,7 +214,7 @@ def _replaced(response: httpx2.Response, stream: httpx2.AsyncByteStream | httpx2
     """Return a response with another body, which is neither compressed nor of known length."""
     gone = {"content-encoding", "content-length", "transfer-encoding"}
     headers = [(name, value) for name, value in response.headers.multi_items() if name.lower() not in gone]
-    if isinstance(stream, _Answer):
+    if isinstance(stream, _ReplyStream):
         headers = [pair for pair in headers if pair[0].lower() != "content-type"]
         headers.append(("content-type", "text/event-stream"))
     return httpx2.Response(
@@ -226,7 +227,7 @@ def _replaced(response: httpx2.Response, stream: httpx2.AsyncByteStream | httpx2
     )
 
 
-class _Answer(httpx2.AsyncByteStream):
+class _ReplyStream(httpx2.AsyncByteStream):
     """The body of one streamed answer, as `Chunks` lets it through.
 
     The SDK iterates the body a second time to drain the connection; that iteration yields the remaining bytes unparsed.
@@ -253,7 +254,7 @@ class _Answer(httpx2.AsyncByteStream):
                 break
         yield self._chunks.close()
 
-    async def _events(self) -> AsyncGenerator[Event]:
+    async def _events(self) -> AsyncGenerator[ServerSentEvent]:
         kind = self._response.headers.get("content-type", "").strip().lower()
         if kind.startswith("text/html"):
             raise WrongAddressError("a web page came instead of an answer")
@@ -261,7 +262,7 @@ class _Answer(httpx2.AsyncByteStream):
             whole = bytearray()
             while (data := await self._read()) is not None:
                 whole += data
-            yield Event("", whole.decode(errors="replace"))
+            yield ServerSentEvent("", whole.decode(errors="replace"))
             return
         decoder = EventDecoder()
         while (data := await self._read()) is not None:
