@@ -31,6 +31,14 @@ class BrokerLimits:
     trigger_requests: int
 
 
+@dataclass(frozen=True, slots=True)
+class MatchedEvent:
+    """An event that a trigger's filters match."""
+
+    event: Event
+    deliveries: TriggerDeliveries
+
+
 class Broker:
     """Accepts events for every broker of the triggers' file.
 
@@ -87,17 +95,21 @@ class Broker:
             NotAccepted: not every event was delivered in time; some subscribers may have some of the events.
         """
         candidates = self._deliveries_at(address)
-        work = [(event, one) for event in events for one in candidates if one.trigger.matches(event.attributes)]
-        self._check_trigger_limits([one for _, one in work])
-        if work:
-            await self._deliver(work)
+        matched = [
+            MatchedEvent(event, one) for event in events for one in candidates if one.trigger.matches(event.attributes)
+        ]
+        self._check_trigger_limits([one.deliveries for one in matched])
+        if matched:
+            await self._deliver(matched)
 
-    async def _deliver(self, work: Sequence[tuple[Event, TriggerDeliveries]]) -> None:
-        tasks = {one.start(deliver_event(event, one, self._dependencies)): one for event, one in work}
+    async def _deliver(self, matched: Sequence[MatchedEvent]) -> None:
+        tasks = {
+            one.deliveries.start(deliver_event(one.event, one.deliveries, self._dependencies)): one for one in matched
+        }
         try:
             await asyncio.wait(tasks, timeout=self._limits.accept_seconds)
         finally:
-            late = {one.trigger.name for task, one in tasks.items() if task.cancel()}
+            late = {one.deliveries.trigger.name for task, one in tasks.items() if task.cancel()}
             outcomes = await asyncio.gather(*tasks, return_exceptions=True)
         if late:
             slow = ", ".join(sorted(late))
