@@ -29,7 +29,7 @@ class Metadata(ConfigModel):
     labels: dict[str, str] = Field(default_factory=dict)
 
 
-Member = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+BodyMember = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 """A member of a request's body, as the provider's protocol names it."""
 
 _NEEDED = frozenset({"model", "messages", "stream", "tools"})
@@ -44,12 +44,12 @@ class Dialect(ConfigModel):
             counts.
     """
 
-    rename: dict[Member, Member] = Field(default_factory=dict, max_length=16)
-    omit: tuple[Member, ...] = Field(default=(), max_length=16)
+    rename: dict[BodyMember, BodyMember] = Field(default_factory=dict, max_length=16)
+    omit: tuple[BodyMember, ...] = Field(default=(), max_length=16)
 
     @field_validator("rename", "omit")
     @classmethod
-    def _keeps_the_question[T: (dict[str, str], tuple[str, ...])](cls, members: T) -> T:
+    def _refuse_required_members[T: (dict[str, str], tuple[str, ...])](cls, members: T) -> T:
         if needed := sorted(_NEEDED.intersection(members)):
             msg = f"{needed[0]} cannot be renamed or left out; the same holds for all of {', '.join(sorted(_NEEDED))}"
             raise ValueError(msg)

@@ -16,7 +16,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict
 
 VERSION: Final = "flotilla-audit-1"
-LATE: Final = timedelta(minutes=1)
+MAX_COMMIT_DELAY: Final = timedelta(minutes=1)
 """The longest time between an entry's timestamp and its commit; every transaction is shorter."""
 
 
@@ -104,7 +104,9 @@ class Checker:
                 yield Fault(
                     number=number, what=f"not the hash that was anchored at {anchor.at}: the chain is rewritten"
                 )
-            self._visible_until = max(self._visible_until, moment(datetime.fromisoformat(anchor.whole_until) - LATE))
+            self._visible_until = max(
+                self._visible_until, moment(datetime.fromisoformat(anchor.whole_until) - MAX_COMMIT_DELAY)
+            )
         self.number, self.hash = number, stored
 
     def end(self) -> Iterator[Fault]:

@@ -55,7 +55,7 @@ def _checked(cursor: str) -> str:
     return cursor
 
 
-def _written(moment: object) -> object:
+def _require_rfc3339(moment: object) -> object:
     """Accept only RFC 3339 texts; pydantic alone would read a number as seconds since 1970."""
     if isinstance(moment, datetime) or (isinstance(moment, str) and _DATE.match(moment)):
         return moment
@@ -63,7 +63,7 @@ def _written(moment: object) -> object:
     raise ValueError(msg)
 
 
-Moment = Annotated[AwareDatetime, BeforeValidator(_written)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_require_rfc3339)]
 Before = Annotated[str, StringConstraints(max_length=300), AfterValidator(_checked)]
 
 
