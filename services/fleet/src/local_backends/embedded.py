@@ -35,8 +35,8 @@ from shared_clients.errors import Permanent
 
 SUPERUSER = "postgres"  # made by initdb; for migrations and roles, never for serving
 
-_LONGEST_ADDRESS = 80  # bytes of the socket's folder; a whole path may have 103 (macOS) or 107 (Linux)
-_LEAST_SPACE = 100 * 2**20
+_MAX_FOLDER_BYTES = 80  # bytes of the socket's folder; a whole path may have 103 (macOS) or 107 (Linux)
+_MIN_FREE_BYTES = 100 * 2**20
 _READY_SECONDS = 60.0
 _STOP_SECONDS = 8.0
 _POLL_SECONDS = 0.02
@@ -113,7 +113,7 @@ class EmbeddedPostgres:
     async def _lock_folder(self) -> None:
         for missing in reversed([path for path in (self.folder, *self.folder.parents) if not path.exists()]):
             missing.mkdir(mode=0o700)
-        if shutil.disk_usage(self.folder).free < _LEAST_SPACE:
+        if shutil.disk_usage(self.folder).free < _MIN_FREE_BYTES:
             raise Permanent(_with_remedy("No space left on device", self.folder, self._log))
         owner = self._keep_open(os.open(self.folder / "owner", os.O_RDWR | os.O_CREAT, 0o600))
         if not await _locked(owner):
@@ -169,7 +169,7 @@ class EmbeddedPostgres:
         return descriptor
 
     def _launch(self, binaries: Path, descriptor: int) -> None:
-        if self._address == self._data and len(os.fsencode(self._data)) > _LONGEST_ADDRESS:
+        if self._address == self._data and len(os.fsencode(self._data)) > _MAX_FOLDER_BYTES:
             self._address = Path(tempfile.mkdtemp(prefix="flotilla-")) / "postgres"
             self._address.symlink_to(self._data)
         inside = _inside(self._data, descriptor)
