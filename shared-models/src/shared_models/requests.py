@@ -270,7 +270,7 @@ class RequestCreated(OpenModel):
 
 
 class RequestCancelled(OpenModel):
-    """`flotilla.request.cancelled.v1`: a request should stop; agent-service decides whether it is too late to stop.
+    """`flotilla.request.cancelled.v1`: a request should stop; agent-service alone decides whether it is too late.
 
     Attributes:
         principal: the caller whose request it is.
