@@ -228,7 +228,9 @@ class Outbox:
             async with self._database.autocommit() as tx:
                 await tx.run(DELETE_PUBLISHED, ids=list(ids))
         except Unconfirmed as error:
-            log.warning("outbox_rows_kept", events=len(ids), error=str(error), then="they are published again")
+            log.warning(
+                "outbox_rows_not_deleted", events=len(ids), error=str(error), consequence="they are published again"
+            )
 
     async def _mark_dead(self, message: Message, error: str) -> None:
         """Mark an event dead; where the database does not answer, a later sweep finds the event again."""

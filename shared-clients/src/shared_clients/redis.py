@@ -59,11 +59,11 @@ class OutageLog:
     def failed(self, error: Exception) -> None:
         if self._since is None:
             self._since = monotonic()
-            log.warning("outage_began", of=self._name, error=f"{type(error).__name__}: {error}"[:200])
+            log.warning("outage_began", system=self._name, error=f"{type(error).__name__}: {error}"[:200])
 
     def succeeded(self) -> None:
         if self._since is not None:
-            log.info("outage_ended", of=self._name, seconds=round(monotonic() - self._since, 1))
+            log.info("outage_ended", system=self._name, seconds=round(monotonic() - self._since, 1))
             self._since = None
 
 

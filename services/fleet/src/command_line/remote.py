@@ -104,9 +104,9 @@ def call(fleet: RemoteFleet, request: RemoteCall, *, deadline: float = 10.0) -> 
         deadline: the seconds within which a retry may begin; also the limit for one answer.
 
     Raises:
-        Transient: it did not happen and may succeed later.
+        Transient: the call had no effect, and may succeed later.
         Permanent: it was refused; the message is the problem's title and detail.
-        Unknown: it may have happened.
+        Unknown: the call may have had its effect.
     """
     until = time.monotonic() + deadline
     for attempt in range(1, ATTEMPTS + 1):

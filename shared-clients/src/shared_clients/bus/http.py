@@ -167,7 +167,7 @@ def _refusal(message: Message, status: int, reason: str, retry_after: str) -> Ou
     """
     refusal = f"the broker did not accept a message for {message.topic}: it answered {status}"
     if status in _WRONG_SETTING or status < 400:
-        log.error("publish_unauthorized", status=status, then="events stay in their outbox")
+        log.error("publish_unauthorized", status=status, consequence="events stay in their outbox")
         return Transient(refusal)
     if status in _RETRYABLE or status >= 500:
         return Transient(refusal, float(retry_after[:9]) if retry_after.isascii() and retry_after.isdigit() else None)

@@ -119,7 +119,9 @@ class KafkaBus:
                 if len(record.value) >= BATCH_BYTES:
                     raise
                 if topic not in self._topics_sent_alone:
-                    log.warning("topic_takes_small_batches_only", topic=topic, then="its messages are sent one by one")
+                    log.warning(
+                        "topic_takes_small_batches_only", topic=topic, consequence="its messages are sent one by one"
+                    )
                 self._topics_sent_alone |= {topic}
             else:
                 return

@@ -46,7 +46,7 @@ async def consume(
         try:
             await membership.run()
         except* InvalidSessionTimeoutError:
-            log.warning("session_refused", group=group, seconds=session_seconds, then=MIN_SESSION_SECONDS)
+            log.warning("session_refused", group=group, seconds=session_seconds, fallback_seconds=MIN_SESSION_SECONDS)
             session_seconds = MIN_SESSION_SECONDS
         except* Exception as errors:  # noqa: BLE001 - the outermost edge: a member that stops is a silent loss
             failures = 1 if membership.assigned else failures + 1

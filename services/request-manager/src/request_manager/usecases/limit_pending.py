@@ -33,7 +33,7 @@ class PendingLimit:
         self._per_tenant = per_tenant
         self._pending = Counter[str]()
 
-    async def count(self) -> None:
+    async def measure(self) -> None:
         """Count the pending requests of all tenants; a loop calls this every `COUNT_SECONDS`."""
         self._pending = Counter(await reconciling.count_pending_by_tenant(self._database))
 

@@ -56,4 +56,4 @@ async def balance_requests(database: Database, silence: timedelta = SILENCE) -> 
     if balance.unaccounted:
         log.error("requests_unaccounted", accepted=balance.accepted, found=balance.terminal + balance.pending)
     if balance.overdue:
-        log.error("requests_overdue", requests=balance.overdue, then="they are published again until they end")
+        log.error("requests_overdue", requests=balance.overdue, consequence="they are published again until they end")
