@@ -37,7 +37,7 @@ MAX_CONNECTIONS: Final = 4096
 """Connections of one process; they stay below the usual soft limit of open files in a container."""
 SPARE_CONNECTIONS: Final = 64
 """Further connections that are for probes only; other requests on them get 503 and Retry-After."""
-PROBES: Final = frozenset({b"/livez", b"/readyz", b"/metrics"})
+_PROBE_PATHS: Final = frozenset({b"/livez", b"/readyz", b"/metrics"})
 _WHITE_SPACE: Final = WHITE_SPACE.encode()
 _HEAD_TOO_LARGE: Final = f"The request line and the headers may have {MAX_HEAD_BYTES} bytes together."
 
@@ -110,7 +110,7 @@ class BoundedConnection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._cancel_request_timer()
         self._unfinished_bytes = 0
-        if self._surplus and self.url.partition(b"?")[0] not in PROBES:
+        if self._surplus and self.url.partition(b"?")[0] not in _PROBE_PATHS:
             self._refuse(Problems.OVERLOADED.value, "This process has as many connections as it can serve.")
             return
         super().on_headers_complete()

@@ -1,7 +1,7 @@
 """Verifying: the audit log of a schema is compared with its seals and anchors, to find every change since.
 
 Seals are compared with entries and entries with seals, page by page. A service may write meanwhile: the tables are
-append-only, so no snapshot is needed, which would keep Postgres from vacuuming. A report names the limits of its
+append-only, so no snapshot is needed. (A snapshot would keep Postgres from vacuuming.) A report names the limits of its
 verdict: entries that wait for a seal, and seals above the last anchor, can be changed unnoticed by access to the
 database alone.
 """
