@@ -21,7 +21,7 @@ help: ## this menu
 up: .ready ## run Flotilla here: prints a link that opens the web chat; Ctrl-C ends it
 	@.venv/bin/flotilla up
 
-test: .ready-for-tests $(WEB)/node_modules ## every check as CI runs it, with a sample of planted and chaos faults
+test: .ready-for-tests $(WEB)/node_modules ## every check as CI runs it, with a sample of the long tests
 	@CI=true SAMPLE=--sample .venv/bin/python -m tools.lanes $(LANES)
 
 test-all: .ready-for-tests $(WEB)/node_modules ## the same without leaving anything out
