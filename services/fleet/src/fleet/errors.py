@@ -1,4 +1,4 @@
-"""The error of fleet that the command line ends with a status of its own."""
+"""The error of `fleet` for which the command line exits with a status of its own."""
 
 from shared_clients.errors import Permanent
 
