@@ -21,7 +21,7 @@ help: ## this menu
 up: .ready ## run Flotilla here: prints a link that opens the web chat; Ctrl-C ends it
 	@.venv/bin/flotilla up
 
-test: .ready-for-tests $(WEB)/node_modules ## every check, as CI runs them: of planted faults and broken things a sample
+test: .ready-for-tests $(WEB)/node_modules ## every check as CI runs it, with a sample of the long tests
 	@CI=true SAMPLE=--sample .venv/bin/python -m tools.lanes $(LANES)
 
 test-all: .ready-for-tests $(WEB)/node_modules ## the same without leaving anything out
@@ -42,7 +42,7 @@ unit: .ready ## tests of pure code, layers, budgets, the walk, schemas
 	@echo '== unit tests'
 	@$(PYTEST) $(UNIT)
 
-models: .ready-for-tests ## what has to hold in every order of steps, and planted faults that are found
+models: .ready-for-tests ## model tests over all orders of steps, and the tests that find planted faults
 	@echo '== models'
 	@$(PYTEST) tests/models
 

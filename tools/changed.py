@@ -1,7 +1,7 @@
 """Prints the folders of unit tests that a change concerns: `make quick` runs them.
 
-Changed is what differs from `main`, committed or not; on `main` itself, what is not committed. A package's change
-concerns its own unit tests, and any change those of the architecture. What others make of it, `make test` tells.
+A file counts as changed if it differs from `main`; on `main` itself, if it is not committed. A change selects the unit
+tests of its package, and always the tests of the architecture. `make test` shows the effect on other packages.
 """
 
 import subprocess
@@ -22,9 +22,9 @@ def changed_files(root: Path) -> list[str]:
     return sorted({*tracked, *_git(root, "ls-files", "--others", "--exclude-standard")})
 
 
-def _git(root: Path, *words: str) -> list[str]:
+def _git(root: Path, *arguments: str) -> list[str]:
     """Return the lines that git prints; none where it fails, as for a branch that is not there."""
-    ended = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=False)  # noqa: S603, S607 - git, with words of our own
+    ended = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)  # noqa: S603, S607 - git, with arguments of our own
     return ended.stdout.splitlines() if ended.returncode == 0 else []
 
 

@@ -119,7 +119,7 @@ def _prefixed(attributes: Json, prefix: str) -> Json:
 
 
 def _correlation(prefix: str) -> Json:
-    return {"location": f"$message.header#/{prefix}correlationid", "description": "The request everything belongs to."}
+    return {"location": f"$message.header#/{prefix}correlationid", "description": "The request of the event."}
 
 
 def _schemas(models: Sequence[type[BaseModel]]) -> Json:

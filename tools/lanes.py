@@ -1,10 +1,10 @@
-"""Runs targets of the Makefile in lanes side by side, and keeps the words of each together.
+"""Runs targets of the Makefile in parallel lanes, and prints the output of each target in one block.
 
     python -m tools.lanes check,unit web-check,browser     two lanes, each one target after the other
 
-A target is one line when it begins and one when it ends; then comes all that it printed, whole, so that a failure reads
-like that of a target which ran alone. A target that fails stops nothing: the others still tell what they found. The
-last lines are the seconds of each target. The exit code is 1 if any target failed.
+A target prints one line when it begins and one when it ends; its whole output follows, as if it had run alone. A target
+that fails stops nothing: the others still tell what they found. The last lines are the seconds of each target. The exit
+code is 1 if any target failed.
 """
 
 import os
@@ -20,14 +20,14 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Final
 
-WORDS_OF_MAKE: Final = frozenset({"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKE_TERMOUT", "MAKE_TERMERR"})
-"""The outer make's words to its children; its job server is not handed on."""
-PATIENCE: Final = 30.0
+MAKE_VARIABLES: Final = frozenset({"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKE_TERMOUT", "MAKE_TERMERR"})
+"""Variables by which make talks to its children; they are removed, because the job server is not passed on."""
+STOP_SECONDS: Final = 30.0
 """Seconds a target has for clearing up once it is asked to stop."""
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class TargetResult:
     """How a target ended: its exit code and the seconds that it took."""
 
     target: str
@@ -50,13 +50,13 @@ class Lanes:
         self._running: set[subprocess.Popen[bytes]] = set()
         self._stopped = False
 
-    def run(self, lanes: Sequence[Sequence[str]]) -> list[Stage]:
+    def run(self, lanes: Sequence[Sequence[str]]) -> list[TargetResult]:
         """Run every target of every lane, and return how each ended, in the order of the lanes."""
         with ThreadPoolExecutor(max_workers=len(lanes)) as pool:
-            return [stage for lane in pool.map(self._run_lane, lanes) for stage in lane]
+            return [result for lane in pool.map(self._run_lane, lanes) for result in lane]
 
     def stop(self) -> None:
-        """Interrupt what runs, as Ctrl-C does, kill what goes on all the same, and begin nothing new."""
+        """Start no further target, interrupt the running ones as Ctrl-C does, and kill those that do not end."""
         with self._lock:
             self._stopped = True
             running = list(self._running)
@@ -64,14 +64,14 @@ class Lanes:
             _signal(process, signal.SIGINT)
         for process in running:
             try:
-                process.wait(PATIENCE)
+                process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 _signal(process, signal.SIGKILL)
 
-    def _run_lane(self, targets: Sequence[str]) -> list[Stage]:
-        return [stage for target in targets if (stage := self._run_target(target)) is not None]
+    def _run_lane(self, targets: Sequence[str]) -> list[TargetResult]:
+        return [result for target in targets if (result := self._run_target(target)) is not None]
 
-    def _run_target(self, target: str) -> Stage | None:
+    def _run_target(self, target: str) -> TargetResult | None:
         began = time.monotonic()
         with self._lock:
             if self._stopped:
@@ -79,7 +79,7 @@ class Lanes:
             self._write(f"-- {target}: started\n")
             process = subprocess.Popen(  # noqa: S603 - targets of our own Makefile
                 [*self._command, target],
-                env={name: value for name, value in os.environ.items() if name not in WORDS_OF_MAKE},
+                env={name: value for name, value in os.environ.items() if name not in MAKE_VARIABLES},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -87,20 +87,20 @@ class Lanes:
             )
             self._running.add(process)
         printed, _ = process.communicate()
-        stage = Stage(target, process.returncode, time.monotonic() - began)
+        result = TargetResult(target, process.returncode, time.monotonic() - began)
         text = printed.decode(errors="replace")
         with self._lock:
             self._running.discard(process)
-            self._write(f"-- {target}: {_end(stage)} after {stage.seconds:.0f} s\n")
+            self._write(f"-- {target}: {_end(result)} after {result.seconds:.0f} s\n")
             self._write(text if text.endswith("\n") or not text else f"{text}\n")
-        return stage
+        return result
 
 
-def table(stages: Sequence[Stage], seconds: float) -> str:
+def table(results: Sequence[TargetResult], seconds: float) -> str:
     """Return a line for each target and one for all of them."""
-    width = max(len(stage.target) for stage in stages)
-    lines = [f"{stage.target:<{width}}  {stage.seconds:5.0f} s  {_end(stage)}" for stage in stages]
-    failed = [stage.target for stage in stages if stage.code]
+    width = max(len(result.target) for result in results)
+    lines = [f"{result.target:<{width}}  {result.seconds:5.0f} s  {_end(result)}" for result in results]
+    failed = [result.target for result in results if result.code]
     end = f"failed: {', '.join(failed)}" if failed else "all passed"
     return "\n".join([*lines, f"{'in all':<{width}}  {seconds:5.0f} s  {end}", ""])
 
@@ -111,8 +111,8 @@ def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
         os.killpg(process.pid, number)
 
 
-def _end(stage: Stage) -> str:
-    return f"FAILED with {stage.code}" if stage.code else "passed"
+def _end(result: TargetResult) -> str:
+    return f"FAILED with {result.code}" if result.code else "passed"
 
 
 def main(lanes: Sequence[str]) -> int:
@@ -134,11 +134,11 @@ def main(lanes: Sequence[str]) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
     began = time.monotonic()
-    stages = running.run([lane.split(",") for lane in lanes])
+    results = running.run([lane.split(",") for lane in lanes])
     wanted = sum(len(lane.split(",")) for lane in lanes)
-    if stages:
-        write(f"== seconds\n{table(stages, time.monotonic() - began)}")
-    return int(len(stages) < wanted or any(stage.code for stage in stages))
+    if results:
+        write(f"== seconds\n{table(results, time.monotonic() - began)}")
+    return int(len(results) < wanted or any(result.code for result in results))
 
 
 if __name__ == "__main__":

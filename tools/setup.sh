@@ -39,8 +39,8 @@ quietly() {
   fail "This failed, and the lines above say why: $*"
 }
 
-# Print the first Python of this machine that really is 3.12 or 3.13 and can make virtual environments. A name in PATH
-# proves nothing: a version manager's shim may answer to it and fail.
+# Print the first Python of this machine that really is 3.12 or 3.13 and can make virtual environments. The program is
+# run once, because a version manager's shim in PATH may fail.
 find_python() {
   local candidate versions=${PYENV_ROOT:-$HOME/.pyenv}/versions
   for candidate in "$versions"/3.12.*/bin/python3.12 "$versions"/3.13.*/bin/python3.13 python3.12 python3.13 python3; do

@@ -33,7 +33,7 @@ CSP = (
     "require-trusted-types-for 'script'; trusted-types 'none'"
 )
 COOKIE = "flotilla"
-UNAVAILABLE = "A part that is needed does not answer at the moment"
+UNAVAILABLE = "A system that this service needs does not answer at the moment"
 
 
 def problem(status: int, title: str, detail: str) -> JSONResponse:

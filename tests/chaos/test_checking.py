@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from shared_models.frames import Cursor, Frame, encode, resync
+from shared_models.frames import Cursor, Frame, TextMessage, encode, resync
 from tests.chaos.checking import Case, Fault, check, recoveries
 from tests.chaos.facts import Asked, Facts, Row, Run
 from tests.chaos.history import Entry, Kind, Outcome
@@ -88,7 +88,7 @@ def test_an_unknown_attempt_that_nobody_settled_may_have_come_to_nothing() -> No
 
 
 def test_a_gap_that_a_resync_owns_up_to_is_none() -> None:
-    told = frame("1-4", "CUSTOM", **resync([("m", ANSWER)]))
+    told = frame("1-4", "CUSTOM", **resync([TextMessage("m", ANSWER)]))
     assert check(with_frames([FRAMES[0], told, FRAMES[-1]])) == []
 
 

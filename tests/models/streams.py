@@ -18,7 +18,7 @@ from hypothesis.stateful import initialize, precondition, rule
 from run_frames import FrameReader, FrameWriter, append_terminal
 from shared_clients.errors import Stale, Transient, Unconfirmed
 from shared_clients.redis import Redis
-from shared_models.frames import Cursor, Frame
+from shared_models.frames import Cursor, Frame, TerminalEvent
 from shared_models.ids import new_id
 from tests.models.machine import CHOICES, Model
 from tests.models.redis import AS_SAID, Heard, Store
@@ -30,8 +30,6 @@ STEPS = 3
 PIECES = ("one ", "two ", "three. ")
 REPLICAS = 2
 ASKED = {"id": "asked", "role": "user", "content": "Count."}
-
-type Outcome = tuple[str, Mapping[str, object]]
 
 
 @dataclass
@@ -118,7 +116,7 @@ class Gateway:
         async with self.reader:
             await asyncio.get_running_loop().create_future()
 
-    async def _finished(self, _tenant: str, execution_ids: Sequence[UUID]) -> Mapping[UUID, Outcome]:
+    async def _finished(self, _tenant: str, execution_ids: Sequence[UUID]) -> Mapping[UUID, TerminalEvent]:
         if await self._model.scheduler.gate("rows?") is Fate.LOST:
             raise Transient("the database is away")
         outcome = self._model.outcome()
@@ -233,20 +231,18 @@ class StreamsModel(Model):
     async def tell_end(self, redis: Redis, epoch: int, *, last: Cursor | None) -> None:
         outcome = self.outcome()
         assert outcome is not None
-        type_, fields = outcome
         with suppress(Unconfirmed):
             await append_terminal(
                 redis,
                 tenant=self.run.tenant,
                 execution_id=self.run.execution_id,
                 epoch=epoch,
-                type_=type_,
-                fields=fields,
+                event=outcome,
                 last=last,
             )
             self.row.told = True
 
-    def outcome(self) -> Outcome | None:
+    def outcome(self) -> TerminalEvent | None:
         return None if self.row.answer is None else self.run.outcome(self.row.answer)
 
     def _connect(self, client: Client, replica: int) -> None:

@@ -14,7 +14,7 @@ from run_frames import FrameReader, FrameWriter, append_terminal
 from run_frames.log import log_key, read_log
 from shared_clients.errors import Transient
 from shared_clients.redis import Redis
-from shared_models.frames import START, Cursor, Frame, terminal_frame
+from shared_models.frames import START, Cursor, Frame, TerminalEvent, terminal_frame
 from shared_models.ids import new_id
 from shared_models.requests import Failure, FailureReason, RequestView, Response, Status
 
@@ -26,13 +26,11 @@ PATIENCE = 15.0
 class Rows:
     """Durable rows of runs that ended; `down` is how often they cannot be asked first."""
 
-    ended: dict[UUID, tuple[str, Mapping[str, object]]] = field(default_factory=dict)
+    ended: dict[UUID, TerminalEvent] = field(default_factory=dict)
     down: int = 0
     asked: list[Sequence[tuple[str, UUID]]] = field(default_factory=list)
 
-    async def __call__(
-        self, tenant: str, execution_ids: Sequence[UUID]
-    ) -> Mapping[UUID, tuple[str, Mapping[str, object]]]:
+    async def __call__(self, tenant: str, execution_ids: Sequence[UUID]) -> Mapping[UUID, TerminalEvent]:
         self.asked.append([(tenant, execution_id) for execution_id in execution_ids])
         if self.down:
             self.down -= 1
@@ -69,7 +67,7 @@ class Run:
             still_owned=self.still_owned,
         )
 
-    def outcome(self, answer: str | None) -> tuple[str, dict[str, object]]:
+    def outcome(self, answer: str | None) -> TerminalEvent:
         view = RequestView(
             request_id=self.execution_id,
             session_id=self.session_id,
@@ -82,15 +80,13 @@ class Run:
         return terminal_frame(view)
 
     async def finish(self, answer: str | None, *, epoch: int = 1, whole: bool = True) -> None:
-        type_, fields = self.outcome(answer)
         log = await self.log() if whole else []
         await append_terminal(
             self.redis,
             tenant=self.tenant,
             execution_id=self.execution_id,
             epoch=epoch,
-            type_=type_,
-            fields=fields,
+            event=self.outcome(answer),
             last=log[-1].cursor if log else None,
         )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.architecture.sources import ROOT
-from tools.lanes import Lanes, Stage, table
+from tools.lanes import Lanes, TargetResult, table
 
 SCRIPT = """
 case $1 in
@@ -78,7 +78,7 @@ def test_a_failure_is_told_and_stops_nothing(lanes: Lanes, written: Written) -> 
 
 
 def test_what_runs_is_asked_to_stop_and_nothing_new_begins(lanes: Lanes, tmp_path: Path) -> None:
-    ended = list[Stage]()
+    ended = list[TargetResult]()
     running = threading.Thread(target=lambda: ended.extend(lanes.run([["waits", "talks"]])))
     running.start()
     while not (tmp_path / "waiting").exists():
@@ -90,7 +90,7 @@ def test_what_runs_is_asked_to_stop_and_nothing_new_begins(lanes: Lanes, tmp_pat
 
 
 def test_the_table_names_what_failed() -> None:
-    told = table([Stage("check", 0, 59.6), Stage("browser", 2, 100.2)], 100.4)
+    told = table([TargetResult("check", 0, 59.6), TargetResult("browser", 2, 100.2)], 100.4)
     assert told.splitlines() == [
         "check       60 s  passed",
         "browser    100 s  FAILED with 2",

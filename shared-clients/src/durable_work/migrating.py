@@ -1,4 +1,4 @@
-"""Schema migrations, apart from serving processes, which need not spend the second that importing Alembic takes."""
+"""Schema migrations, in a module that serving processes do not import, because importing Alembic takes a second."""
 
 from pathlib import Path
 from typing import Final

@@ -33,12 +33,12 @@ BUFFER: Final = 4096
 DELETE_DELAY_SECONDS: Final = 0.05
 """How long the ids of published events are collected, so that one commit deletes many rows.
 
-A crash in that time has the sweep publish the events again."""
+After a crash in that time, the sweep publishes the events again."""
 SWEEP_BATCH: Final = 200
 MAX_PENDING: Final = 100_000
-"""Unpublished events from which on the outbox is full."""
+"""The number of unpublished events at which the outbox is full."""
 MAX_AGE_SECONDS: Final = 900.0
-"""Age of the oldest unpublished event from which on the outbox is full."""
+"""The age of the oldest unpublished event at which the outbox is full."""
 
 INSERT_EVENT = sql("""
     INSERT INTO outbox (id, tenant, topic, key, attributes, data)
@@ -88,7 +88,7 @@ class Outbox:
 
     Attributes:
         full: whether the service should accept no new work, by the last sweep's measure. The measure is not taken for
-            each request: it would cost more than the few events that come between two sweeps.
+            each request: measuring costs more than admitting the few events that come between two sweeps.
     """
 
     def __init__(
@@ -228,7 +228,9 @@ class Outbox:
             async with self._database.autocommit() as tx:
                 await tx.run(DELETE_PUBLISHED, ids=list(ids))
         except Unconfirmed as error:
-            log.warning("outbox_rows_kept", events=len(ids), error=str(error), then="they are published again")
+            log.warning(
+                "outbox_rows_not_deleted", events=len(ids), error=str(error), consequence="they are published again"
+            )
 
     async def _mark_dead(self, message: Message, error: str) -> None:
         """Mark an event dead; where the database does not answer, a later sweep finds the event again."""

@@ -1,4 +1,4 @@
-"""The frames of a run that are not known to be in its log; it takes numbers and text at once, and never waits.
+"""The frames of a run that may not be in its log yet; the backlog numbers a frame at once and never waits.
 
 The writer's task takes a batch, sends it, and marks the frames that are in the log. A batch stays the same until all
 of it is in the log, so that it can be sent twice without harm; new frames gather behind it. The texts that followers
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
 
-from shared_models.frames import REOPENED, Cursor, Fields, Frame, TextEncoder, encode, reset, resync
+from shared_models.frames import REOPENED, Cursor, Fields, Frame, TextEncoder, TextMessage, encode, reset, resync
 
 MAX_QUEUED: Final = 262_144
 """Characters of text, or bytes of other frames, that may gather; beyond, they are dropped and a resync follows."""
@@ -22,7 +22,7 @@ MAX_QUEUED: Final = 262_144
 class QueuedFrame:
     """A frame that is to be appended; text and resyncs are encoded when they are sent.
 
-    Text may still grow until then, and a resync repeats all text that was appended before it.
+    Text may grow until it is sent; a resync repeats all text that was queued before the resync.
 
     Attributes:
         cursor: its position, given when it was queued.
@@ -54,9 +54,9 @@ class VisibleText:
         elif queued.remaining_messages is not None:
             self._messages = queued.remaining_messages
 
-    def messages(self) -> list[tuple[str, str]]:
-        """Return the id and the text of each message."""
-        return [(message_id, "".join(parts)) for message_id, parts in self._messages.items()]
+    def messages(self) -> list[TextMessage]:
+        """Return the messages with their text until now."""
+        return [TextMessage(message_id, "".join(parts)) for message_id, parts in self._messages.items()]
 
 
 class Backlog:
@@ -156,7 +156,7 @@ class Backlog:
         self.batch.appendleft(QueuedFrame(REOPENED, run_started))
 
     def close(self) -> None:
-        """Drop all frames, and from now on give numbers only."""
+        """Drop all frames; later frames are numbered and dropped."""
         self._closed = True
         self.batch, self._queue = deque(), []
         self.flushed.set()

@@ -169,7 +169,7 @@ class FollowedLog:
         self.followers: set[Follower] = set()
 
     def deliver(self, frames: Sequence[Frame], read_from: str) -> None:
-        """Give frames to all followers, unless the position moved during the read: then they will be read again."""
+        """Give frames to all followers; if the position moved during the read, the frames are read again instead."""
         if self.position is None or str(self.position) != read_from:
             return
         self.position = frames[-1].cursor
@@ -178,7 +178,7 @@ class FollowedLog:
                 follower.add_live(frame)
 
     def go_live(self, follower: Follower, log_end: Cursor, position_before: Cursor | None) -> bool:
-        """Make a follower that has read the log live on new frames; tell whether the position has moved.
+        """Switch a follower that has read the whole log to live frames; return whether the position has moved.
 
         Args:
             follower: one of `followers`.

@@ -12,7 +12,7 @@ from redis.exceptions import ResponseError
 
 from shared_clients.errors import Transient
 from shared_clients.redis import REDIS_ERRORS, Command, Redis
-from shared_models.frames import START, Cursor, Fields, Frame, OpenParts, encode, ending
+from shared_models.frames import START, Cursor, Frame, OpenParts, TerminalEvent, encode, ending
 
 PAGE: Final = 100
 RETENTION_SECONDS: Final = 86_400
@@ -51,7 +51,7 @@ async def append(
         redis: the connections of this process.
         key: of the log.
         frames: in their order.
-        final_command: about the log after the frames.
+        final_command: a command on the log, sent after the frames.
         create: whether the first frame creates a log that does not exist. Without it the reply to each frame is None.
     """
     commands: list[Command] = []
@@ -87,7 +87,7 @@ async def read_log(redis: Redis, key: str) -> list[Frame]:
 
 
 async def append_terminal(
-    redis: Redis, *, tenant: str, execution_id: UUID, epoch: int, type_: str, fields: Fields, last: Cursor | None = None
+    redis: Redis, *, tenant: str, execution_id: UUID, epoch: int, event: TerminalEvent, last: Cursor | None = None
 ) -> None:
     """Append the one frame that ends a run, after the commit that ended it; calling it again changes nothing.
 
@@ -99,8 +99,7 @@ async def append_terminal(
         tenant: of the run.
         execution_id: of the run.
         epoch: the last one of the run.
-        type_: as `terminal_frame` returned it.
-        fields: as `terminal_frame` returned them.
+        event: as `terminal_frame` returned it.
         last: the last frame, when the log was complete (`FrameWriter.whole`); None where that is not known.
 
     Raises:
@@ -108,12 +107,11 @@ async def append_terminal(
     """
     key = log_key(tenant, execution_id)
     try:
-        frame = encode(type_, execution_id, Cursor(epoch + 1, 0), fields)
+        frame = encode(event.type, execution_id, Cursor(epoch + 1, 0), event.fields)
         if last is None or not await _append_if_last(redis, key, last, frame):
             log = await read_log(redis, key)
             seen = log[-1].cursor if log else START
-            outcome, still_open = (type_, fields), OpenParts(log)
-            missing = ending(execution_id, seen, outcome, epoch=epoch, still_open=still_open)
+            missing = ending(execution_id, seen, event, epoch=epoch, still_open=OpenParts(log))
             await _close(redis, key, missing if seen < frame.cursor else [])
     except REDIS_ERRORS as error:
         msg = f"the terminal frame of run {execution_id} could not be appended: {type(error).__name__}: {error}"

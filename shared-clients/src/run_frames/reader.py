@@ -14,7 +14,7 @@ from run_frames.follower import MAX_PAGE, FollowedLog, Follower, FollowerState, 
 from run_frames.log import PAGE, StreamEntry, log_key, read_last, read_page, to_frame
 from shared_clients.loops import Backoff, Tasks, every
 from shared_clients.redis import REDIS_ERRORS, OutageLog, Redis, exchange
-from shared_models.frames import START, Cursor, Frame, OpenParts, ending
+from shared_models.frames import START, Cursor, Frame, OpenParts, TerminalEvent, ending
 from shared_models.ids import new_id
 
 BLOCK_SECONDS: Final = 2.0
@@ -26,10 +26,10 @@ SILENCE_SECONDS: Final = 1.0
 HEARTBEAT_SECONDS: Final = 15.0
 _PAUSES: Final = Backoff(first=0.05, cap=1.0)
 
-type Outcomes = Mapping[UUID, tuple[str, Mapping[str, object]]]
-"""The type and the fields of the terminal frame of each run."""
-type ListOutcomes = Callable[[str, Sequence[UUID]], Awaitable[Outcomes]]
-"""Queries the durable rows of a tenant's runs, and returns the outcome of each run that has ended."""
+type TerminalEvents = Mapping[UUID, TerminalEvent]
+"""The terminal event of each run that has ended."""
+type ListTerminalEvents = Callable[[str, Sequence[UUID]], Awaitable[TerminalEvents]]
+"""Queries the durable rows of a tenant's runs, and returns the terminal events of those that have ended."""
 
 
 class FrameReader:
@@ -37,12 +37,12 @@ class FrameReader:
 
     Args:
         redis: the connections of this process.
-        list_outcomes: queries the durable rows; it may raise, and is called again.
+        list_terminal_events: queries the durable rows; it may raise, and is called again.
     """
 
-    def __init__(self, redis: Redis, list_outcomes: ListOutcomes) -> None:
+    def __init__(self, redis: Redis, list_terminal_events: ListTerminalEvents) -> None:
         self._redis = redis
-        self._list_outcomes = list_outcomes
+        self._list_terminal_events = list_terminal_events
         self._rows = OutageLog("durable rows")
         self._tasks = Tasks()
         self._followed: dict[str, FollowedLog] = {}
@@ -78,7 +78,7 @@ class FrameReader:
         yielded. If the durable row ends the stream, its last frames are those of `shared_models.frames.ending`. When
         this reader is closed, its streams stop without a terminal frame. Close or drop the generator to leave.
         """
-        if after.ended or self._drained:
+        if after.is_terminal or self._drained:
             return
         follower = Follower(tenant, execution_id, after)
         log = self._followed.setdefault(log_key(tenant, execution_id), FollowedLog(follower.run))
@@ -99,14 +99,14 @@ class FrameReader:
             if not log.followers:
                 self._followed.pop(log.key, None)
 
-    async def may_hold(self, tenant: str, execution_id: UUID, cursor: Cursor, *, ended: bool) -> bool:
+    async def may_contain_cursor(self, tenant: str, execution_id: UUID, cursor: Cursor, *, ended: bool) -> bool:
         """Tell whether a cursor may be one of this run; False where it is certainly one of another run.
 
         Args:
             tenant: of the run.
             execution_id: of the run.
             cursor: of the last frame that a client has.
-            ended: whether the durable row of the run says that it has ended; it decides where there is no log.
+            ended: whether the durable row of the run says that it has ended; it decides if there is no log.
         """
         if cursor == START:
             return True
@@ -114,11 +114,11 @@ class FrameReader:
             last = await read_last(self._redis, log_key(tenant, execution_id))
         except REDIS_ERRORS as error:
             self._redis.reads.failed(error)
-            return ended or not cursor.ended
+            return ended or not cursor.is_terminal
         if last is None:
             return ended
-        if cursor.ended:
-            return cursor == last.cursor or (ended and not last.cursor.ended)
+        if cursor.is_terminal:
+            return cursor == last.cursor or (ended and not last.cursor.is_terminal)
         return cursor <= last.cursor
 
     async def _next(self, follower: Follower, log: FollowedLog, heartbeat: float) -> Frame | None:
@@ -218,12 +218,12 @@ class FrameReader:
         if not silent:
             return
         try:
-            outcomes = await self._outcomes_of(silent)
+            terminal = await self._terminal_events_of(silent)
         except Exception as error:  # noqa: BLE001 - any error of the rows' owner: the next try is in a second
             self._rows.failed(error)
             return
         self._rows.succeeded()
-        ended = [follower for follower in silent if follower.run.execution_id in outcomes]
+        ended = [follower for follower in silent if follower.run.execution_id in terminal]
         endings: dict[tuple[UUID, Cursor], list[Frame]] = {}
         for follower, log_has_more in zip(ended, await asyncio.gather(*map(self._log_has_more, ended)), strict=True):
             execution_id, seen = follower.run.execution_id, follower.cursor
@@ -232,19 +232,19 @@ class FrameReader:
             elif follower.silent(SILENCE_SECONDS):
                 if (execution_id, seen) not in endings:
                     endings[execution_id, seen] = ending(
-                        execution_id, seen, outcomes[execution_id], epoch=seen.epoch, still_open=OpenParts()
+                        execution_id, seen, terminal[execution_id], epoch=seen.epoch, still_open=OpenParts()
                     )
                 follower.end(endings[execution_id, seen])
 
-    async def _outcomes_of(self, silent: Sequence[Follower]) -> Outcomes:
+    async def _terminal_events_of(self, silent: Sequence[Follower]) -> TerminalEvents:
         """Query the durable rows of all silent runs, with one call for each tenant."""
         runs: dict[str, dict[UUID, None]] = {}
         for follower in silent:
             runs.setdefault(follower.run.tenant, {})[follower.run.execution_id] = None
-        outcomes: dict[UUID, tuple[str, Mapping[str, object]]] = {}
+        terminal: dict[UUID, TerminalEvent] = {}
         for tenant, execution_ids in runs.items():
-            outcomes.update(await self._list_outcomes(tenant, list(execution_ids)))
-        return outcomes
+            terminal.update(await self._list_terminal_events(tenant, list(execution_ids)))
+        return terminal
 
     async def _log_has_more(self, follower: Follower) -> bool:
         """Tell whether the log has more frames for a follower, which this process was too slow to read."""

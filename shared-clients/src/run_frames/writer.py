@@ -106,7 +106,7 @@ class FrameWriter:
 
     def append(self, type_: str, **fields: object) -> Cursor:
         """Append an AG-UI event, given its camelCase fields; fields that are None are left out."""
-        self._open.saw(type_, fields)
+        self._open.note_event(type_, fields)
         return self._backlog.add_event(type_, fields)
 
     def text(self, message_id: UUID, delta: str) -> Cursor:
@@ -178,7 +178,8 @@ class _Sender:
     async def _is_in_log(self, queued: QueuedFrame, refusal: Exception) -> bool:
         """Tell whether a refused frame is in the log because of an earlier try.
 
-        If it is not, this writer is fenced where the log is beyond it, and otherwise replaces its frames by a resync.
+        For a missing frame, the writer is fenced if the log is beyond the writer's last frame; if not, a resync
+        replaces the queued frames.
         """
         if not is_refusal(refusal):
             raise refusal

@@ -27,17 +27,17 @@ log = structlog.get_logger()
 
 WAIT_SECONDS: Final = 10.0
 MAX_HEAD_BYTES: Final = 32_768
-"""Of a request line and headers together, in one read or in several."""
+"""The most bytes of a request line and its headers, in one read or in several."""
 MAX_HEADERS: Final = 128
 STALL_SECONDS: Final = 30.0
 """How long a client may read nothing of a response that waits for it."""
 UNSENT_BYTES: Final = 4_096
-"""Bytes kept for a client that does not read: in this process and in the kernel each, besides one write."""
+"""The most bytes that wait for a client in this process, and again in the kernel, in addition to one write."""
 MAX_CONNECTIONS: Final = 4096
 """Connections of one process; they stay below the usual soft limit of open files in a container."""
 SPARE_CONNECTIONS: Final = 64
 """Further connections that are for probes only; other requests on them get 503 and Retry-After."""
-PROBES: Final = frozenset({b"/livez", b"/readyz", b"/metrics"})
+_PROBE_PATHS: Final = frozenset({b"/livez", b"/readyz", b"/metrics"})
 _WHITE_SPACE: Final = WHITE_SPACE.encode()
 _HEAD_TOO_LARGE: Final = f"The request line and the headers may have {MAX_HEAD_BYTES} bytes together."
 
@@ -104,13 +104,13 @@ class BoundedConnection(HttpToolsProtocol):
         self._head_bytes += len(name) + len(value) + len(": \r\n")
         _check_head(self._head_bytes)
         if len(self.headers) >= MAX_HEADERS:
-            raise ValueError(name)  # the parser turns it into the 400 of an unreadable request
+            raise ValueError(name)  # the parser answers this exception with 400
         super().on_header(name, value.strip(_WHITE_SPACE))
 
     def on_headers_complete(self) -> None:
         self._cancel_request_timer()
         self._unfinished_bytes = 0
-        if self._surplus and self.url.partition(b"?")[0] not in PROBES:
+        if self._surplus and self.url.partition(b"?")[0] not in _PROBE_PATHS:
             self._refuse(Problems.OVERLOADED.value, "This process has as many connections as it can serve.")
             return
         super().on_headers_complete()

@@ -61,7 +61,8 @@ class ProcessSettings(BaseSettings):
         database_url: `postgresql://…`; the service uses its own schema in it.
         bus_url: `kafka://host:port[,host:port]`, or `memory://` in one process.
         redis_url: `redis://…` or `rediss://…`, or `memory://` in one process.
-        host: the address on which this process listens; by default loopback, so that a wider one is a decision.
+        host: the address on which this process listens; loopback by default; any other address has to be set on
+            purpose.
         port: the port on which this process listens.
         log_level: debug, info, warning or error.
         failpoints: the folder of the armed failpoints, by which tests kill this process; production refuses it.
@@ -97,7 +98,7 @@ class ProcessSettings(BaseSettings):
             raise Permanent(f"FLOTILLA_AUTH_TRUSTED_KEYS ({self.auth_trusted_keys}) cannot be used: {error}") from error
 
     def refuse_if_unfit(self, container_marks: Sequence[Path] = CONTAINER_MARKS) -> None:
-        """Refuse settings that this mode forbids: in production stores in memory, in dev a reachable address.
+        """Refuse settings that the mode forbids: stores in memory in production, and a reachable address in dev.
 
         A container is reached only through its published ports, so in a container dev may listen on any address.
 
@@ -115,7 +116,7 @@ class ProcessSettings(BaseSettings):
             raise Permanent(f"FLOTILLA_FAILPOINTS is {self.failpoints}, which production refuses: it kills processes")
         for name, value in (("BUS", self.bus_url), ("REDIS", self.redis_url.get_secret_value())):
             if value.startswith("memory:"):
-                raise Permanent(f"FLOTILLA_{name}_URL is {value}, which production refuses: a restart loses it")
+                raise Permanent(f"FLOTILLA_{name}_URL is {value}, which production refuses: a restart loses the data")
 
     def broker_authentication(self, audience: str) -> BrokerAuthentication | None:
         """Return how this process and its broker authenticate each other; None where the bus is no broker.
@@ -137,7 +138,7 @@ class ProcessSettings(BaseSettings):
         secret = events.events_secret.get_secret_value()
         if len(secret) < MIN_SECRET:
             shared_by = f"at least {MIN_SECRET} characters that this process and its broker share"
-            raise Permanent(f"FLOTILLA_EVENTS_SECRET has {len(secret)}; it has to have {shared_by}")
+            raise Permanent(f"FLOTILLA_EVENTS_SECRET has {len(secret)} characters; it has to have {shared_by}")
         shared = SharedSecret(secret)
         return BrokerAuthentication(shared.token, shared.verify_sender)
 

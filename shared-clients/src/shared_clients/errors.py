@@ -10,7 +10,7 @@ class OutsideError(Exception):
 
 
 class Unconfirmed(OutsideError):  # noqa: N818 - the kind is the name
-    """The base of `Transient` and `Unknown`: a caller whose second try cannot add an effect tries again."""
+    """The base of `Transient` and `Unknown`: the caller may call again if a second call adds no effect."""
 
 
 class Transient(Unconfirmed):

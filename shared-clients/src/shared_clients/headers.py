@@ -30,7 +30,7 @@ class MediaType:
 
     Attributes:
         name: such as `application/json`, in lower case.
-        parameters: by name in lower case, such as `charset`; of a repeated one, the first.
+        parameters: by name in lower case, such as `charset`; for a repeated parameter the first value counts.
     """
 
     name: str
@@ -53,9 +53,10 @@ def bearer_token(authorization: str) -> str | None:
 
 
 def cookies(lines: Iterable[str]) -> dict[str, str]:
-    """Return the cookies of all Cookie lines by name (RFC 6265); the first of a repeated one, empty without `=`.
+    """Return the cookies of all Cookie lines by name (RFC 6265); of a repeated name the first value counts.
 
-    A proxy that receives HTTP/2 may send each cookie in a line of its own (RFC 9113, 8.2.3).
+    A cookie without `=` is empty. A proxy that receives HTTP/2 may send each cookie in a line of its own (RFC 9113,
+    8.2.3).
     """
     found: dict[str, str] = {}
     for line in lines:

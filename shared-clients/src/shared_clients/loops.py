@@ -42,12 +42,12 @@ class Backoff:
     Attributes:
         first: the longest pause after the first crash; it doubles with each further crash.
         cap: the longest pause after any crash.
-        forgiven_after: after a run of this length, the pauses start again from `first`.
+        reset_after: a run that lasts so long resets the pauses to `first`.
     """
 
     first: float = 0.1
     cap: float = 30.0
-    forgiven_after: float = 60.0
+    reset_after: float = 60.0
 
     def pause(self, crashes: int) -> float:
         """Return a random pause after that many crashes in a row: from half of the longest pause up to it."""
@@ -99,7 +99,7 @@ class Tasks:
             if await _run_once(name, loop) is LoopEnd.RETURNED:
                 return
             metrics.LOOP_FAILURES.labels(name).inc()
-            crashes = 1 if clock() - started >= self._backoff.forgiven_after else crashes + 1
+            crashes = 1 if clock() - started >= self._backoff.reset_after else crashes + 1
             await asyncio.sleep(self._backoff.pause(crashes))
 
 

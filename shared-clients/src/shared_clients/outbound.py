@@ -1,8 +1,9 @@
 """An HTTP client with a deadline, careful retries, trace headers, and errors of the four kinds in `errors`.
 
-The command line uses it, and services use it outside the hot path; the gateway's hop has its own transport, and the
-providers' SDKs bring theirs. A call is retried only if it had no effect, or if a second one has no further effect: its
-method is safe or idempotent, or it has an Idempotency-Key.
+Services use it outside the hot path, and so does `fleet`; the command line has a smaller client
+(`command_line.remote`); the gateway's hop has its own transport, and the providers' SDKs bring theirs. A call that had
+no effect is retried. Any other is retried only if repeating it is harmless: by a safe or idempotent method, or with an
+Idempotency-Key.
 """
 
 import asyncio
@@ -98,7 +99,7 @@ class HttpClient:
         Raises:
             Transient: the call had no effect, and may succeed later.
             Permanent: the server refused it; the message is the problem's title and detail.
-            Unknown: the call may have had its effect; where it can be repeated safely, that was tried.
+            Unknown: the call may have had its effect; a call that can be repeated safely was repeated before.
         """
         request = self._request(method, path, content, headers)
         retrying = AsyncRetrying(

@@ -49,7 +49,7 @@ REFUSED_VALUE_ERRORS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationE
 """Errors of values that the server never accepts: the same statement fails again."""
 
 POOLER_ERRORS = (asyncpg.DuplicatePreparedStatementError, asyncpg.InvalidSQLStatementNameError)
-"""Errors of a prepared statement that another connection made: a pooler changes the session under this one."""
+"""Errors of a prepared statement that the session lacks, or has from another client: a pooler changes sessions."""
 POOLER_REMEDY = (
     "a pooler such as PgBouncer gives each transaction another session of the database, so settings and prepared "
     "statements get lost; set pool_mode = session there, or connect to Postgres directly"
@@ -103,7 +103,8 @@ def answer_may_be_lost(call: str) -> Iterator[None]:
 
 def _refused(error: Exception) -> Permanent:
     pooled = isinstance(error, POOLER_ERRORS)
-    return Permanent(POOLER_REMEDY if pooled else f"the database refuses what it was given: {type(error).__name__}")
+    refusal = f"the database refuses a statement or one of its values: {type(error).__name__}"
+    return Permanent(POOLER_REMEDY if pooled else refusal)
 
 
 class Tx:
@@ -139,7 +140,10 @@ class Tx:
         self._after_commit.append(callback)
 
     def after_rollback(self, callback: Callable[[], None]) -> None:
-        """Call back after the transaction is not known to be committed; the callback must not raise or wait."""
+        """Call back if the transaction was rolled back, or if the answer to its commit was lost.
+
+        The callback must not raise or wait.
+        """
         self._after_rollback.append(callback)
 
     def run_callbacks(self, *, committed: bool) -> None:
@@ -181,7 +185,7 @@ class Database:
                     yield tx
                 except BaseException:
                     with suppress(DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-                        await begun.rollback()  # where it fails the connection is lost, and the server rolls back
+                        await begun.rollback()  # if it fails, the connection is lost, and the server rolls back
                     raise
                 with answer_may_be_lost("a commit"):
                     await begun.commit()
@@ -230,7 +234,7 @@ class Database:
             return row
 
     async def ping(self) -> None:
-        """Check that the database answers, and until it has succeeded once, that each connection keeps its session.
+        """Check that the database answers. Until the first success, check also that a connection keeps its session.
 
         Raises:
             Transient: it does not answer.
@@ -240,7 +244,7 @@ class Database:
             session = await tx.row(_SESSION)
             if self._keeps_sessions:
                 return
-            async with self.transaction() as other:  # it takes the session, where a pooler has taken it back
+            async with self.transaction() as other:  # if a pooler has taken the session back, this transaction gets it
                 await other.run(_SESSION)
                 if session != await tx.row(_SESSION):
                     raise Permanent(POOLER_REMEDY)

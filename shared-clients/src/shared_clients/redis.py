@@ -2,8 +2,8 @@
 
 All users of Redis go on without it: a command fails after half a second and is not retried here, because only its
 caller knows whether a second try is safe. A blocking reader has its own connection without that limit, because redis-py
-would otherwise end every long read with an error. Commands of many tasks share a round trip, which costs ten times as
-much as one command. `memory://` is a Redis inside this process.
+would otherwise end every long read with an error. Commands of many tasks share a round trip, because a round trip costs
+ten times as much as a command. `memory://` is a Redis inside this process.
 """
 
 import asyncio
@@ -31,12 +31,13 @@ log = structlog.get_logger()
 
 COMMAND_SECONDS: Final = 0.5
 CONNECTIONS: Final = 16
-"""For commands; a command that gets none of them within `COMMAND_SECONDS` fails as if Redis did not answer."""
+"""Connections for commands; a command that gets no connection within `COMMAND_SECONDS` fails as if Redis did not
+answer."""
 
 MAX_WAITING: Final = 16_384
 """Calls that may wait for a round trip; a further call fails as if Redis did not answer."""
 COMMANDS_PER_BATCH: Final = 512
-"""Commands in one round trip, apart from the rest of the last call."""
+"""The number of commands after which a round trip takes no further call; a call is never split."""
 _CLOSED = "this process has closed its connections to Redis"
 
 type Command = tuple[str | int | bytes, ...]
@@ -59,11 +60,11 @@ class OutageLog:
     def failed(self, error: Exception) -> None:
         if self._since is None:
             self._since = monotonic()
-            log.warning("outage_began", of=self._name, error=f"{type(error).__name__}: {error}"[:200])
+            log.warning("outage_began", system=self._name, error=f"{type(error).__name__}: {error}"[:200])
 
     def succeeded(self) -> None:
         if self._since is not None:
-            log.info("outage_ended", of=self._name, seconds=round(monotonic() - self._since, 1))
+            log.info("outage_ended", system=self._name, seconds=round(monotonic() - self._since, 1))
             self._since = None
 
 

@@ -60,7 +60,7 @@ def _configure_logging(level: int, *, json: bool) -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _add_trace,
-        _withhold,
+        _redact_secrets,
     ]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -100,7 +100,7 @@ def _add_trace(_logger: WrappedLogger, _method: str, fields: EventDict) -> Event
     return fields
 
 
-def _withhold(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:
+def _redact_secrets(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:
     for name in _WITHHELD_FIELDS & fields.keys():
         fields[name] = "[withheld]"
     return fields

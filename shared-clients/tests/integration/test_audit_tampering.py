@@ -139,7 +139,7 @@ async def test_a_row_dated_back_and_given_to_the_sealer_is_found(log: Log) -> No
     await log.write("next")
     report = await log.verify()
     assert [fault.number for fault in report.faults] == [ROWS + 1]
-    assert "put in later than its time" in said(report)
+    assert "inserted later than its timestamp" in said(report)
 
 
 @pytest.mark.parametrize("change", ["hash = sha256('x')", f"entry_id = {entry(ROWS)}"])

@@ -197,7 +197,7 @@ async def test_a_run_and_its_followers_do_without_a_redis_that_is_not_there(
 
     assert [seen(frames).text for frames in results] == ["Yes."] * 20
     assert time.perf_counter() - begun < 10
-    outages = [entry["of"] for entry in logs if entry["event"] == "outage_began"]
+    outages = [entry["system"] for entry in logs if entry["event"] == "outage_began"]
     assert sorted(outages) == ["redis reads", "redis writes"]
 
 

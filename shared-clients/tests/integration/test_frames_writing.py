@@ -301,14 +301,12 @@ async def test_a_log_that_lost_its_end_before_the_terminal_frame_is_made_whole(r
     *_, lost = await run.log()
     assert lost.cursor == writer.last
     await run.redis.commands.xdel(run.key, str(lost.cursor))
-    type_, fields = run.outcome("One, two, three.")
     await append_terminal(
         run.redis,
         tenant=run.tenant,
         execution_id=run.execution_id,
         epoch=1,
-        type_=type_,
-        fields=fields,
+        event=run.outcome("One, two, three."),
         last=writer.last,
     )
 

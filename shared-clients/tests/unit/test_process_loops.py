@@ -132,7 +132,7 @@ async def test_a_loop_that_lived_long_is_forgiven() -> None:
             return 0
 
     loop = Loop(*(RuntimeError(str(n)) for n in range(4)))
-    async with Tasks(Watched(forgiven_after=0)) as tasks:
+    async with Tasks(Watched(reset_after=0)) as tasks:
         tasks.start("long-lived", loop)
         await within(loop.settled.wait())
     assert pauses == [1, 1, 1, 1]

@@ -36,7 +36,8 @@ async def test_a_laptop_shares_a_secret_with_its_broker(monkeypatch: pytest.Monk
 @pytest.mark.parametrize("secret", ["", "hunter2", "0123456789abcde"])
 def test_without_a_secret_of_some_length_a_laptop_does_not_start(secret: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLOTILLA_EVENTS_SECRET", secret)
-    with pytest.raises(Permanent, match=f"FLOTILLA_EVENTS_SECRET has {len(secret)}; it has to have at least 16") as no:
+    wrong = f"FLOTILLA_EVENTS_SECRET has {len(secret)} characters; it has to have at least 16"
+    with pytest.raises(Permanent, match=wrong) as no:
         settings(Mode.DEV).broker_authentication("agent-service")
     assert not secret or secret not in str(no.value)
 

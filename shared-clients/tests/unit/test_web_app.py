@@ -242,7 +242,7 @@ async def test_an_outage_is_a_503_that_says_when_to_come_again(client: AsyncClie
     [
         ("GET", {}, "send it again, which changes nothing"),
         ("POST", {"Idempotency-Key": "k"}, "send it again with the same Idempotency-Key"),
-        ("POST", {}, "look before you send it again"),
+        ("POST", {}, "check its effect before you send it again"),
     ],
 )
 async def test_a_lost_answer_is_a_503_that_says_how_to_learn_the_outcome(

@@ -40,28 +40,29 @@ class Metadata(ConfigModel):
     labels: dict[str, str] = Field(default_factory=dict)
 
 
-Member = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+BodyMember = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 """A member of a request's body, as the provider's protocol names it."""
 
 _NEEDED = frozenset({"model", "messages", "stream", "tools"})
 
 
 class Dialect(ConfigModel):
-    """How requests are changed for a server that knows less than the provider whose protocol it speaks.
+    """The changes of requests for a server that implements only a part of its provider's protocol.
 
     Attributes:
         rename: members of the request's body by their new names, such as {max_completion_tokens: max_tokens}.
-        omit: members that are not sent, such as [stream_options]; without that one there are no token counts.
+        omit: members that are not sent, such as [stream_options]; a request without stream_options gets no token
+            counts.
     """
 
-    rename: dict[Member, Member] = Field(default_factory=dict, max_length=16)
-    omit: tuple[Member, ...] = Field(default=(), max_length=16)
+    rename: dict[BodyMember, BodyMember] = Field(default_factory=dict, max_length=16)
+    omit: tuple[BodyMember, ...] = Field(default=(), max_length=16)
 
     @field_validator("rename", "omit")
     @classmethod
-    def _keeps_the_question[T: (dict[str, str], tuple[str, ...])](cls, members: T) -> T:
+    def _refuse_required_members[T: (dict[str, str], tuple[str, ...])](cls, members: T) -> T:
         if needed := sorted(_NEEDED.intersection(members)):
-            msg = f"{needed[0]} is sent always; expected none of {', '.join(sorted(_NEEDED))}"
+            msg = f"{needed[0]} cannot be renamed or left out; the same holds for all of {', '.join(sorted(_NEEDED))}"
             raise ValueError(msg)
         return members
 
@@ -76,10 +77,10 @@ class ModelRef(ConfigModel):
             is `default`.
         temperature: 0 to 2, for models that have this parameter.
         max_tokens: tokens of the longest answer.
-        request_seconds: seconds that one call may take to its first byte, and from one byte to the next; the meaning of
-            the bytes does not count.
-        dialect: changes of requests for a server that knows less than its provider; a member that the server refuses
-            by name is left out without it.
+        request_seconds: seconds that one call may take to its first byte, and from one byte to the next; any byte ends
+            a silence, also a heartbeat.
+        dialect: changes of requests for a server that implements only a part of the protocol; a member that the server
+            refuses by name is left out even without a dialect.
     """
 
     provider: Literal["scripted", "openai", "default"]
@@ -87,7 +88,7 @@ class ModelRef(ConfigModel):
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     request_seconds: Annotated[float, Field(gt=0, le=600)] = 60.0
-    # Left out of the digest where it says nothing, so that agents written before it keep their revisions.
+    # An empty dialect is left out of the digest, so that older agent files keep their revisions.
     dialect: Dialect = Field(default=Dialect(), exclude_if=lambda dialect: dialect == Dialect())
 
     @model_validator(mode="after")

@@ -17,7 +17,8 @@ class Action(StrEnum):
     SESSION_DELETED = "session.deleted"
     """The owner deleted a conversation. Subject: the session."""
     LINK_MADE = "sign_in.link_made"
-    """A single-use link was made that signs one browser in as its maker. Subject: the link's pseudonym."""
+    """A single-use link was made; it signs one browser in as the person who made the link. Subject: the link's
+    pseudonym."""
     SIGNED_IN = "sign_in.done"
     """A browser was signed in with a link. Actor: the new credential; subject: the link's pseudonym."""
     SIGNED_OUT = "sign_in.ended"
@@ -27,7 +28,8 @@ class Action(StrEnum):
     PERMISSION_REFUSED = "permission.refused"
     """A known caller lacked a permission, or a foreign page used its cookie (403). Subject: method and route."""
     REFUSALS_COUNTED = "refusals.counted"
-    """Refusals beyond those that are written one by one. Subject: their action; details: their number."""
+    """The number of further refusals in a minute, beyond the first ones, which have an entry each. Subject: their
+    action; details: their number."""
     DEAD_LETTER_READ = "dead_letter.read"
     """The bytes of a dead letter's event were shown. Subject: the dead letter."""
     DEAD_LETTER_REPLAYED = "dead_letter.replayed"

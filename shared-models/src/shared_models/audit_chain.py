@@ -16,8 +16,8 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict
 
 VERSION: Final = "flotilla-audit-1"
-LATE: Final = timedelta(minutes=1)
-"""Time after its timestamp at which an entry may still become visible: every transaction is shorter."""
+MAX_COMMIT_DELAY: Final = timedelta(minutes=1)
+"""The longest time between an entry's timestamp and its commit; every transaction is shorter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,8 @@ class Anchor(BaseModel):
         number: the seal's number.
         hash: the seal's hash, in hexadecimal.
         at: the time of signing, by the database's clock.
-        whole_until: every entry older than this was sealed by then, unless its transaction was still open.
+        whole_until: every entry with an older timestamp had a seal when the anchor was signed, unless its transaction
+            was still open.
         kid: the signing key's thumbprint (RFC 7638).
         signature: Ed25519 over the canonical bytes of all other fields, in hexadecimal.
     """
@@ -65,7 +66,7 @@ class Anchor(BaseModel):
 
 
 class Fault(BaseModel):
-    """A change of the chain after it was written; `number` is its number in the chain, where it has one."""
+    """A change of a chain after its writing; `number` is that of the changed or missing seal, if there is one."""
 
     number: int | None
     what: str
@@ -96,14 +97,16 @@ class Checker:
         elif self.hash is not None and next_hash(self.hash, number, row) != stored:
             yield Fault(number=number, what=f"the entry {row.id}, its seal or the seal before was changed")
         elif row.at < self._visible_until:
-            yield Fault(number=number, what=f"the entry {row.id} was put in later than its time, {row.at}, says")
+            yield Fault(number=number, what=f"the entry {row.id} was inserted later than its timestamp {row.at}")
         anchor = self._anchors.get(number)
         if anchor is not None:
             if anchor.hash != stored.hex():
                 yield Fault(
                     number=number, what=f"not the hash that was anchored at {anchor.at}: the chain is rewritten"
                 )
-            self._visible_until = max(self._visible_until, moment(datetime.fromisoformat(anchor.whole_until) - LATE))
+            self._visible_until = max(
+                self._visible_until, moment(datetime.fromisoformat(anchor.whole_until) - MAX_COMMIT_DELAY)
+            )
         self.number, self.hash = number, stored
 
     def end(self) -> Iterator[Fault]:

@@ -34,7 +34,7 @@ Reason = Annotated[str, StringConstraints(min_length=1, max_length=500, strip_wh
 EventName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 ServiceName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z-]{0,62}$")]
 Letters = Literal["dead", "parked"]
-"""State of letters: `dead`, or `parked` for events that are retried on their own, such as replayed ones."""
+"""The state of a letter: `dead`, or `parked` while the service itself retries the event, as after a replay."""
 
 
 def parse_cursor(cursor: str) -> tuple[datetime, str]:
@@ -55,7 +55,7 @@ def _checked(cursor: str) -> str:
     return cursor
 
 
-def _written(moment: object) -> object:
+def _require_rfc3339(moment: object) -> object:
     """Accept only RFC 3339 texts; pydantic alone would read a number as seconds since 1970."""
     if isinstance(moment, datetime) or (isinstance(moment, str) and _DATE.match(moment)):
         return moment
@@ -63,7 +63,7 @@ def _written(moment: object) -> object:
     raise ValueError(msg)
 
 
-Moment = Annotated[AwareDatetime, BeforeValidator(_written)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_require_rfc3339)]
 Before = Annotated[str, StringConstraints(max_length=300), AfterValidator(_checked)]
 
 
@@ -142,7 +142,7 @@ class LetterFilter(ClosedModel):
 
 
 class LetterQuery(LetterFilter):
-    """The gateway's query to a service: one letter more than fits on a page, to see whether there are more."""
+    """The gateway's query to a service; its limit is one above the page size, to see whether more letters exist."""
 
     state: Letters = "dead"
     limit: Annotated[int, Field(ge=1, le=MOST + 1)] = PAGE
@@ -162,9 +162,11 @@ class Settled(OpenModel):
     """The outcome of a decision about a letter.
 
     Attributes:
-        outcome: `replayed`: the event is retried, or its request is a new one; `discarded`: the letter is closed.
-            `needs_request` exists only between services: nothing has changed, and `request_id` has to be retried.
-        request_id: the new request, where the letter's event was a request.
+        outcome: `replayed`: the event is retried, or a new request replaces the event's request; `discarded`: the
+            letter is closed. `needs_request` exists only between services: nothing has changed, and `request_id` has to
+            be retried.
+        request_id: the new request, if the event was a request; with `needs_request`, the failed request that has to be
+            retried.
     """
 
     id: str

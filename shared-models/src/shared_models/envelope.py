@@ -35,7 +35,8 @@ class Envelope(BaseModel):
         partitionkey: events of one key keep their order where the transport can.
         turn: the request's number in its session; consumers order events by it, never by arrival.
         expirytime: the request's deadline.
-        traceparent, tracestate: W3C trace context of the work that caused the event.
+        traceparent: the W3C trace context of the work that caused the event.
+        tracestate: the vendors' part of that trace context.
         tenantid: the organisation.
         correlationid: the request that the event belongs to.
         causationid: the id of the event that caused this one.

@@ -8,9 +8,11 @@ Flotilla adds three CUSTOM events.
 
 - `reset`, value {keep?}: all frames after the frame `keep` are void; without `keep`, all frames are. A
   MESSAGES_SNAPSHOT with the remaining messages follows, and later messages have new ids.
-- `resync`, value {content, messageId?, earlier?: [{messageId, content}]}: frames were lost, and the run's text messages
-  are exactly `earlier` and then this one. An empty `content` alone means that there are none.
-- `retrying`, value {reason}: a call of a model failed for that `FailureReason`, and it or another model is asked again.
+- `resync`, value {content, messageId?, earlier?: [{messageId, content}]}: frames were lost; the run's text messages are
+  exactly those of `earlier`, then the message `messageId` with the text `content`. An empty `content` without the other
+  members means that the run has no text message.
+- `retrying`, value {reason}: a call of a model failed with that `FailureReason`; the same model is called again, or the
+  next one is called.
 """
 
 import json
@@ -30,6 +32,14 @@ TERMINAL_TYPES = frozenset({"RUN_FINISHED", "RUN_ERROR"})
 
 type Fields = Mapping[str, object]
 """AG-UI's camelCase fields of one event, without its type and metadata."""
+
+
+@dataclass(frozen=True, slots=True)
+class TerminalEvent:
+    """The AG-UI event in the terminal frame of a run, before it is encoded."""
+
+    type: str
+    fields: Fields
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -53,8 +63,8 @@ class Cursor:
         return cls(int(match[1]), int(match[2]))
 
     @property
-    def ended(self) -> bool:
-        """Whether it is the cursor of a terminal frame, the last one; all other sequences begin at 1."""
+    def is_terminal(self) -> bool:
+        """Whether this cursor belongs to a terminal frame; only these have the sequence 0, in an epoch above 0."""
         return self.sequence == 0 and self.epoch > 0
 
     def __str__(self) -> str:
@@ -147,9 +157,9 @@ class OpenParts:
         self._open: dict[tuple[str, str, str], None] = {}
         for frame in frames:
             if frame.type in _PAIRS or frame.type in _CLOSING:
-                self.saw(frame.type, from_json(frame.data))
+                self.note_event(frame.type, from_json(frame.data))
 
-    def saw(self, type_: str, fields: Fields) -> None:
+    def note_event(self, type_: str, fields: Fields) -> None:
         """Note one event; call this in the order of the stream."""
         if pair := _PAIRS.get(type_):
             closing, name = pair
@@ -168,17 +178,25 @@ def reset(keep: Cursor | None) -> dict[str, object]:
     return {"name": "reset", "value": {} if keep is None else {"keep": str(keep)}}
 
 
-def resync(messages: Sequence[tuple[str, str]]) -> dict[str, object]:
-    """Return the fields of CUSTOM `resync` for these messages, each an id and its text until now."""
-    parts: list[dict[str, object]] = [{"messageId": message_id, "content": content} for message_id, content in messages]
+@dataclass(frozen=True, slots=True)
+class TextMessage:
+    """A text message of a run, with its text until now."""
+
+    id: str
+    content: str
+
+
+def resync(messages: Sequence[TextMessage]) -> dict[str, object]:
+    """Return the fields of CUSTOM `resync` for these messages."""
+    parts: list[dict[str, object]] = [{"messageId": message.id, "content": message.content} for message in messages]
     value: dict[str, object] = dict(parts[-1]) if parts else {"content": ""}
     if parts[:-1]:
         value["earlier"] = parts[:-1]
     return {"name": "resync", "value": value}
 
 
-def terminal_frame(view: RequestView) -> tuple[str, dict[str, object]]:
-    """Return type and fields of the one frame that ends a run.
+def terminal_frame(view: RequestView) -> TerminalEvent:
+    """Return the event of the one frame that ends a run.
 
     An answer is RUN_FINISHED: `threadId` is the session, `runId` the request, and `result` the view that polling shows.
     Every other end is RUN_ERROR: `message` is for people, `code` is the failure's reason or, without one, the status.
@@ -189,14 +207,16 @@ def terminal_frame(view: RequestView) -> tuple[str, dict[str, object]]:
     """
     state = STATES[view.status]
     if not state.terminal:
-        msg = f"request {view.request_id} is {view.status}, and a terminal frame was expected to be for one that ended"
+        msg = f"request {view.request_id} is {view.status}; a terminal frame needs a request that has ended"
         raise ValueError(msg)
     whole = view.model_dump(mode="json", exclude_none=True)
     if view.status is Status.COMPLETED:
-        return "RUN_FINISHED", {"threadId": str(view.session_id), "runId": str(view.request_id), "result": whole}
+        ids = {"threadId": str(view.session_id), "runId": str(view.request_id)}
+        return TerminalEvent("RUN_FINISHED", {**ids, "result": whole})
     if view.error is None:
-        return "RUN_ERROR", {"message": state.notice, "code": view.status.value, "rawEvent": whole}
-    return "RUN_ERROR", {"message": view.error.message, "code": view.error.reason.value, "rawEvent": whole}
+        return TerminalEvent("RUN_ERROR", {"message": state.notice, "code": view.status.value, "rawEvent": whole})
+    fields = {"message": view.error.message, "code": view.error.reason.value, "rawEvent": whole}
+    return TerminalEvent("RUN_ERROR", fields)
 
 
 def terminal_view(frame: Frame) -> RequestView:
@@ -206,30 +226,30 @@ def terminal_view(frame: Frame) -> RequestView:
 
 
 def ending(
-    execution_id: UUID, seen: Cursor, outcome: tuple[str, Fields], *, epoch: int, still_open: OpenParts
+    execution_id: UUID, seen: Cursor, terminal: TerminalEvent, *, epoch: int, still_open: OpenParts
 ) -> list[Frame]:
-    """Return the frames that end a stream after `seen`, when the run has ended and its log has no end.
+    """Return the frames that end a stream after `seen`, when the run has ended and its log lacks the terminal frame.
 
-    A run with an answer gets RUN_STARTED where no frame was seen, else the closing events of open parts; then `resync`
-    with the whole answer. The last frame of every run is the terminal one, with its own cursor `<epoch+1>-0`.
+    If no frame was seen, a run with an answer gets RUN_STARTED; otherwise it gets the closing events of its open parts.
+    A `resync` with the whole answer follows. The last frame of every run is the terminal one, with its own cursor
+    `<epoch+1>-0`.
 
     Args:
         execution_id: the run.
         seen: the cursor of the last frame in the log, or of the reader's last frame.
-        outcome: the return value of `terminal_frame`.
+        terminal: the event that ends the run.
         epoch: the run's last epoch, at least that of `seen`.
         still_open: the parts that are open after `seen`.
     """
-    type_, fields = outcome
-    parts: list[tuple[Cursor, str, Fields]] = [(Cursor(epoch + 1, 0), type_, fields)]
-    if type_ == "RUN_FINISHED" and seen < Cursor(epoch, LAST_SEQUENCE):
-        whole = {"name": "resync", "value": {"content": _answer(fields)}}
+    parts: list[tuple[Cursor, str, Fields]] = [(Cursor(epoch + 1, 0), terminal.type, terminal.fields)]
+    if terminal.type == "RUN_FINISHED" and seen < Cursor(epoch, LAST_SEQUENCE):
+        whole = {"name": "resync", "value": {"content": _answer(terminal.fields)}}
         parts.insert(
             0, (Cursor(epoch, LAST_SEQUENCE), "CUSTOM", whole)
         )  # after every frame that a reader can have seen
         closing = still_open.closing()
         if seen == START:
-            closing = [("RUN_STARTED", {name: fields[name] for name in ("threadId", "runId")})]
+            closing = [("RUN_STARTED", {name: terminal.fields[name] for name in ("threadId", "runId")})]
         parts[:0] = [
             (Cursor(seen.epoch, seen.sequence + number), *part) for number, part in enumerate(closing, start=1)
         ]

@@ -14,7 +14,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 MAX_CONTENT = 131_072
-"""Characters of text in one request: an event of 256 KiB holds as many, even at two bytes for each."""
+"""The most characters of text in one request; at two bytes each they still fit into an event of 256 KiB."""
 
 
 class Status(StrEnum):
@@ -270,7 +270,7 @@ class RequestCreated(OpenModel):
 
 
 class RequestCancelled(OpenModel):
-    """`flotilla.request.cancelled.v1`: a request should stop; only agent-service decides whether it is in time.
+    """`flotilla.request.cancelled.v1`: a request should stop; agent-service alone decides whether it is too late.
 
     Attributes:
         principal: the caller whose request it is.
@@ -299,7 +299,8 @@ class ResponseReady(OpenModel):
     Attributes:
         status: the request's final status.
         response: the answer itself.
-        agent, revision: the agent that answered, and the digest of its configuration.
+        agent: the agent that answered.
+        revision: the digest of the agent's configuration.
         usage: the usage of all model calls of the run.
         completed_at: when the run ended.
     """
@@ -313,12 +314,13 @@ class ResponseReady(OpenModel):
 
 
 class ResponseFailed(OpenModel):
-    """`flotilla.response.failed.v1`: a request ended without an answer; people receive it like an answer.
+    """`flotilla.response.failed.v1`: a request ended without an answer; its owner receives the failure instead.
 
     Attributes:
         status: the request's final status.
         error: the reason why there is no answer.
-        agent, revision: the agent that should have answered, where one was chosen.
+        agent: the agent that should have answered, if one was chosen.
+        revision: the digest of the agent's configuration, if an agent was chosen.
         usage: the usage of the model calls until then.
         completed_at: when the run ended.
     """

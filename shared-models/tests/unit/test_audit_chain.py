@@ -143,4 +143,4 @@ def test_an_entry_dated_back_into_the_anchored_time_is_found() -> None:
     seals = sealed([row(1), slow, forged])
     found = faults(seals, anchor_of(seals, 1, whole))
     assert [number for number, _ in found] == [3]
-    assert "put in later than its time" in found[0][1]
+    assert "inserted later than its timestamp" in found[0][1]

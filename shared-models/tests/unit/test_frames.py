@@ -13,6 +13,7 @@ from shared_models.frames import (
     Frame,
     OpenParts,
     TextEncoder,
+    TextMessage,
     encode,
     ending,
     reset,
@@ -57,10 +58,15 @@ EVERY_TYPE = [
     ("CUSTOM", reset(None)),
     ("CUSTOM", reset(Cursor(1, 7))),
     ("CUSTOM", resync([])),
-    ("CUSTOM", resync([("m1", "Let me see."), ("m2", "It is")])),
-    terminal_frame(view()),
-    terminal_frame(view(Status.FAILED, Failure(reason=FailureReason.MODEL_CUT, message="It broke off."))),
-    terminal_frame(view(Status.EXPIRED)),
+    ("CUSTOM", resync([TextMessage("m1", "Let me see."), TextMessage("m2", "It is")])),
+    *(
+        (event.type, event.fields)
+        for event in (
+            terminal_frame(view()),
+            terminal_frame(view(Status.FAILED, Failure(reason=FailureReason.MODEL_CUT, message="It broke off."))),
+            terminal_frame(view(Status.EXPIRED)),
+        )
+    ),
 ]
 
 
@@ -139,26 +145,26 @@ def test_open_parts_are_closed_from_the_inside_out() -> None:
 
 
 def test_an_answer_ends_with_the_whole_view() -> None:
-    type_, fields = terminal_frame(view())
+    event = terminal_frame(view())
 
-    assert type_ == "RUN_FINISHED"
-    assert (fields["threadId"], fields["runId"]) == (str(SESSION), str(RUN))
-    assert terminal_view(encode(type_, RUN, Cursor(2, 0), fields)) == view()
+    assert event.type == "RUN_FINISHED"
+    assert (event.fields["threadId"], event.fields["runId"]) == (str(SESSION), str(RUN))
+    assert terminal_view(encode(event.type, RUN, Cursor(2, 0), event.fields)) == view()
 
 
 def test_a_failure_ends_with_its_reason_for_programs_and_its_message_for_people() -> None:
     failed = view(Status.FAILED, Failure(reason=FailureReason.DEADLINE, message="Too late."))
 
-    type_, fields = terminal_frame(failed)
+    event = terminal_frame(failed)
 
-    assert (type_, fields["code"], fields["message"]) == ("RUN_ERROR", "deadline", "Too late.")
-    assert terminal_view(encode(type_, RUN, Cursor(2, 0), fields)) == failed
+    assert (event.type, event.fields["code"], event.fields["message"]) == ("RUN_ERROR", "deadline", "Too late.")
+    assert terminal_view(encode(event.type, RUN, Cursor(2, 0), event.fields)) == failed
 
 
 @pytest.mark.parametrize("status", sorted(TERMINAL - {Status.COMPLETED}))
 def test_an_end_without_a_reason_has_the_notice_of_its_status(status: Status) -> None:
-    assert terminal_frame(view(status))[1]["message"] == STATES[status].notice
-    assert terminal_frame(view(status))[1]["code"] == status.value
+    assert terminal_frame(view(status)).fields["message"] == STATES[status].notice
+    assert terminal_frame(view(status)).fields["code"] == status.value
 
 
 @pytest.mark.parametrize("status", sorted(set(Status) - TERMINAL))

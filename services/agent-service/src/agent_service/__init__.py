@@ -1,1 +1,1 @@
-"""Thinks: sessions, runs, models and tools."""
+"""Runs agents: sessions, runs, models and tools."""

@@ -1,8 +1,8 @@
 """The errors that end a run without an answer, and the error that a tool returns to the model.
 
 Each error that ends a run names its `FailureReason`; `shared_models.requests.FAILURES` has the sentence for the person,
-and `advice` says the rest. The detail is for operators. A provider's error body may quote keys or the conversation, so
-a detail holds of it only the parts that `adapters/redaction` finds harmless.
+and `advice` tells the person what to do. The detail is for operators. A provider's error body may quote keys or the
+conversation, so a detail has only those parts of the body that `adapters/redaction` finds harmless.
 """
 
 from typing import ClassVar
@@ -15,7 +15,7 @@ class RunFailed(Exception):  # noqa: N818 - an outcome of a run, named as one
 
     Attributes:
         reason: the reason that is stored and published.
-        advice: the explanation of an error that is given none.
+        advice: the default explanation.
 
     Args:
         detail: which model or limit, for operators; safe to log.
@@ -66,7 +66,7 @@ class KeyRefused(ModelUnavailable):
 class ModelNotFound(ModelUnavailable):
     """The model's server does not know the model, or is no model's server."""
 
-    advice = "It is not where this service looks for it. Please tell the people who run it."
+    advice = "The model was not found at its address. Please tell the people who run this service."
 
 
 class RequestNotTaken(ModelUnavailable):
@@ -105,7 +105,7 @@ class ModelCut(RunFailed):
 class OutOfTokens(ModelCut):
     """The model reached its length limit before it had an answer."""
 
-    advice = "The model reached its length limit before it had an answer. Ask for less at once."
+    advice = "The model reached its length limit before it had an answer. Ask for a shorter answer."
 
 
 class TooManySteps(RunFailed):

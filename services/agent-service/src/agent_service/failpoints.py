@@ -1,4 +1,4 @@
-"""The failpoints of agent-service, each named after the step before it and the step after it."""
+"""The failpoints of agent-service, each named after the last finished step and the next one."""
 
 from enum import StrEnum
 

@@ -24,8 +24,8 @@ class Settings(ProcessSettings):
     slots: Annotated[int, Field(ge=1, le=1000)] = 32
 
 
-def _fits_a_header(key: SecretStr | None) -> SecretStr | None:
-    """Return a key without the white space around it that files and pasting leave; an empty one is none."""
+def _header_value(key: SecretStr | None) -> SecretStr | None:
+    """Return a key without surrounding white space; None for an empty key."""
     text = key.get_secret_value().strip() if key else ""
     if not (text.isascii() and text.isprintable()):
         msg = "expected a key of printable ASCII; was something else pasted along with it?"
@@ -33,8 +33,8 @@ def _fits_a_header(key: SecretStr | None) -> SecretStr | None:
     return SecretStr(text) if text else None
 
 
-def _is_an_address(url: str | None) -> str | None:
-    """Return an address that HTTP can be spoken with; an empty one is none."""
+def _base_url(url: str | None) -> str | None:
+    """Return a base URL with the scheme http or https; None for an empty one."""
     text = (url or "").strip()
     if not text:
         return None
@@ -50,5 +50,5 @@ class ProviderKeys(BaseSettings):
 
     model_config = SettingsConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
 
-    openai_api_key: Annotated[SecretStr | None, AfterValidator(_fits_a_header)] = None
-    openai_base_url: Annotated[str | None, AfterValidator(_is_an_address)] = None
+    openai_api_key: Annotated[SecretStr | None, AfterValidator(_header_value)] = None
+    openai_base_url: Annotated[str | None, AfterValidator(_base_url)] = None

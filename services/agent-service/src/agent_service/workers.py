@@ -44,8 +44,8 @@ class ActiveRuns:
     async def stop_unwanted(self, worker: UUID) -> None:
         """Cancel those runs of this worker that were cancelled or whose deadline has passed.
 
-        A run that is this worker's by its row, but is not active here in two calls in a row, is handed back and the
-        claim counts as a try: the answer to the claim's commit was lost, or a bug ended the work.
+        A claim whose commit answer was lost, or whose work a bug ended, leaves a run that is assigned to this worker
+        and not active. After two such calls the run is handed back, and the claim counts as a try.
         """
         runs = await queries.list_owned_runs(self._dependencies.database, worker)
         owned = {(run.execution_id, run.epoch): run for run in runs}
@@ -54,7 +54,7 @@ class ActiveRuns:
                 self._active[key].cancel(reason)
         unknown = frozenset(owned.keys() - self._active.keys())
         for key in unknown & self._unknown:
-            log.warning("run_given_up", execution_id=str(owned[key].execution_id), epoch=owned[key].epoch)
+            log.warning("run_handed_back", execution_id=str(owned[key].execution_id), epoch=owned[key].epoch)
             await queries.hand_back(self._dependencies.database, owned[key], counts_as_try=True)
         self._unknown = unknown
 

@@ -127,7 +127,7 @@ async def resume_chat(
     if answer.status != 200:
         return answer.response()
     ended = RequestView.model_validate_json(answer.body).status in TERMINAL
-    if not await dependencies.frames.may_hold(caller.tenant, execution_id, after, ended=ended):
+    if not await dependencies.frames.may_contain_cursor(caller.tenant, execution_id, after, ended=ended):
         after = START
     return _stream(request, dependencies, caller, execution_id=execution_id, after=after)
 

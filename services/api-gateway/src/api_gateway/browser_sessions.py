@@ -17,7 +17,7 @@ from shared_clients.postgres import Database
 from shared_models.requests import Principal
 
 CACHE_SECONDS: Final = 15.0
-"""How long a session is trusted without a look into the database, so also how long a revoked one may still work."""
+"""Seconds for which a session is trusted without a query; a revoked session may work that long on other replicas."""
 MAX_CACHED: Final = 4096
 """Sessions in memory; beyond it, the one that was cached first is dropped."""
 

@@ -1,4 +1,4 @@
-"""The failpoints of api-gateway, each named for the last step done and the next step."""
+"""The failpoints of api-gateway, each named after the last finished step and the next one."""
 
 from enum import StrEnum
 

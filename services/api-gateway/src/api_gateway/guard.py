@@ -46,7 +46,7 @@ class HostAllowList:
 
 
 class OriginCheck:
-    """Refuses a change with the session cookie that another site's page may have sent; see `may_use_cookie`."""
+    """Refuses a change by session cookie if another site's page may have sent the request; see `may_use_cookie`."""
 
     def __init__(self, app: ASGIApp, *, cookie: str, origins: frozenset[str]) -> None:
         self._app = app

@@ -167,7 +167,7 @@ class _ForwardedResponse(Response):
 
 
 class Forwarder:
-    """Stands for a service in other processes, as an ASGI app.
+    """An ASGI app that forwards calls to a service in another process.
 
     Args:
         name: of the service, for error messages.

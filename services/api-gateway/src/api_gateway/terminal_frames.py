@@ -9,7 +9,7 @@ from pydantic_core import to_json
 
 from api_gateway.hop import Call, Hop
 from shared_clients.errors import Transient
-from shared_models.frames import terminal_frame
+from shared_models.frames import TerminalEvent, terminal_frame
 from shared_models.requests import Principal, RequestList
 
 GATEWAY: Final = "api-gateway"
@@ -19,10 +19,8 @@ MAX_ENDED_QUERY: Final = 1000
 """Runs that request-manager takes in one question."""
 
 
-async def terminal_frames_of(
-    hop: Hop, tenant: str, execution_ids: Sequence[UUID]
-) -> Mapping[UUID, tuple[str, Mapping[str, object]]]:
-    """Return the terminal frame of every silent run of a tenant that has ended, after one call for each thousand.
+async def terminal_frames_of(hop: Hop, tenant: str, execution_ids: Sequence[UUID]) -> Mapping[UUID, TerminalEvent]:
+    """Return the terminal events of those silent runs that have ended, with one call for each thousand runs.
 
     Args:
         hop: calls request-manager.
@@ -32,7 +30,7 @@ async def terminal_frames_of(
     Raises:
         Transient: request-manager refused the question.
     """
-    frames: dict[UUID, tuple[str, Mapping[str, object]]] = {}
+    events: dict[UUID, TerminalEvent] = {}
     for some in batched(execution_ids, MAX_ENDED_QUERY):
         body = to_json({"request_ids": [str(execution_id) for execution_id in some]})
         call = Call("POST", "/internal/ended", body, headers=[(b"content-type", b"application/json")])
@@ -40,8 +38,8 @@ async def terminal_frames_of(
         if answer.status != 200:
             raise Transient(f"request-manager answered {answer.status} to POST /internal/ended; expected 200")
         views = RequestList.model_validate_json(answer.body).requests
-        frames |= {view.request_id: terminal_frame(view) for view in views}
-    return frames
+        events |= {view.request_id: terminal_frame(view) for view in views}
+    return events
 
 
 def _gateway_as_caller(tenant: str) -> Principal:

@@ -60,7 +60,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Restarted:
-    """The text so far, or its end, is void: the run goes on from its last finished step."""
+    """The text so far, or the last part of it, is void; the run continues after its last finished step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Ended:
         request: the request as polling shows it (`RequestView`).
         status: its final status.
         error: the notice for people, where there is no answer.
-        truncated: the bound at which the answer was cut (`Truncation`), where it was.
+        truncated: the limit that cut the answer (`Truncation`); None for a whole answer.
     """
 
     request: Mapping[str, object]
@@ -92,7 +92,7 @@ def follow_answer(fleet: RemoteFleet, question: Question) -> Iterator[AnswerPart
     """Ask, and yield the parts of the answer as they come; the first one is `Begun`, and the last one `Ended`.
 
     Raises:
-        OutsideError: the question was refused, or the fleet stays away.
+        OutsideError: the question was refused, or the fleet does not answer.
     """
     idempotency = {"Idempotency-Key": str(uuid4())}
     request = RemoteCall("POST", "/chat", question.body(), idempotency)

@@ -60,8 +60,8 @@ _since_option: Final = click.option(
 @_service_option
 @_type_option
 @_since_option
-@click.option("--parked", is_flag=True, help="Instead, events that the service itself tries again.")
-@click.option("--before", metavar="CURSOR", help="Go on after an earlier page: the value that it printed.")
+@click.option("--parked", is_flag=True, help="List parked events instead, which the service itself retries.")
+@click.option("--before", metavar="CURSOR", help="Continue after an earlier page, with the value that it printed last.")
 @click.option(
     "--limit",
     type=click.IntRange(1, MOST),
@@ -261,7 +261,8 @@ def _readable(data: bytes) -> str:
 def _printable(text: str) -> str:
     """Return a text in which every unprintable character is replaced, wherever it is printed.
 
-    `output.harmless` is not enough: these bytes come from strangers, and an operator may well page or copy them.
+    `output.harmless` is not enough: these bytes come from strangers, and an operator may pipe them to a pager or copy
+    them.
     """
     return "".join(one if one.isprintable() or one == "\n" else "\ufffd" for one in text)
 

@@ -1,7 +1,7 @@
 """Server-sent events, parsed as the HTML standard has it (section 9.2.6, interpreting an event stream).
 
-A line ends with CR, LF or CRLF and with nothing else: U+2028 and U+0085, at which `str.splitlines` ends one too, are
-text.
+A line ends with CR, LF or CRLF and with nothing else: U+2028 and U+0085 are text, although `str.splitlines` ends a line
+there.
 """
 
 import codecs
@@ -57,7 +57,7 @@ def parse_events(chunks: Iterable[bytes]) -> Iterator[StreamEvent]:
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
-    """Yield the lines that have ended; a CR ends its line at once, and an LF right after it ends none."""
+    """Yield the lines that have ended; a CR ends a line at once, and an LF right after a CR is skipped."""
     decoder = codecs.getincrementaldecoder("utf-8-sig")("replace")  # it also drops a byte order mark
     unfinished, after_return = "", False
     for chunk in chunks:

@@ -1,7 +1,7 @@
 """How commands print: results go to stdout, everything else goes to stderr.
 
 A model repeats text that strangers wrote, and a terminal obeys control characters in it: they can set the title, clear
-the screen or write the clipboard. On a terminal they are replaced; a pipe or a file gets the exact text.
+the screen or write the clipboard. On a terminal control characters are replaced; a pipe or a file gets the exact text.
 """
 
 import sys
@@ -12,7 +12,7 @@ from typing import Final
 import click
 
 _BIDIRECTIONAL_CONTROLS: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""These reorder the text around them, so that a line reads as something else than it is."""
+"""Characters that reorder the text around them, so that a terminal shows another line than the real one."""
 
 
 def prepare_stdout() -> None:
@@ -40,8 +40,8 @@ def print_error(text: str) -> None:
 def harmless(text: str) -> str:
     """Return a text that a terminal shows and does not obey; each character in question becomes U+FFFD.
 
-    Line feeds and tabs stay. Carriage returns go: a terminal would write over the line, and they mostly belong to a
-    CRLF.
+    Line feeds and tabs stay. Carriage returns are removed: most belong to a CRLF, and a lone one lets a terminal
+    overwrite the line.
     """
     return "".join(_harmless(character) for character in text)
 

@@ -1,7 +1,7 @@
 """Calls to a running fleet over HTTP, with the standard library alone: importing httpx takes longer than a command.
 
-A call is tried again only when it is known not to have happened, or when happening twice is the same as once. Errors
-are those of `shared_clients.errors`.
+A call is retried only if it had no effect, or if a second call adds no effect. Errors are those of
+`shared_clients.errors`.
 """
 
 import json
@@ -25,14 +25,14 @@ SILENCE_SECONDS: Final = 45.0
 _CHUNK_BYTES: Final = 65_536
 _REPEATABLE_METHODS: Final = frozenset({"GET", "DELETE"})
 _NOT_DONE: Final = frozenset({408, 425, 429, 503})
-"""Statuses which say that nothing has happened, and that it may succeed later."""
+"""Statuses of calls that had no effect and may succeed later."""
 OUTCOME_UNKNOWN: Final = b"/outcome-unknown"
-"""The end of the problem type which says that it may have happened, whatever the status."""
+"""The suffix of the problem type of a call that may have had its effect, whatever its status."""
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteFleet:
-    """A fleet that listens somewhere.
+    """The address of a running fleet, and the key for it.
 
     Attributes:
         url: its base URL, without a slash at the end.
@@ -106,9 +106,9 @@ def call(fleet: RemoteFleet, request: RemoteCall, *, deadline: float = 10.0) -> 
         deadline: the seconds within which a retry may begin; also the limit for one answer.
 
     Raises:
-        Transient: it did not happen and may succeed later.
+        Transient: the call had no effect, and may succeed later.
         Permanent: it was refused; the message is the problem's title and detail.
-        Unknown: it may have happened.
+        Unknown: the call may have had its effect.
     """
     until = time.monotonic() + deadline
     for attempt in range(1, ATTEMPTS + 1):

@@ -7,7 +7,7 @@ import click
 from command_line.local import fleet_module
 
 MAX_REPLICAS: Final = 16
-"""Of one service on one machine."""
+"""The most replicas of one service on one machine."""
 
 
 @click.command

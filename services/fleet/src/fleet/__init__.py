@@ -1,1 +1,1 @@
-"""Every Flotilla service in one process, and the flotilla command line."""
+"""A whole fleet on one machine: every service in one process, or each as processes of its own."""

@@ -49,7 +49,7 @@ def load_witness(settings: FleetSettings, database_kind: str) -> Witness:
     """Return the witness; without FLOTILLA_AUDIT_KEY its key is made in the state folder the first time.
 
     Raises:
-        Permanent: the key cannot be read or is none.
+        Permanent: the file cannot be read, or is not an Ed25519 key.
     """
     path = audit_key_file(settings)
     try:
@@ -65,7 +65,7 @@ def _new_private_key() -> str:
 
 @asynccontextmanager
 async def open_schemas(url: str) -> AsyncGenerator[Mapping[str, Database]]:
-    """Open the schemas of all services with one connection each, for a process that is none of them."""
+    """Open the schemas of all services, with one connection each, for a process that is not a service."""
     async with AsyncExitStack() as stack:
         yield {name: await stack.enter_async_context(open_database(url, name, pool_size=1)) for name in SCHEMAS}
 

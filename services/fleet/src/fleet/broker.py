@@ -1,7 +1,7 @@
 """The broker of a fleet whose bus is `http://`: mock-eventing as one more process, with triggers for the fleet's ports.
 
-Of several replicas of a service only the first gets events. In a cluster a Service would balance them; here nothing
-needs that, because replicas share the work by claims on their database.
+Of several replicas of a service only the first gets events. In a cluster a Service would balance them; here one
+receiver is enough, because all replicas claim work from the same database.
 """
 
 import secrets

@@ -18,7 +18,7 @@ SCHEMAS: Final[dict[str, Path]] = {
 
 
 async def migrate_all(url: str) -> None:
-    """Migrate every schema; several processes may do it at once, and again."""
+    """Migrate every schema; several processes may call it at once, and calling it again changes nothing."""
     for schema, versions in SCHEMAS.items():
         await migrate(url, schema, versions)
 

@@ -39,7 +39,7 @@ def openapi() -> Mapping[str, object]:
             "type": "apiKey",
             "in": "cookie",
             "name": "flotilla-8080",
-            "description": "A signed-in browser; the gateway's port is in the name.",
+            "description": "The cookie of a signed-in browser; its name contains the gateway's port.",
         },
     }
     for path, operation in _operations(document):

@@ -23,9 +23,10 @@ class FleetSettings(BaseSettings):
         log_level: debug, info, warning or error.
         database_url: an existing Postgres for `up --processes` and `migrate`; without it one is started.
         bus_url: an existing Kafka for `up --processes`; without it one is started. `http://` alone starts
-        mock-eventing. redis_url: an existing Redis for `up --processes`; without it one is started. audit_key: a file
-        with the key that signs the anchors of the audit log (PEM, Ed25519); by default one in `home`. audit_anchors:
-        the folder of the anchor files; by default one in `home`.
+            mock-eventing.
+        redis_url: an existing Redis for `up --processes`; without it one is started.
+        audit_key: a file with the key that signs the anchors of the audit log (PEM, Ed25519); by default one in `home`.
+        audit_anchors: the folder of the anchor files; by default one in `home`.
     """
 
     model_config = SettingsConfigDict(env_prefix="FLOTILLA_", secrets_dir=SECRET_FOLDERS, extra="ignore", frozen=True)
@@ -62,5 +63,5 @@ def read_settings() -> FleetSettings:
 
 
 def inherited_environment() -> dict[str, str]:
-    """Return our own environment, over which the settings of a service process are laid."""
+    """Return the environment of this process; the settings of a child override it."""
     return dict(os.environ)

@@ -15,7 +15,7 @@ from local_backends.server import MissingProgram, free_port
 from shared_clients.errors import Permanent
 
 _POLL_SECONDS = 0.2
-_KAFKA = {  # naming one property discards all of the image's own
+_KAFKA = {  # setting one property discards all default properties of the image
     "KAFKA_NODE_ID": "1",
     "KAFKA_PROCESS_ROLES": "broker,controller",
     "KAFKA_CONTROLLER_QUORUM_VOTERS": "1@localhost:9093",

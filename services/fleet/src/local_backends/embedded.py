@@ -35,8 +35,8 @@ from shared_clients.errors import Permanent
 
 SUPERUSER = "postgres"  # made by initdb; for migrations and roles, never for serving
 
-_LONGEST_ADDRESS = 80  # bytes before the socket's own name; kernels allow 103 (macOS) or 107 (Linux) with it
-_LEAST_SPACE = 100 * 2**20
+_MAX_FOLDER_BYTES = 80  # bytes of the socket's folder; a whole path may have 103 (macOS) or 107 (Linux)
+_MIN_FREE_BYTES = 100 * 2**20
 _READY_SECONDS = 60.0
 _STOP_SECONDS = 8.0
 _POLL_SECONDS = 0.02
@@ -113,7 +113,7 @@ class EmbeddedPostgres:
     async def _lock_folder(self) -> None:
         for missing in reversed([path for path in (self.folder, *self.folder.parents) if not path.exists()]):
             missing.mkdir(mode=0o700)
-        if shutil.disk_usage(self.folder).free < _LEAST_SPACE:
+        if shutil.disk_usage(self.folder).free < _MIN_FREE_BYTES:
             raise Permanent(_with_remedy("No space left on device", self.folder, self._log))
         owner = self._keep_open(os.open(self.folder / "owner", os.O_RDWR | os.O_CREAT, 0o600))
         if not await _locked(owner):
@@ -160,13 +160,16 @@ class EmbeddedPostgres:
         if leftover := _server_of(self._data):
             raise Permanent(f"A PostgreSQL that Flotilla cannot end runs on {self._data}: stop process {leftover}")
         if not await _locked(descriptor):
-            raise Permanent(f"Something unseen holds {self._data}: does another container share it? Stop that one")
+            raise Permanent(
+                f"A process that cannot be seen from here uses {self._data}: "
+                "if another container shares that folder, stop that container"
+            )
         for stale in ("postmaster.pid", ".s.PGSQL.5432.lock"):  # a reused pid in them would prevent the start
             (self._data / stale).unlink(missing_ok=True)
         return descriptor
 
     def _launch(self, binaries: Path, descriptor: int) -> None:
-        if self._address == self._data and len(os.fsencode(self._data)) > _LONGEST_ADDRESS:
+        if self._address == self._data and len(os.fsencode(self._data)) > _MAX_FOLDER_BYTES:
             self._address = Path(tempfile.mkdtemp(prefix="flotilla-")) / "postgres"
             self._address.symlink_to(self._data)
         inside = _inside(self._data, descriptor)
@@ -249,7 +252,7 @@ def _server_of(data: Path) -> int | None:
             return None
     except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
         return None
-    except psutil.AccessDenied:  # root without CAP_SYS_PTRACE: the name must do
+    except psutil.AccessDenied:  # root without CAP_SYS_PTRACE cannot read it: the program's name decides
         return pid
     return pid
 

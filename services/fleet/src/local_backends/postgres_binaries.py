@@ -36,7 +36,7 @@ def _publish(installed: Path, public: Path) -> None:
     public.parent.mkdir(exist_ok=True)
     public.parent.chmod(0o755)
     unfinished = Path(tempfile.mkdtemp(dir=public.parent))
-    for part in (_PROGRAMS.parent, Path(f"{_PACKAGE}.libs")):  # the programs look for the second beside the first
+    for part in (_PROGRAMS.parent, Path(f"{_PACKAGE}.libs")):  # the programs look for the `.libs` folder beside theirs
         shutil.copytree(installed / part, unfinished / part, ignore=shutil.ignore_patterns("include", "*.a"))
     for path in (unfinished, *unfinished.rglob("*")):
         path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)

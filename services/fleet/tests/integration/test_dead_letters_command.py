@@ -158,7 +158,7 @@ async def test_replay_names_the_new_request_and_twice_is_the_same(flotilla: Term
     assert (view["status"], view["retry_of"]) == ("completed", old)
     status, _, err = await flotilla("discard", letter["id"], "--reason", "too late")
     assert status == 1
-    assert re.search(r"409 This letter is not dead any more: The letter was replayed at", err)
+    assert re.search(r"409 This dead letter is settled, or is being retried: The letter was replayed at", err)
 
 
 async def test_replay_all_takes_every_batch_and_names_what_it_cannot(

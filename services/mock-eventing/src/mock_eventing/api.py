@@ -30,7 +30,7 @@ class RouteDependencies:
     Attributes:
         broker: accepts events.
         secret: the bearer token that requests have to carry; an empty text means that they need none.
-        body_bytes: the largest body of a request, which a request without a Content-Length is counted for.
+        body_bytes: the most bytes of a request body; a request without a Content-Length reserves this much memory.
         batch_events: the most events of one batch.
     """
 
@@ -56,7 +56,7 @@ Dependencies = Annotated[RouteDependencies, Depends(route_dependencies)]
 
 @router.post("/", status_code=202)
 async def publish(request: Request, dependencies: Dependencies) -> Response:
-    """Accept CloudEvents for the file's only broker, or for default/default among several."""
+    """Accept CloudEvents for the only broker of the file, or for default/default if the file has several."""
     return await _publish(request, dependencies, None)
 
 

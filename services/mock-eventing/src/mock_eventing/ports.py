@@ -3,12 +3,12 @@
 from typing import Protocol
 
 from mock_eventing.domain.events import Event
-from mock_eventing.domain.retrying import Answer
-from mock_eventing.domain.triggers import Delivery
+from mock_eventing.domain.retrying import SubscriberResponse
+from mock_eventing.domain.triggers import DeliverySpec
 
 
 class Subscribers(Protocol):
-    async def send(self, uri: str, event: Event, delivery: Delivery) -> Answer:
+    async def send(self, uri: str, event: Event, delivery: DeliverySpec) -> SubscriberResponse:
         """Try once to deliver an event; a failed connection is an answer too."""
 
 

@@ -7,21 +7,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mock_eventing.domain.retrying import Answer, Verdict, judge, pause_before
-from mock_eventing.domain.triggers import Delivery
+from mock_eventing.domain.retrying import SubscriberResponse, Verdict, judge, pause_before
+from mock_eventing.domain.triggers import DeliverySpec
 
 type Policy = Literal["linear", "exponential"]
 
 RETRYABLE_4XX = {404, 408, 409, 429}
-FAILED = Answer(500)
+FAILED = SubscriberResponse(500)
 
 jitters = st.floats(0, 1)
 retries = st.integers(1, 1000)
 durations = st.timedeltas(timedelta(milliseconds=1), timedelta(days=1))
 
 
-def delivery(policy: Policy = "exponential", **given_: timedelta) -> Delivery:
-    return Delivery.model_validate({"backoff_policy": policy, "backoff_max": timedelta(days=30), **given_})
+def delivery(policy: Policy = "exponential", **given_: timedelta) -> DeliverySpec:
+    return DeliverySpec.model_validate({"backoff_policy": policy, "backoff_max": timedelta(days=30), **given_})
 
 
 @pytest.mark.parametrize("status", range(100, 600))
@@ -71,24 +71,24 @@ def test_a_wait_that_was_asked_for_is_kept_up_to_its_cap(
     asked: float, cap: timedelta, jitter: float, status: int
 ) -> None:
     schedule = delivery(retry_after_max=cap)
-    usual = pause_before(1, schedule, Answer(status), jitter)
-    assert pause_before(1, schedule, Answer(status, retry_after=asked), jitter) == max(
+    usual = pause_before(1, schedule, SubscriberResponse(status), jitter)
+    assert pause_before(1, schedule, SubscriberResponse(status, retry_after=asked), jitter) == max(
         usual, min(asked, cap.total_seconds())
     )
 
 
 @pytest.mark.parametrize("status", [404, 408, 409, 500, 502, None])
 def test_no_other_answer_can_ask_for_a_wait(status: int | None) -> None:
-    assert pause_before(1, delivery(), Answer(status, retry_after=9.0), 0.0) == 0.1
+    assert pause_before(1, delivery(), SubscriberResponse(status, retry_after=9.0), 0.0) == 0.1
 
 
 def test_a_trigger_may_ignore_what_is_asked_for() -> None:
     deaf = delivery(retry_after_max=timedelta(0))
-    assert pause_before(1, deaf, Answer(429, retry_after=9.0), 1.0) == 0.2
+    assert pause_before(1, deaf, SubscriberResponse(429, retry_after=9.0), 1.0) == 0.2
 
 
 def test_the_default_schedule_is_knative_s() -> None:
-    default = Delivery()
+    default = DeliverySpec()
     assert default.retry == 10
     waits = [pause_before(retry, default, FAILED, 1.0) for retry in range(1, 11)]
     assert waits == [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30, 30]

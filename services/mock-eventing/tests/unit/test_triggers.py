@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from mock_eventing.domain.triggers import Address, Delivery, Trigger, parse_triggers
+from mock_eventing.domain.triggers import Address, DeliverySpec, Trigger, parse_triggers
 from shared_models.agents import ConfigError
 
 BROKER = """\
@@ -43,14 +43,14 @@ def test_a_trigger_alone_has_knative_s_defaults() -> None:
     assert found.name == "default/one"
     assert found.broker == Address("default", "default")
     assert found.uri == "http://runs:8080/events"
-    assert found.delivery == Delivery()
+    assert found.delivery == DeliverySpec()
     assert found.matches({"type": "anything"})
 
 
 def test_a_trigger_s_own_delivery_counts_whole_and_the_broker_s_otherwise() -> None:
     assert only(f"{BROKER}---\n{trigger('broker: default')}").delivery.retry == 2
     own = only(f"{trigger('delivery: {backoffDelay: PT1.5S}')}---\n{BROKER}").delivery
-    assert own == Delivery(backoff_delay=timedelta(seconds=1.5))
+    assert own == DeliverySpec(backoff_delay=timedelta(seconds=1.5))
     assert own.retry == 10
 
 

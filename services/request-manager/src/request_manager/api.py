@@ -180,7 +180,7 @@ class EndedQuery(ClosedModel):
 
 @internal.post("/ended")
 async def list_ended(request: Request, dependencies: Dependencies, caller: InternalCaller) -> Response:
-    """Return those of many requests that have ended: a gateway asks once a second for all its silent streams."""
+    """Return the ended ones among the given requests; each gateway asks once a second for all its silent streams."""
     body = await parse_body(request, EndedQuery)
     views = await requests.list_ended_views(dependencies.database, caller.principal.tenant, body.request_ids)
     return _json(RequestList(requests=tuple(views)), 200, {})
@@ -197,11 +197,11 @@ async def create_retry(request: Request, dependencies: Dependencies, caller: Ope
         case domain.Accepted() | domain.Replayed():
             return _json(Retried(request_id=outcome.request_id), 200, {})
         case domain.NotFailed():
-            detail = f"Its request {old} is {outcome.status}; only a failed or expired request can be retried."
+            detail = f"The letter's request {old} is {outcome.status}; only a failed or expired request can be retried."
         case domain.UnknownRequest():
-            detail = f"Its request {old} is not known here."
+            detail = f"The letter's request {old} is not known here."
         case domain.KeyReused() | domain.UnknownSession() | domain.TooLarge():
-            detail = f"Its request {old} cannot be accepted again: {type(outcome).__name__}."
+            detail = f"The letter's request {old} cannot be accepted again: {type(outcome).__name__}."
     raise Problem(Problems.NOT_REPLAYABLE, detail)
 
 

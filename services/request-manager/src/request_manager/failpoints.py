@@ -1,4 +1,4 @@
-"""The failpoints of request-manager, each named for the step that was done and the step that was not."""
+"""The failpoints of request-manager, each named after the last finished step and the next one."""
 
 from enum import StrEnum
 

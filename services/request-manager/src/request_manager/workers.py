@@ -26,7 +26,7 @@ def start(
     """Start every loop of the service."""
     tasks.start("retry parked events", every(1.0, inbox.retry))
     tasks.start("forget events", every(600.0, inbox.delete_expired_events))
-    tasks.start("count pending requests", every(COUNT_SECONDS, pending_limit.count))
+    tasks.start("count pending requests", every(COUNT_SECONDS, pending_limit.measure))
     tasks.start("sweep outbox", every(1.0, outbox.sweep))
     tasks.start("seal audit entries", every(SEAL_SECONDS, Sealer(database).seal))
     tasks.start("count dead letters", every(15.0, letters.count))

@@ -53,8 +53,8 @@ async def append_terminal_frame(redis: Redis, accepted: Accepted, content: str) 
         created_at=end.completed_at,
         completed_at=end.completed_at,
     )
-    type_, fields = terminal_frame(view)
-    await append_terminal(redis, tenant="acme", execution_id=accepted.request_id, epoch=1, type_=type_, fields=fields)
+    event = terminal_frame(view)
+    await append_terminal(redis, tenant="acme", execution_id=accepted.request_id, epoch=1, event=event)
 
 
 async def test_terminal_frame_ends_the_wait_before_the_row_is_settled(

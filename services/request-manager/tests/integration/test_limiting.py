@@ -106,10 +106,10 @@ async def test_tenant_over_its_limit_is_refused_and_others_are_not(app: FastAPI,
     neighbour = caller.another(tenant="elsewhere")
     mine = (await count_pending_by_tenant(database)).get(caller.principal.tenant, 0)
     limit = bounded(app, total=1000, per_tenant=mine + 1)
-    await limit.count()
+    await limit.measure()
     last = await caller("POST", REQUESTS, json={"content": "hi"})
     assert last.status_code == 202
-    await limit.count()
+    await limit.measure()
     before = await count_requests(database)
     answer = await caller("POST", REQUESTS, json={"content": "hi"})
     assert f"{mine + 1} requests" in problem(answer, 429, "rate-limited")
@@ -121,7 +121,7 @@ async def test_tenant_over_its_limit_is_refused_and_others_are_not(app: FastAPI,
         await tx.run(
             sql("UPDATE requests SET completed_at = now() WHERE request_id = :id"), id=UUID(last.json()["request_id"])
         )
-    await limit.count()
+    await limit.measure()
     assert (await caller("POST", REQUESTS, json={"content": "hi"})).status_code == 202
 
 
@@ -129,9 +129,9 @@ async def test_requests_over_the_total_limit_are_refused(app: FastAPI, caller: C
     database: Database = app.state.dependencies.database
     pending = sum((await count_pending_by_tenant(database)).values())
     limit = bounded(app, total=pending + 1, per_tenant=1000)
-    await limit.count()
+    await limit.measure()
     assert (await caller("POST", REQUESTS, json={"content": "hi"})).status_code == 202
-    await limit.count()
+    await limit.measure()
     before = await count_requests(database)
     refused(await caller("POST", REQUESTS, json={"content": "hi"}), "overloaded")
     refused(await caller.another(tenant="elsewhere")("POST", REQUESTS, json={"content": "hi"}), "overloaded")

@@ -1,4 +1,4 @@
-"""Recording: an audit entry is written in the transaction of its effect, so that both are durable or neither is.
+"""Recording: an audit entry is written in the transaction of its effect, so that neither is ever stored alone.
 
 Every entry gets a row in `audit_waiting`, which the sealer deletes when it numbers the entry.
 """

@@ -4,8 +4,8 @@ An entry is sealed once it is visible as committed, in the order in which transa
 position, so no late entry is skipped.
 
 One replica holds the sealer's lease, by the database's clock. It claims or renews the lease in the transaction that
-seals, and so locks the lease's row from reading the head until the new seals are committed. A replica that lost the
-lease cannot write. A replica that is stopped in the middle blocks the others only until Postgres ends its idle
+seals. So the row of the lease is locked from the read of the head to the commit of the new seals. A replica that lost
+the lease cannot write. A replica that is stopped in the middle blocks the others only until Postgres ends its idle
 transaction. If two replicas wrote all the same, one of them would fail, because numbers and entries are unique among
 the seals; a chain never forks.
 """

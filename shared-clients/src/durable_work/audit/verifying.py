@@ -1,8 +1,9 @@
 """Verifying: the audit log of a schema is compared with its seals and anchors, to find every change since.
 
 Seals are compared with entries and entries with seals, page by page. A service may write meanwhile: the tables are
-append-only, so no snapshot is needed, and none keeps Postgres from vacuuming. A report names the limits of its verdict:
-entries that wait for a seal, and seals above the last anchor, can be changed unnoticed by access to the database alone.
+append-only, so no snapshot is needed. (A snapshot would keep Postgres from vacuuming.) A report names the limits of its
+verdict: entries that wait for a seal, and seals above the last anchor, can be changed unnoticed by access to the
+database alone.
 """
 
 from datetime import timedelta
@@ -20,7 +21,7 @@ PAGE: Final = 2000
 MOST_FAULTS: Final = 20
 """Faults of one kind that a report of one chain names."""
 MAX_UNANCHORED_AGE: Final = timedelta(minutes=5)
-"""Age of a chain from which on a missing anchor is a fault."""
+"""The age at which a chain without an anchor is a fault."""
 LOWEST_ID: Final = UUID(int=0)
 
 LIST_SEALS = sql(f"""

@@ -1,7 +1,7 @@
 """Replaying and discarding a dead letter, each in one transaction with the audit entry and the remembered outcome.
 
 A replay only changes the state of the row. The inbox's retry or the outbox's sweep then handles the stored bytes, so
-after a crash the letter is either dead or on its way.
+after a crash the letter is still dead, or its row waits for the next attempt (`parked` or `pending`).
 
 The letter of a `request.created` is replayed differently, because the request's owner was told that it failed. The
 first call answers `needs_request`. The gateway then has request-manager accept a new request, and calls again with the
@@ -234,7 +234,7 @@ def _replayable_event(row: RowMapping) -> Envelope:
 
 
 def _lasting_fault(row: RowMapping) -> str | None:
-    """Return why no further try of an event can succeed; None where one can, as far as its attributes tell.
+    """Return why no further attempt to handle an event can succeed; None if its row shows no such reason.
 
     The data is not parsed here: its consumer may be able to read it after an update.
     """
@@ -261,7 +261,7 @@ def _parked(letter: str) -> Problem:
 
 
 async def _record_action(tx: Tx, caller: Principal, action: Action, letter: DeadLetter, **facts: str | None) -> None:
-    """Write the audit entry of an operator's action; without a tenant of its own, a letter's is the caller's."""
+    """Write the audit entry of an operator's action; a letter without a tenant gets the caller's."""
     details = {"type": letter.type, "event_id": letter.event_id, "source": letter.source, **facts}
     stated = {name: fact for name, fact in details.items() if fact is not None}
     await record(tx, Entry(letter.tenant or caller.tenant, Actor.of(caller), action, letter.id, stated))

@@ -117,7 +117,7 @@ class Inbox:
         outcome = await self._handle(delivery)
         try:
             await self._record(delivery, outcome)
-        except Exception as error:  # a consumer's edge: a failing `on_dead` parks the event, and its tries are counted
+        except Exception as error:  # outermost edge: a failing `on_dead` parks the event, and the attempt counts
             if not isinstance(outcome, Dead) or delivery.event is None:
                 raise
             if is_bug(error):
@@ -247,7 +247,7 @@ class Inbox:
     async def _insert_unhandled(
         self, tx: Tx, delivery: Delivery, state: str, reason: str, pause: timedelta = timedelta(0)
     ) -> int:
-        """Store a message from the bus with its bytes, and return the number of new rows: none where it has one."""
+        """Store a message from the bus with its bytes, and return the number of new rows: 0 if the event has a row."""
         message, event = delivery.message, delivery.event
         attributes = {key: _without_nul(value) for key, value in message.attributes.items()}
         inserted = await tx.run(

@@ -62,7 +62,7 @@ class ParkedRow:
 
     Attributes:
         source, id: the row's key, beside the consumer.
-        attempts: tries of the event, with this one.
+        attempts: the attempts to handle the event, this one included.
         age: how long ago the event came.
     """
 

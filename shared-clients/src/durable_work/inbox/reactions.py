@@ -19,8 +19,8 @@ class Reaction:
 
     Attributes:
         event: the type's entry in the catalogue.
-        react: changes the consumer's rows in the given transaction. It must be right in whatever order events come, and
-            where its row exists already.
+        react: changes the consumer's rows in the given transaction. It must give the same result in any order of
+            events, and if the consumer's row exists already.
         on_dead: called in the transaction that marks such an event dead, to free the rows that wait for the event.
     """
 

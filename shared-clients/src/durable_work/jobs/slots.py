@@ -18,7 +18,7 @@ POLL_SECONDS: Final = 0.2
 CLAIM_BATCH: Final = 8
 """Jobs of one claim at most."""
 FAIR_SHARE_SECONDS: Final = 60.0
-"""For this long after a job of a second tenant, no tenant may use all slots."""
+"""The time after a job of a second tenant during which no tenant may use all slots."""
 
 
 class Job(Protocol):
@@ -130,7 +130,8 @@ class Slots[Work: Job]:
 
 
 type ClaimJobs[Work: Job] = Callable[[int, str, Collection[str]], Awaitable[Sequence[Work]]]
-"""Called with (most, after, full): claims up to `most` jobs, from the tenant behind `after` on, of none in `full`."""
+"""Called with (most, after, full): claims up to `most` jobs, beginning with the tenant that sorts after `after`, and
+skips the tenants in `full`."""
 
 
 async def run_slots[Work: Job](slots: Slots[Work], claim: ClaimJobs[Work]) -> None:
@@ -160,5 +161,5 @@ async def run_slots[Work: Job](slots: Slots[Work], claim: ClaimJobs[Work]) -> No
 
 
 def _last_probed(claimed: Sequence[Job], after: str) -> str:
-    """Return the tenant behind which the next claim begins: claims probe tenants after `after`, then from the first."""
+    """Return the `after` of the next claim; a claim probes the tenants that sort after it, then wraps around."""
     return max((work.tenant for work in claimed), key=lambda tenant: (tenant <= after, tenant), default=after)

@@ -33,7 +33,7 @@ PROMOTE_BATCH: Final = 200
 EXPIRED: Final = """
     l.expires_at <= now() AND pg_postmaster_start_time() < now() - interval '3 seconds'
 """
-"""After a start of the database no lease counts as expired for one lease time, so an outage moves no job."""
+"""For one lease time after the database has started, no lease counts as expired, so an outage moves no job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +60,8 @@ class JobTable:
         name: the table.
         key: its uuid column.
         progressed: SQL over the row `j` that is true where the last claim made progress; then tries begin at 1 again.
-        claimed: columns that a claim sets besides, as SQL over the row `j`, such as `status = 'running'`.
-        handed_back: columns that a hand-back and a retry set besides.
+        claimed: further columns that a claim sets, as SQL over the row `j`, such as `status = 'running'`.
+        handed_back: further columns that a hand-back and a retry set.
         returning: columns that a claim returns, as SQL over the row `j`; by default those of `Claim`.
     """
 
@@ -122,7 +122,7 @@ class JobTable:
         return await tx.rows(self._claim, worker=worker, most=most, after=after, full=list(full), probes=PROBED_TENANTS)
 
     async def promote(self, tx: Tx) -> int:
-        """Make delayed jobs ready whose time has come, `PROMOTE_BATCH` at most, and return how many."""
+        """Make ready the delayed jobs whose `due_at` has passed, `PROMOTE_BATCH` at most; return their number."""
         return await tx.run(self._promote, most=PROMOTE_BATCH)
 
     async def hand_back(self, tx: Tx, claim: Claim, *, unused: bool = True) -> bool:

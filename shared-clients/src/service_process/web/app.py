@@ -42,7 +42,8 @@ def create_app(
         routers: the routes of the service.
         ready: returns while the service can do its work, and otherwise raises one of `shared_clients.errors`.
         limits: of the body of one request.
-        docs: serve `/openapi.json`; never in production. No page shows it, because FastAPI's loads scripts from a CDN.
+        docs: serve `/openapi.json`; never in production. There is no page for it, because FastAPI's documentation page
+            loads scripts from a CDN.
         lifespan: opens and closes the resources of the service.
 
     `app.state.draining` is an asyncio.Event: once it is set, the service is not ready, and open streams end.

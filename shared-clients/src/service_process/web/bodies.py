@@ -13,7 +13,7 @@ import jiter
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
-from service_process.web.problems import MAX_ERRORS, fault_entries, pointer_of
+from service_process.web.problems import MAX_ERRORS, InputFault, fault_entries, pointer_of
 from shared_models.problems import Problem, Problems
 
 _NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
@@ -37,7 +37,7 @@ def parse_json[T: BaseModel](body: bytes, model: type[T]) -> T:
     if b"\\u0000" in body and _NUL.search(body):
         path = next(_paths_with_nul(jiter.from_json(body)))
         raise _invalid(
-            (pointer_of(path), "nul", "holds the character NUL (\\u0000), which cannot be stored; remove it")
+            InputFault(pointer_of(path), "nul", "holds the character NUL (\\u0000), which cannot be stored; remove it")
         )
     try:
         return model.model_validate_json(body)
@@ -60,7 +60,7 @@ def _check_grammar(body: bytes) -> None:
         ) from None
 
 
-def _invalid(*faults: tuple[str, str, str], more: int = 0) -> Problem:
+def _invalid(*faults: InputFault, more: int = 0) -> Problem:
     errors = fault_entries(faults)
     first = f"{errors[0]['pointer'] or 'the body'}: {errors[0]['detail']}"
     rest = len(faults) - 1 + more
@@ -71,7 +71,7 @@ def _explained(error: ValidationError, body: bytes) -> Problem:
     document: Json = jiter.from_json(body)
     faults = error.errors(include_url=False, include_context=False, include_input=False)
     listed = [
-        (
+        InputFault(
             pointer_of(_real_path(document, fault["loc"], missing=fault["type"] == "missing")),
             fault["type"],
             fault["msg"],

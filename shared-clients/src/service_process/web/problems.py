@@ -6,6 +6,7 @@ that a client sees one format for all errors. The body never shows internals.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -136,8 +137,8 @@ def repeat_advice(scope: Scope) -> str:
     if any(name == b"idempotency-key" for name, _ in scope["headers"]):
         return "the request may have been carried out; send it again with the same Idempotency-Key to learn its outcome"
     return (
-        "the request may have been carried out; look before you send it again, and send an Idempotency-Key with the "
-        "next one, so that it can be repeated safely"
+        "the request may have been carried out; check its effect before you send it again. A request with an "
+        "Idempotency-Key can be repeated safely"
     )
 
 
@@ -145,16 +146,31 @@ async def on_invalid_parameters(request: Request, error: Exception) -> Response:
     """Translate the faults that FastAPI found in the path, query and headers."""
     assert isinstance(error, RequestValidationError)
     errors = fault_entries(
-        (pointer_of(fault["loc"]), fault["type"], fault["msg"]) for fault in error.errors()[:MAX_ERRORS]
+        InputFault(pointer_of(fault["loc"]), fault["type"], fault["msg"]) for fault in error.errors()[:MAX_ERRORS]
     )
     detail = f"{len(error.errors())} parameter(s) are not as expected; the first: {errors[0]['pointer']}"
     return problem_response(request.scope, Problem(Problems.INVALID_PARAMETER, detail, errors=errors))
 
 
-def fault_entries(faults: Iterable[tuple[str, str, str]]) -> tuple[Mapping[str, str], ...]:
-    """Return `errors` entries for faults, given as pointer, pydantic type and pydantic message, without values."""
+@dataclass(frozen=True, slots=True)
+class InputFault:
+    """One fault of a body or a parameter, without its value.
+
+    Attributes:
+        pointer: the JSON Pointer of the fault.
+        type: pydantic's type of the fault.
+        message: pydantic's message.
+    """
+
+    pointer: str
+    type: str
+    message: str
+
+
+def fault_entries(faults: Iterable[InputFault]) -> tuple[Mapping[str, str], ...]:
+    """Return the `errors` entries of a problem."""
     return tuple(
-        {"pointer": pointer, "detail": _PLAIN_MESSAGES.get(type_, message)} for pointer, type_, message in faults
+        {"pointer": fault.pointer, "detail": _PLAIN_MESSAGES.get(fault.type, fault.message)} for fault in faults
     )
 
 

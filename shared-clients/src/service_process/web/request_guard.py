@@ -36,7 +36,7 @@ class BodyLimits:
         body_bytes: of the body; the 256 KiB of an event, and a little for the members around the text.
         receive_seconds: from the headers to the last byte of the body.
         ready_seconds: of a readiness check; a slower dependency counts as down.
-        events_at: the one path whose bodies may have any media type, and the size limit of the bus.
+        events_at: the one path whose bodies may have any media type; their limit is the bus's.
         json_only: whether a body at another path has to be JSON; a broker receives events at any path.
     """
 

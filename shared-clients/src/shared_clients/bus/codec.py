@@ -40,7 +40,7 @@ class Record:
 class UnvalidatedEvent(CloudEvent):
     """An event that is written exactly as given; the SDK would add attributes and format times anew."""
 
-    def __init__(self, attributes: Mapping[str, str], data: bytes) -> None:  # not the parent's, which changes them
+    def __init__(self, attributes: Mapping[str, str], data: bytes) -> None:  # the parent's would change both
         self._attributes = dict(attributes)
         self._data = data
 
@@ -95,7 +95,7 @@ def decode_structured(value: bytes) -> tuple[dict[str, str], bytes]:
 
 
 def parse_json(value: bytes) -> object:
-    """Parse JSON without duplicate members, because two readers may take different ones of them.
+    """Parse JSON and refuse duplicate members, because two readers may choose different ones.
 
     Raises:
         ValueError: it is not JSON, or has a duplicate member.

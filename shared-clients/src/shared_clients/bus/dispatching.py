@@ -149,7 +149,7 @@ class Dispatcher:
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         if error is not None and not delivery.handled.cancelled():
             if task.cancelled() and member not in self._members:
-                self._mark_ready(key)  # its member left, so this counts as no try
+                self._mark_ready(key)  # the member left, so this failure does not count as an attempt
             else:
                 self._try_again(key, queue, error)
         else:

@@ -40,7 +40,7 @@ class BrokerAuthentication:
 
     Attributes:
         token: returns the current bearer token for requests to the broker.
-        verify_sender: returns if this `Authorization` header is the broker's, and raises otherwise.
+        verify_sender: accepts the broker's `Authorization` header, and raises for any other.
     """
 
     token: Callable[[], str]
@@ -83,7 +83,7 @@ class HttpBus:
         check_size(message)
         headers, body = encode_post(message)
         if self._closed:
-            raise Transient(f"a message for {message.topic} is kept: the bus is closed")
+            raise Transient(f"a message for {message.topic} was not published: the bus is closed")
         headers = {**headers, "Authorization": f"Bearer {self._authentication.token()}"}
         try:
             async with asyncio.timeout(PUBLISH_SECONDS), self._key_lock(message.key):
@@ -92,7 +92,7 @@ class HttpBus:
                 )
         except TimeoutError:
             late = f"earlier messages of its key took {PUBLISH_SECONDS:g} s"
-            raise Transient(f"a message for {message.topic} is kept: {late}") from None
+            raise Transient(f"a message for {message.topic} was not published: {late}") from None
         if not answer.is_success:
             raise _refusal(message, answer.status_code, answer.text[:200], answer.headers.get("Retry-After", ""))
 
@@ -129,7 +129,7 @@ class HttpBus:
         if not self._members:
             raise Transient("an event is left with the broker: this process has no subscription now")
         if self._requests >= MAX_REQUESTS:
-            raise Transient(f"an event is left with the broker: {MAX_REQUESTS} of its requests are being handled")
+            raise Transient(f"an event is left with the broker: this process handles {MAX_REQUESTS} others now")
         self._requests += 1
         try:
             await self._handle(decode_post(headers, await body()))
@@ -154,7 +154,7 @@ class HttpBus:
     def _key_lock(self, key: str) -> AbstractAsyncContextManager[None]:
         """Return the lock by which the events of a key are published in order.
 
-        The bus promises no order, but without faults this keeps it at no cost.
+        The bus promises no order; while nothing fails, this lock keeps it at no cost.
         """
         return self._key_locks.setdefault(key, asyncio.Lock()) if key else nullcontext()
 
@@ -165,9 +165,9 @@ def _refusal(message: Message, status: int, reason: str, retry_after: str) -> Ou
     An authentication failure or a redirect means a wrong setting, which is no fault of the event: the event stays in
     its outbox until an operator has corrected the setting.
     """
-    refusal = f"a message for {message.topic} is not at the broker: it answered {status}"
+    refusal = f"the broker did not accept a message for {message.topic}: it answered {status}"
     if status in _WRONG_SETTING or status < 400:
-        log.error("broker_refuses_us", status=status, then="events stay in their outbox")
+        log.error("publish_unauthorized", status=status, consequence="events stay in their outbox")
         return Transient(refusal)
     if status in _RETRYABLE or status >= 500:
         return Transient(refusal, float(retry_after[:9]) if retry_after.isascii() and retry_after.isdigit() else None)

@@ -61,7 +61,9 @@ def encode_post(message: Message) -> tuple[Mapping[str, str], bytes]:
 
 
 def decode_post(headers: Iterable[tuple[bytes, bytes]], body: bytes) -> list[Message]:
-    """Return the messages in a request, even where it is no event; only a batch can hold none or several.
+    """Return the messages of a request; a request that is no event becomes a message too.
+
+    Only a batch can hold none or several.
 
     Args:
         headers: as ASGI gives them. Values of a repeated header are joined by a comma, as HTTP defines, so a repeated
@@ -91,7 +93,7 @@ def _binary_attributes(headers: Mapping[str, bytes], content_type: str) -> dict[
         for name, value in headers.items()
         if name.startswith(CE_PREFIX)
     }
-    attributes.pop(DATACONTENTTYPE_ATTR, None)  # Content-Type is its header in binary mode
+    attributes.pop(DATACONTENTTYPE_ATTR, None)  # binary mode has this attribute in Content-Type
     if attributes and content_type:
         attributes[DATACONTENTTYPE_ATTR] = content_type
     return attributes

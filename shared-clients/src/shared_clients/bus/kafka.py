@@ -32,7 +32,7 @@ log = structlog.get_logger()
 PUBLISH_SECONDS: Final = 10.0
 STOP_SECONDS: Final = 3.0
 BATCH_BYTES: Final = 16_384
-"""Of the messages that one batch joins; a larger message has a batch of its own."""
+"""The most bytes of the messages in one batch; a larger message has a batch of its own."""
 
 _ADDRESS: Final = re.compile(r"(\[[0-9a-fA-F:]+\]|[^\s:/@\[\]]+):[0-9]{1,5}")
 
@@ -110,8 +110,8 @@ class KafkaBus:
     async def _send_in_batch_or_alone(self, topic: str, record: Record) -> None:
         """Send a record with others, or in a batch of its own where the topic refused a batch as too large.
 
-        A topic refuses a batch with all its messages. Where it takes less than `BATCH_BYTES`, that says nothing about
-        one message, so its messages are sent one after the other from then on, and each one's own size decides.
+        A topic that refuses a batch refuses every message in it. If the maximum of the topic is below `BATCH_BYTES`,
+        each message may still fit alone, so from then on the messages of this topic are sent one by one.
         """
         if topic not in self._topics_sent_alone:
             try:
@@ -120,7 +120,9 @@ class KafkaBus:
                 if len(record.value) >= BATCH_BYTES:
                     raise
                 if topic not in self._topics_sent_alone:
-                    log.warning("topic_takes_small_batches_only", topic=topic, then="its messages are sent one by one")
+                    log.warning(
+                        "topic_takes_small_batches_only", topic=topic, consequence="its messages are sent one by one"
+                    )
                 self._topics_sent_alone |= {topic}
             else:
                 return

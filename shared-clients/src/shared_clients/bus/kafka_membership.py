@@ -23,9 +23,11 @@ log = structlog.get_logger()
 MAX_UNHANDLED: Final = 128
 """Records of one partition that are fetched and not handled; at this number it is paused."""
 MAX_UNCOMMITTED: Final = 10_000
-"""Records of one partition that are fetched and not committed, which a crash may repeat; then it is paused."""
+"""The most fetched and uncommitted records of one partition, which a crash may repeat; at this number the partition is
+paused."""
 REVOKE_SECONDS: Final = 3.0
-"""How long a rebalance or a lost connection waits for running handlers; then other members get their records too."""
+"""Seconds that a rebalance or a lost connection waits for running handlers; then other members get the unfinished
+records."""
 MIN_SESSION_SECONDS: Final = 6.0
 """The shortest session that every broker accepts, unless its `group.min.session.timeout.ms` was raised."""
 COMMIT_SECONDS: Final = 3.0
@@ -44,7 +46,7 @@ async def consume(
         try:
             await membership.run()
         except* InvalidSessionTimeoutError:
-            log.warning("session_refused", group=group, seconds=session_seconds, then=MIN_SESSION_SECONDS)
+            log.warning("session_refused", group=group, seconds=session_seconds, fallback_seconds=MIN_SESSION_SECONDS)
             session_seconds = MIN_SESSION_SECONDS
         except* Exception as errors:  # noqa: BLE001 - the outermost edge: a member that stops is a silent loss
             failures = 1 if membership.assigned else failures + 1
@@ -181,7 +183,7 @@ class PartitionProgress:
         handled.add_done_callback(self._on_handled)
 
     def offset_to_commit(self) -> int | None:
-        """Return the offset to commit, one beyond the last record that follows no unhandled one."""
+        """Return the offset to commit: one beyond the last record before the first unhandled one."""
         while self._fetched and self._fetched[0][1].done() and not self._fetched[0][1].cancelled():
             self._offset = self._fetched.popleft()[0] + 1
         return self._offset

@@ -45,17 +45,17 @@ class MemoryBus:
         check_size(message)
         topic = self._topics.get(message.topic)
         if topic is None:
-            raise Transient(f"a message for {message.topic} is kept: this process has no subscription to it yet")
+            raise Transient(f"a message for {message.topic} was not published: no subscription to it is open yet")
         queued: list[tuple[Dispatcher, Delivery]] = []
         try:
             async with asyncio.timeout(self._publish_seconds), topic.slots:
                 if self._closed:
-                    raise Transient(f"a message for {message.topic} is kept: the bus is closed")
+                    raise Transient(f"a message for {message.topic} was not published: the bus is closed")
                 queued.extend((dispatcher, dispatcher.enqueue(message)) for dispatcher in topic.groups.values())
                 await self._wait_until_handled([delivery.handled for _, delivery in queued])
         except TimeoutError:
             slow = f"not handled by every subscriber within {self._publish_seconds} s"
-            raise Transient(f"a message for {message.topic} is kept: {slow}") from None
+            raise Transient(f"a message for {message.topic} was not published in time: {slow}") from None
         finally:
             for dispatcher, delivery in queued:
                 dispatcher.remove(delivery)

@@ -19,7 +19,8 @@ class Message:
         key: the partition key.
         attributes: context attributes as strings, without a transport's prefix.
         data: the event's data, exactly as its producer wrote it.
-        origin: where a transport got it (`kafka:<topic>/<partition>@<offset>`); identifies it where it has no id.
+        origin: the position from which a transport read the message (`kafka:<topic>/<partition>@<offset>`); identifies
+            a message that has no id.
     """
 
     topic: str

@@ -1,7 +1,8 @@
 """The public keys of an OpenID Connect issuer, fetched when they are needed and kept during its outages.
 
 Concurrent calls share one fetch. While the issuer does not answer, the keys of the last fetch stay valid, so that its
-outage does not become ours. The price is that a key withdrawn meanwhile stays valid too, which is rarer than an outage.
+outage does not become ours. The price is that a key withdrawn meanwhile stays valid too; withdrawals are rarer than
+outages.
 """
 
 import asyncio
@@ -55,7 +56,7 @@ class FetchedKeys:
 
         Raises:
             Transient: no fetched set has the key, and the issuer does not answer, or was asked too recently to be
-                asked again. It may have made the key since then.
+                asked again. The issuer may have made the key after the last fetch.
         """
         fetches_before = self._fetches
         if self._needs_fetch(kid) and not (kid in self._keys and self._fetch_lock.locked()):
@@ -63,7 +64,7 @@ class FetchedKeys:
                 if self._needs_fetch(kid):
                     await self._refresh()
         if kid not in self._keys and self._fetches == fetches_before:
-            reason = "does not give its keys" if self._failed else "gave its keys a moment ago, without this one"
+            reason = "does not give its keys" if self._failed else "gave its keys a moment ago, without the token's key"
             wait = min(PAUSE_SECONDS, max(1.0, self._tried_at + PAUSE_SECONDS - self._clock()))
             raise Transient(f"the issuer of the broker's tokens {reason}", retry_after=wait)
         return self._keys.get(kid)

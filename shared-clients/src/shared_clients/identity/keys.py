@@ -54,7 +54,7 @@ def key_id(public: Ed25519PublicKey) -> str:
 
 
 def trust(issuer: str, public: Ed25519PublicKey, audiences: frozenset[str]) -> dict[str, TrustedKey]:
-    """Return the trusted keys that hold one key; join several with `|`."""
+    """Return a mapping of trusted keys with one entry; join several mappings with `|`."""
     return {key_id(public): TrustedKey(issuer, audiences, public)}
 
 

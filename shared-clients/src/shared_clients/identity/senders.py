@@ -57,7 +57,7 @@ class SharedSecret:
         return self._secret
 
     async def verify_sender(self, authorization: str) -> None:
-        """Return if the header holds the secret.
+        """Accept an Authorization header that holds the secret.
 
         Raises:
             Problem: NO_IDENTITY, if it does not.
@@ -84,7 +84,7 @@ class OidcSenders:
         self.token = token_file_reader(oidc.token_file)
 
     async def verify_sender(self, authorization: str) -> None:
-        """Return if the header holds a valid token of an accepted sender.
+        """Accept an Authorization header with a valid token of an accepted sender.
 
         Raises:
             Problem: NO_IDENTITY, for any fault of the token.

@@ -35,7 +35,7 @@ CACHED: Final = 4096
 """Tokens in the cache of one issuer, and of one verifier."""
 
 _COMPACT: Final = re.compile(r"[A-Za-z0-9_-]{1,512}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{86}")
-"""A JWS in compact form with an Ed25519 signature, and nothing else that a lenient decoder would take for it."""
+"""A JWS in compact form with an Ed25519 signature; other texts that a lenient decoder would accept do not match."""
 
 _JWS: Final = jwt.PyJWS([ALGORITHM])
 

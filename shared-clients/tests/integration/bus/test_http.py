@@ -114,7 +114,7 @@ async def test_a_wrong_setting_kills_no_event_and_is_loud(ingress: Ingress, bus:
     with capture_logs() as logs, pytest.raises(Transient):
         await bus.publish(EVENT)
     assert [(line["log_level"], line["event"], line["status"]) for line in logs] == [
-        ("error", "broker_refuses_us", status)
+        ("error", "publish_unauthorized", status)
     ]
     assert SECRET not in str(logs)
 

@@ -125,7 +125,7 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError(
-            str(path), (Mistake(1, 1, "", f"expected UTF-8 text, and byte {error.start} is not"),)
+            str(path), (Mistake(1, 1, "", f"byte {error.start} is not UTF-8; save the file as UTF-8"),)
         ) from error
     except OSError as error:
         raise _at(path, f"it cannot be read: {error.strerror}; make it readable, or remove it") from error

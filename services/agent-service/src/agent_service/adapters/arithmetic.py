@@ -63,7 +63,7 @@ def _tokens(expression: str) -> list[str]:
 
 
 def _shown(value: Decimal) -> str:
-    shortest = (value + 0).normalize()  # adding nothing turns minus zero into zero
+    shortest = (value + 0).normalize()  # adding zero turns minus zero into zero
     return format(shortest, "f" if -12 <= shortest.adjusted() <= 27 else "E")
 
 

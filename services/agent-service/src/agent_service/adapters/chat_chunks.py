@@ -1,8 +1,9 @@
-"""OpenAI's chat completions as they stream: what a chunk is, and how pieces become an answer.
+"""Reads the stream of OpenAI's chat completions: parses each chunk, and joins the pieces of the answer.
 
-Many servers speak this protocol, and each bends it: names and ids that come again, calls without an index, counts in
-each chunk, arguments as an object, the answer in one piece. `ChatChunks` reads them by the protocol's rule and hands
-the SDK chunks of one strict shape. Text passes at once; calls, counts and the finish reason come joined at the end.
+Many servers implement this protocol with deviations: they repeat names and ids, omit the index of a call, count tokens
+in each chunk, send arguments as an object, or send the answer in one piece. `ChatChunks` accepts these deviations, and
+gives the SDK chunks that follow the protocol strictly. Text passes at once; calls, counts and the finish reason come
+joined at the end.
 """
 
 import json
@@ -10,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeGuard
 
-from agent_service.adapters.wire import Event, StreamBrokenError
+from agent_service.adapters.wire import ServerSentEvent, StreamBrokenError
 from shared_models.agents import Dialect
 
 LEARNABLE: Final[Mapping[str, Dialect]] = {
@@ -21,7 +22,7 @@ LEARNABLE: Final[Mapping[str, Dialect]] = {
     "tool_choice": Dialect(omit=("tool_choice",)),
     "temperature": Dialect(omit=("temperature",)),
 }
-"""Members that an older or smaller server may refuse, and what it gets instead."""
+"""Members that an older or smaller server may refuse, each with the dialect that replaces or omits it."""
 
 MAX_ARGUMENTS: Final = 1 << 20
 """Characters of the arguments of all calls of one answer."""
@@ -33,7 +34,7 @@ type Json = Mapping[str, object]
 
 
 def joined_pairs(text: str) -> str:
-    """Return a text whose surrogate pairs are characters; half a pair is replaced."""
+    """Return the text with each surrogate pair joined to one character; an unpaired half is replaced."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -47,7 +48,7 @@ class _Text:
 
     half: str = ""
 
-    def take(self, piece: str) -> str:
+    def append(self, piece: str) -> str:
         text, self.half = self.half + piece, ""
         if text and "\ud800" <= text[-1] <= "\udbff":
             text, self.half = text[:-1], text[-1]
@@ -63,8 +64,8 @@ class _Call:
     arguments: str = ""
     extra: Json | None = None
 
-    def take(self, piece: Json, function: Json) -> None:
-        """Join a piece: a name or id that comes again counts once, one that goes on is added to."""
+    def join_piece(self, piece: Json, function: Json) -> None:
+        """Join a piece: the first id counts; a name that repeats the earlier part replaces it, another is appended."""
         self.id = self.id or _text(piece, "id")
         name = _text(function, "name")
         if name:
@@ -92,12 +93,12 @@ class _Call:
 
 @dataclass(slots=True)
 class _Calls:
-    """The tool calls of one answer, by their index; where a server sends none or always the same, by their id."""
+    """The tool calls of one answer, by index, or by id if the server sends no index or the same index for all."""
 
     calls: list[_Call] = field(default_factory=list)
     _by_index: dict[int, _Call] = field(default_factory=dict)
 
-    def take(self, piece: Json) -> None:
+    def add_piece(self, piece: Json) -> None:
         function = _object(piece, "function")
         index = _index(piece.get("index"))
         if not (_text(piece, "id") or function or piece.get("extra_content")):
@@ -105,30 +106,30 @@ class _Calls:
         call = self._call_of(index, _text(piece, "id"), _text(function, "name"))
         if index is not None:
             self._by_index[index] = call
-        call.take(piece, function)
-        if sum(len(known.arguments) for known in self.calls) > MAX_ARGUMENTS:
-            raise StreamBrokenError(f"tool calls with more than {MAX_ARGUMENTS} characters of arguments came")
+        call.join_piece(piece, function)
+        if sum(len(one.arguments) for one in self.calls) > MAX_ARGUMENTS:
+            raise StreamBrokenError(f"the tool calls have more than {MAX_ARGUMENTS} characters of arguments")
 
     def _call_of(self, index: int | None, call_id: str, name: str) -> _Call:
         if index is not None:
-            known = self._by_index.get(index)
+            call = self._by_index.get(index)
         else:
             last = self.calls[-1] if self.calls else None
-            known = next((call for call in self.calls if call_id and call.id == call_id), None if call_id else last)
-            if known is None and not name:
-                known = last
-        another = bool(known and name and known.name and known.complete) and (
-            bool(call_id and known and known.id and call_id != known.id) or (index is None and not call_id)
+            call = next((one for one in self.calls if call_id and one.id == call_id), None if call_id else last)
+            if call is None and not name:
+                call = last
+        another = bool(call and name and call.name and call.complete) and (
+            bool(call_id and call and call.id and call_id != call.id) or (index is None and not call_id)
         )
-        if known is None or another:
-            known = _Call()
-            self.calls.append(known)
-        return known
+        if call is None or another:
+            call = _Call()
+            self.calls.append(call)
+        return call
 
     def deltas(self) -> list[Json]:
         for call in self.calls:
             if not call.name:
-                raise StreamBrokenError("a tool call without a name came")
+                raise StreamBrokenError("a tool call has no name")
         return [
             {
                 "index": index,
@@ -144,8 +145,8 @@ class _Calls:
 class ChatChunks:
     """Reads the chunks of one answer; implements `wire.Chunks`.
 
-    Data that is no object carries no piece and is passed over. A member in a shape that the protocol does not know may
-    hold a piece, so it breaks the stream, unless it only describes the answer (`created`, `model`, counts).
+    Data that is no object carries no piece and is passed over. A member of an unknown shape breaks the stream, because
+    it may hold a piece. Members that only describe the answer (`created`, `model`, counts) are exempt.
     """
 
     def __init__(self) -> None:
@@ -161,7 +162,7 @@ class ChatChunks:
     def finished(self) -> bool:
         return bool(self._reason)
 
-    def read(self, event: Event) -> bytes:
+    def read(self, event: ServerSentEvent) -> bytes:
         """Return the text of one event as a chunk; see `wire.Chunks`."""
         if event.data.strip().startswith("[DONE]"):
             self.done = True
@@ -169,7 +170,7 @@ class ChatChunks:
         try:
             data = json.loads(event.data)
         except (ValueError, RecursionError):
-            raise StreamBrokenError("data came that is not JSON") from None
+            raise StreamBrokenError("an event's data is not JSON") from None
         if not isinstance(data, dict):
             return b""
         if (error := _error(event.name, data)) is not None:
@@ -201,12 +202,12 @@ class ChatChunks:
         for piece in pieces or ():
             if piece is not None and not isinstance(piece, dict):
                 raise StreamBrokenError("a tool call is no object")
-            self._calls.take(piece or {})
+            self._calls.add_piece(piece or {})
         texts = {"content": _content(delta.get("content")), **{name: _text(delta, name) for name in _TEXTS}}
-        return {name: text for name, piece in texts.items() if (text := self._texts[name].take(piece))}
+        return {name: text for name, piece in texts.items() if (text := self._texts[name].append(piece))}
 
     def _count(self, usage: object) -> None:
-        """Keep the counts that came last: where they come in each chunk, each is of all the answer so far."""
+        """Keep the last counts: if a server counts in each chunk, each count covers the whole answer so far."""
         counts = _counts(usage) if isinstance(usage, dict) else {}
         if any(count for count in counts.values()):
             self._usage = {"prompt_tokens": 0, "completion_tokens": 0, **counts}
@@ -229,7 +230,7 @@ def _event(data: Json) -> bytes:
 
 
 def _error(name: str, data: Json) -> Json | None:
-    """Return the error that an event tells of, in the SDK's shape, or None."""
+    """Return the error in an event, in the SDK's shape; None if the event has none."""
     found = data.get("error")
     if not found:
         if name != "error" and data.get("object") != "error":
@@ -259,7 +260,7 @@ def _first(choices: object) -> Json:
 
 
 def _content(content: object) -> str:
-    """Return the text of `content`: a text, or a list of parts, of which those of text count."""
+    """Return the text of `content`, which is a string or a list of parts; parts that are no text are ignored."""
     if content is None:
         return ""
     if isinstance(content, str):
@@ -294,7 +295,7 @@ def _index(value: object) -> int | None:
 
 
 def _counts(usage: Mapping[object, object]) -> dict[str, object]:
-    """Return the counts in a `usage` that can be counts, those of its details included."""
+    """Return the valid token counts of a `usage`, with those of its details."""
     counts: dict[str, object] = {}
     for name, value in usage.items():
         if isinstance(value, dict):

@@ -1,7 +1,7 @@
-"""Speak to servers that know less of a protocol than the provider whose protocol it is.
+"""Changes requests for servers that implement only a part of a provider's protocol.
 
-An agent's `dialect` says what such a server takes. Without it the server's own refusal is enough: one that names a
-member of the request's body is asked again without that member, and asked like that from then on.
+An agent's `dialect` says what such a server takes. Without a dialect, the server's refusal is used: if it names a
+member of the body, the request is sent again with that member renamed or left out, and so are later requests.
 """
 
 import json
@@ -21,8 +21,8 @@ log = structlog.get_logger()
 type Body = dict[str, object]
 
 
-def spoken_in(dialect: Dialect, body: Mapping[str, object]) -> Body:
-    """Return a body as a dialect has it: members renamed first, then left out."""
+def apply_dialect(dialect: Dialect, body: Mapping[str, object]) -> Body:
+    """Return a body changed by a dialect: its renames first, then its omissions."""
     renamed = {dialect.rename.get(name, name): value for name, value in body.items()}
     return {name: value for name, value in renamed.items() if name not in dialect.omit}
 
@@ -38,7 +38,7 @@ def refused_member(sent: Mapping[str, object], text: str, learnable: Mapping[str
 
 
 def _pointed_at(text: str) -> Iterator[str]:
-    """Yield the members that an error names in the places for it: `param`, and FastAPI's `loc`."""
+    """Yield the members that an error names in `param` or in FastAPI's `loc`."""
     try:
         error = json.loads(text)
     except (ValueError, RecursionError):
@@ -55,63 +55,78 @@ def _pointed_at(text: str) -> Iterator[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Spoken:
-    """How one request was changed: by its agent's dialect, then by members that its server refused, in that order."""
+class ChangedRequest:
+    """One request as its server gets it: changed by its agent's dialect, then by the members that its server refused.
 
-    original: Body
-    learned: tuple[str, ...] = ()
+    Attributes:
+        request: the request as it is sent.
+        body: the body after the agent's dialect.
+        refused: the members that were changed after that, in their order.
+    """
+
+    request: httpx2.Request
+    body: Body
+    refused: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelServer:
+    """A model at one address."""
+
+    host: str
+    model: str
 
 
 @dataclass(slots=True)
-class Speech:
-    """What the servers of one client have been found not to know, by host and model.
+class LearnedDialects:
+    """The members that each server has refused, by host and model.
 
     Attributes:
         learnable: how a refused member is changed.
     """
 
     learnable: Mapping[str, Dialect]
-    _learned: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+    _refused: dict[ModelServer, tuple[str, ...]] = field(default_factory=dict)
 
-    def translate(self, request: httpx2.Request, dialect: Dialect) -> tuple[httpx2.Request, Spoken]:
-        """Return a request as its server knows it, and how it came about."""
+    def translate(self, request: httpx2.Request, dialect: Dialect) -> ChangedRequest:
+        """Return the request changed for its server, with the record of the changes."""
         body = _body(request)
         if body is None:
-            return request, Spoken({})
-        spoken = Spoken(spoken_in(dialect, body), self._learned.get(_server(request, body), ()))
-        return self._rewritten(request, spoken), spoken
+            return ChangedRequest(request, {})
+        refused = self._refused.get(_server(request, body), ())
+        return self._change(request, apply_dialect(dialect, body), refused)
 
-    def simpler(
-        self, request: httpx2.Request, spoken: Spoken, status: int, error: bytes
-    ) -> tuple[httpx2.Request, Spoken] | None:
-        """Return the request without the member that was refused, or None where that is not what went wrong."""
-        if status not in _BAD_REQUEST or len(spoken.learned) >= len(self.learnable):
+    def without_refused_member(self, changed: ChangedRequest, status: int, error: bytes) -> ChangedRequest | None:
+        """Return the request without the refused member; None if the error has another cause."""
+        if status not in _BAD_REQUEST or len(changed.refused) >= len(self.learnable):
             return None
-        sent = self._changed(spoken.original, spoken.learned)
+        sent = self._changed_body(changed.body, changed.refused)
         name = refused_member(sent, error.decode(errors="replace"), self.learnable)
-        if name is None or name in spoken.learned:
+        if name is None or name in changed.refused:
             return None
-        again = Spoken(spoken.original, (*spoken.learned, name))
-        return self._rewritten(request, again), again
+        return self._change(changed.request, changed.body, (*changed.refused, name))
 
-    def keep(self, request: httpx2.Request, spoken: Spoken) -> None:
-        """Remember what a server took, so that the next call begins with it."""
-        server = _server(request, spoken.original)
-        if spoken.learned != self._learned.get(server, ()):
-            self._learned[server] = spoken.learned
-            log.info("model_server_knows_less", host=server[0], model=server[1], refused=list(spoken.learned))
+    def remember(self, changed: ChangedRequest) -> None:
+        """Remember the changes that a server accepted; the next call begins with them."""
+        server = _server(changed.request, changed.body)
+        if changed.refused != self._refused.get(server, ()):
+            self._refused[server] = changed.refused
+            log.info(
+                "model_server_refused_members", host=server.host, model=server.model, refused=list(changed.refused)
+            )
 
-    def _changed(self, body: Body, learned: Sequence[str]) -> Body:
-        for name in learned:
-            body = spoken_in(self.learnable[name], body)
+    def _changed_body(self, body: Body, refused: Sequence[str]) -> Body:
+        for name in refused:
+            body = apply_dialect(self.learnable[name], body)
         return body
 
-    def _rewritten(self, request: httpx2.Request, spoken: Spoken) -> httpx2.Request:
+    def _change(self, request: httpx2.Request, body: Body, refused: tuple[str, ...]) -> ChangedRequest:
         headers = [pair for pair in request.headers.multi_items() if pair[0].lower() != "content-length"]
-        content = json.dumps(self._changed(spoken.original, spoken.learned), ensure_ascii=False).encode()
-        return httpx2.Request(
+        content = json.dumps(self._changed_body(body, refused), ensure_ascii=False).encode()
+        sent = httpx2.Request(
             request.method, request.url, headers=headers, content=content, extensions=request.extensions
         )
+        return ChangedRequest(sent, body, refused)
 
 
 def _body(request: httpx2.Request) -> Body | None:
@@ -121,5 +136,5 @@ def _body(request: httpx2.Request) -> Body | None:
     return body if isinstance(body, dict) else None
 
 
-def _server(request: httpx2.Request, body: Mapping[str, object]) -> tuple[str, str]:
-    return request.url.netloc.decode("ascii", "replace"), str(body.get("model", ""))
+def _server(request: httpx2.Request, body: Mapping[str, object]) -> ModelServer:
+    return ModelServer(request.url.netloc.decode("ascii", "replace"), str(body.get("model", "")))

@@ -1,12 +1,13 @@
-"""What can go wrong with one model call, from the library's errors to ours.
+"""Translates the library's errors of one model call into the errors of this service.
 
-Decides three things for `adapters/models`: whether the same call may do better later, whether the model may be asked
-again after the others, and what the run is told if nobody answers. The person is told what to do; the operator gets
-the status, the host, the provider's code, and its message where that is safe: see `adapters/redaction`.
+`translate` decides whether the same call may succeed later, whether the model may be called again after the other
+models, and with which error the run fails if no model answers. The person is told what to do; the operator gets the
+status, the host, the provider's code and, if it is safe, the provider's message: see `adapters/redaction`.
 """
 
 import re
 from collections.abc import Mapping
+from enum import Enum, auto
 from urllib.parse import urlsplit
 
 import httpx2
@@ -41,7 +42,7 @@ from agent_service.errors import (
     RunFailed,
 )
 
-FOREIGN = (
+PROVIDER_ERRORS = (
     ModelAPIError,
     UnexpectedModelBehavior,
     StreamBrokenError,
@@ -49,7 +50,7 @@ FOREIGN = (
     httpx2.StreamError,
     TimeoutError,
 )
-"""All that one call through pydantic-ai may raise because of the provider."""
+"""The errors that one call through pydantic-ai may raise because of the provider."""
 
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 _TOO_LONG = re.compile(
@@ -57,86 +58,94 @@ _TOO_LONG = re.compile(
     r"|reduce the length|maximum.{0,20}tokens allowed|exceeds the (maximum|available).{0,20}(context|tokens)"
 )
 _POLICY = re.compile(r"content_?(filter|policy)|moderation|safety|flagged|responsible_?ai", re.IGNORECASE)
-_SETTLED: tuple[tuple[type[Exception], type[RunFailed]], ...] = (
+_PERMANENT_ERRORS: tuple[tuple[type[Exception], type[RunFailed]], ...] = (
     (ModelContextWindowExceededError, ContextTooLong),
     (ModelQuotaExceededError, QuotaSpent),
     (ModelAuthenticationError, KeyRefused),
     (ModelNotFoundError, ModelNotFound),
     (WrongAddressError, ModelNotFound),
 )
-"""Errors that the same call to the same model meets again."""
+"""Errors that a repeated call would raise again, with the error of the run for each."""
 
-_PASSING: tuple[tuple[type[ModelAPIError], type[RunFailed]], ...] = (
+_TEMPORARY_ERRORS: tuple[tuple[type[ModelAPIError], type[RunFailed]], ...] = (
     (ModelRateLimitError, ModelBusy),
     (ModelConnectionError, ModelUnreachable),
     (ModelUnavailableError, ModelUnavailable),
     (ModelServerError, ModelUnavailable),
 )
-"""Errors that are over sooner or later."""
+"""Errors after which a later call may succeed, with the error of the run for each."""
 
 
-class CallFailed(Exception):  # noqa: N818 - private to the adapters; runs fail with `outcome`
+class NextCall(Enum):
+    """The model that may be called after a failed call."""
+
+    SAME_MODEL = auto()
+    """The call failed before its first token, and the same call may succeed later."""
+    OTHER_MODELS_FIRST = auto()
+    """The reply had begun; the model may be called again after the other models."""
+    OTHER_MODELS = auto()
+    """The same model would fail again."""
+    NONE = auto()
+    """No other model should be called either."""
+
+
+class CallFailed(Exception):  # noqa: N818 - private to the adapters; runs fail with `run_error`
     """One model call gave no reply.
 
     Args:
-        outcome: what the run fails with, if this was the last hope.
+        run_error: the error of the run if no other model answers.
         detail: model and kind, safe to log.
-        again: nothing had come yet, and the same call may succeed later.
-        broke: it had begun and broke off; the model may be asked again after the others.
-        final: no other model should be asked either.
+        next_call: the model that may be called after this failure.
         retry_after: seconds the provider asked us to wait.
     """
 
     def __init__(
         self,
-        outcome: type[RunFailed],
+        run_error: type[RunFailed],
         detail: str,
         *,
-        again: bool = False,
-        broke: bool = False,
-        final: bool = False,
+        next_call: NextCall = NextCall.OTHER_MODELS,
         retry_after: float | None = None,
     ) -> None:
         super().__init__(detail)
-        self.outcome = outcome
+        self.run_error = run_error
         self.detail = detail
-        self.again = again
-        self.broke = broke
-        self.final = final
+        self.next_call = next_call
         self.retry_after = retry_after
 
 
-def translate(error: Exception, label: str, began: bool, *, sent: str = "", base_url: str = "") -> CallFailed:
+def translate(error: Exception, label: str, began: bool, *, request_text: str = "", base_url: str = "") -> CallFailed:
     """Translate an error of one call.
 
     Args:
-        error: one of `FOREIGN`.
-        label: `<provider>:<model>`, and where it is.
+        error: one of `PROVIDER_ERRORS`.
+        label: `<provider>:<model> at <host>`.
         began: something of the reply had come.
-        sent: all text of the request; no word of it may come back in a log.
+        request_text: all text of the request; no word of it may come back in a log.
         base_url: where the model was asked.
     """
-    detail = f"{label}: {_kind(error, base_url)}"
+    detail = f"{label}: {_describe(error, base_url)}"
     if isinstance(error, ModelAPIError):
-        detail += _code(error) + _said(error, sent)
-    if (settled := _settled(error)) is not None:
-        return CallFailed(settled, detail)
-    passing = next((outcome for kind, outcome in _PASSING if isinstance(error, kind)), None)
-    if passing is not None and not began:
-        return CallFailed(passing, detail, again=True, retry_after=_retry_after(error))
+        detail += _code(error) + _provider_message(error, request_text)
+    if (permanent := _permanent_error(error)) is not None:
+        return CallFailed(permanent, detail)
+    temporary = next((run_error for kind, run_error in _TEMPORARY_ERRORS if isinstance(error, kind)), None)
+    if temporary is not None and not began:
+        return CallFailed(temporary, detail, next_call=NextCall.SAME_MODEL, retry_after=_retry_after(error))
     silent = isinstance(error, TimeoutError | httpx2.HTTPError) and not began
-    return CallFailed(ModelUnavailable if silent else ModelCut, detail, broke=True)
+    run_error = ModelUnavailable if silent else ModelCut
+    return CallFailed(run_error, detail, next_call=NextCall.OTHER_MODELS_FIRST)
 
 
-def _settled(error: Exception) -> type[RunFailed] | None:
-    """Return the outcome of an error that asking again does not mend, if it is one."""
+def _permanent_error(error: Exception) -> type[RunFailed] | None:
+    """Return the error of the run for a permanent error; None for any other error."""
     if isinstance(error, ModelAPIError) and _says_too_long(error):
         return ContextTooLong
     if isinstance(error, ModelHTTPError) and error.status_code in {404, 405}:
         return ModelNotFound
-    for kind, outcome in _SETTLED:
+    for kind, run_error in _PERMANENT_ERRORS:
         if isinstance(error, kind):
-            return outcome
+            return run_error
     if isinstance(error, ModelRequestRejectedError):
         return ModelRefused if _POLICY.search(_words_of(error)) else RequestNotTaken
     return None
@@ -154,7 +163,7 @@ def _says_too_long(error: ModelAPIError) -> bool:
 
 
 def _words_of(error: ModelAPIError) -> str:
-    """Return code, type and message of an error, for a look at its words only."""
+    """Return the code, type and message of an error, in which only words are searched."""
     return " ".join(filter(None, (error.provider_error_code, error.provider_error_type, _message_of(error))))
 
 
@@ -171,11 +180,11 @@ def at_host(base_url: str) -> str:
     return f" at {parts.hostname}{f':{parts.port}' if parts.port else ''}" if parts.hostname else ""
 
 
-def _kind(error: Exception, base_url: str) -> str:
-    """Name an error by what cannot hold a secret."""
+def _describe(error: Exception, base_url: str) -> str:
+    """Describe an error by the parts that cannot hold a secret."""
     match error:
         case TimeoutError():
-            return "nothing came for too long"
+            return "no byte came within the time limit"
         case ModelHTTPError(status_code=status):
             return f"status {status}{_missing_version(base_url) if status in {404, 405} else ''}"
         case ModelConnectionError():
@@ -198,9 +207,9 @@ def _missing_version(base_url: str) -> str:
     return "" if re.search(r"/v\d", urlsplit(base_url).path) else "; is /v1 missing at the end of the base URL?"
 
 
-def _said(error: ModelAPIError, sent: str) -> str:
-    """Return the provider's own message; never where a key was refused, because such messages quote it."""
-    if isinstance(error, ModelAuthenticationError) or not sent:
+def _provider_message(error: ModelAPIError, request_text: str) -> str:
+    """Return the provider's own message; an empty text if the key was refused, because such messages quote the key."""
+    if isinstance(error, ModelAuthenticationError) or not request_text:
         return ""
-    short = short_message(_message_of(error), sent)
+    short = short_message(_message_of(error), request_text)
     return f" ({short})" if short else ""

@@ -1,7 +1,7 @@
-"""Ask a model for a reply and show it as it comes: retries, fallbacks and broken streams end here.
+"""Asks a model for a reply and shows it as it comes; handles retries, fallbacks and broken streams.
 
 `run_agent` calls `stream_reply` for each step. Only this layer retries (SDK retries are off). `adapters/wire` reads
-the bytes below the SDK, and `adapters/replies` judges what the SDK made of them.
+the bytes below the SDK, and `adapters/replies` checks the reply that the SDK built.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from pydantic_ai.tools import ToolDefinition
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from agent_service import metrics
-from agent_service.adapters.model_failures import FOREIGN, CallFailed, at_host, translate
+from agent_service.adapters.model_failures import PROVIDER_ERRORS, CallFailed, NextCall, at_host, translate
 from agent_service.adapters.replies import MAX_ANSWER, check_reply, cut, fitting, is_blank, printable, size_of
 from agent_service.adapters.wire import CallContext, calling
 from agent_service.domain.history import MESSAGE_ID, dump, text_of
@@ -95,8 +95,8 @@ class ModelChain:
     ) -> ModelResponse:
         """Return the first whole reply; see `ports.Models`.
 
-        A model that failed before it began is not asked again. One whose stream broke off is, after the others: what it
-        had shown is taken back first.
+        A model that failed before it began is not asked again. A model whose stream broke off is called again after the
+        other models; its frames are voided first.
         """
         keep = frames.last
         parameters = _parameters(self._instructions, tools)
@@ -116,14 +116,14 @@ class ModelChain:
                 return replace(reply, metadata={**(reply.metadata or {}), MESSAGE_ID: str(message.id)})
             except CallFailed as failure:
                 failures.append(failure)
-                if failure.final:
+                if failure.next_call is NextCall.NONE:
                     break
-                if not failure.broke:
+                if failure.next_call is not NextCall.OTHER_MODELS_FIRST:
                     given_up.add(candidate)
             finally:
                 if message.shown:
                     frames.append("TEXT_MESSAGE_END", messageId=str(message.id))
-        raise failures[-1].outcome("; ".join(dict.fromkeys(failure.detail for failure in failures)))
+        raise failures[-1].run_error("; ".join(dict.fromkeys(failure.detail for failure in failures)))
 
     async def _ask_with_retries(
         self,
@@ -134,12 +134,14 @@ class ModelChain:
         *,
         frames: Frames,
     ) -> ModelResponse:
-        """Ask one model, again where it failed before its first token and may do better later."""
+        """Call one model; repeat a call that failed before its first token and may succeed later."""
         policy = self._retry_policy
         random_pause = wait_random_exponential(multiplier=policy.first_pause, max=policy.max_pause)
 
-        def worth_it(error: BaseException) -> bool:
-            return isinstance(error, CallFailed) and error.again and (error.retry_after or 0) <= policy.max_pause
+        def may_retry(error: BaseException) -> bool:
+            if not isinstance(error, CallFailed) or error.next_call is not NextCall.SAME_MODEL:
+                return False
+            return (error.retry_after or 0) <= policy.max_pause
 
         def pause(state: RetryCallState) -> float:
             error = state.outcome.exception() if state.outcome else None
@@ -155,7 +157,7 @@ class ModelChain:
         retrying = AsyncRetrying(
             stop=stop_after_attempt(attempts),
             wait=pause,
-            retry=retry_if_exception(worth_it),
+            retry=retry_if_exception(may_retry),
             before_sleep=show,
             reraise=True,
         )
@@ -163,8 +165,8 @@ class ModelChain:
 
 
 def _show_retry(frames: Frames, failure: CallFailed) -> None:
-    """Append the frame that explains a pause: a call of a model failed, and it or another model is called again."""
-    frames.append("CUSTOM", name="retrying", value={"reason": failure.outcome.reason.value})
+    """Append the frame that explains a pause: a call failed, and the same or the next model will be called."""
+    frames.append("CUSTOM", name="retrying", value={"reason": failure.run_error.reason.value})
 
 
 class _Message:
@@ -206,7 +208,7 @@ async def _ask(
     """Make one call; cancelling it closes the provider's connection.
 
     Raises:
-        CallFailed: whatever went wrong, in our words.
+        CallFailed: any failure of the call, translated.
     """
     began, fits, seconds, now = False, True, candidate.ref.request_seconds, asyncio.get_running_loop().time
     request = model_request_stream(
@@ -228,9 +230,9 @@ async def _ask(
                             if (delta := _text(event)) and not (fits := message.show(delta)):
                                 break
                         reply = stream.get()
-        except FOREIGN as error:
-            sent = _sent(history, parameters)
-            raise translate(error, candidate.label, began, sent=sent, base_url=candidate.base_url) from None
+        except PROVIDER_ERRORS as error:
+            text = _request_text(history, parameters)
+            raise translate(error, candidate.label, began, request_text=text, base_url=candidate.base_url) from None
         reply = check_reply(
             reply if fits else cut(reply, fitting(printable(text_of(reply)), MAX_ANSWER), Truncation.SIZE),
             candidate.label,
@@ -239,7 +241,7 @@ async def _ask(
     return reply
 
 
-def _sent(history: Sequence[ModelMessage], parameters: ModelRequestParameters) -> str:
+def _request_text(history: Sequence[ModelMessage], parameters: ModelRequestParameters) -> str:
     """Return all text of a request, to be kept out of logs."""
     instructions = [part.content for part in parameters.instruction_parts or ()]
     return "\n".join([*instructions, *(dump(message) for message in history)])
@@ -281,8 +283,8 @@ def _span(candidate: ModelCandidate) -> Iterator[Span]:
         try:
             yield span
         except CallFailed as failure:
-            metrics.MODEL_CALLS.labels(candidate.ref.provider, failure.outcome.reason.value).inc()
-            span.set_attribute("error.type", failure.outcome.reason.value)
+            metrics.MODEL_CALLS.labels(candidate.ref.provider, failure.run_error.reason.value).inc()
+            span.set_attribute("error.type", failure.run_error.reason.value)
             span.set_status(StatusCode.ERROR, failure.detail)
             raise
 

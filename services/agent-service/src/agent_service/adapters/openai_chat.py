@@ -1,4 +1,4 @@
-"""OpenAI's chat completions, and whatever speaks them at another address.
+"""A client for OpenAI's chat completions, and for other servers with the same API.
 
 Importing the SDK takes seconds, so `adapters/providers` imports this module only when an agent needs it.
 """
@@ -28,7 +28,7 @@ class OpenAIChat:
         # Below this level the SDK and its HTTP client write whole requests to the log: conversations, and echoed keys.
         for name in ("openai", "httpx2", "httpcore2"):
             logging.getLogger(name).setLevel(logging.WARNING)
-        # Retries and read time-outs are `adapters/models`'; the SDK would repeat them on its own.
+        # `adapters/models` retries calls and limits silence, so the SDK must do neither.
         self._client = AsyncOpenAI(
             api_key=api_key.get_secret_value() if api_key else "none",
             base_url=base_url or OPENAI,

@@ -1,4 +1,4 @@
-"""Providers: from the model an agent names to a model that can be asked.
+"""Makes the models that agents name, with one client for each provider.
 
 The composition root opens them with the settings it has read. SDKs are imported at one seam, `_openai`, and only when
 an agent of that provider is loaded: they cost seconds at start and a hundred megabytes.

@@ -1,7 +1,8 @@
-"""Judge the reply of a model, whoever its provider is: whether it is whole, and what of it can be kept.
+"""Checks the reply of any provider's model: whether it is whole, and which parts can be stored.
 
-`adapters/models` asks this of each reply that an SDK has put together. A reply is whole only with a finish reason that
-says so. What Postgres, JSON or a terminal cannot hold is replaced here, before anything is stored or shown.
+`adapters/models` calls this module for each reply that an SDK has built. A reply is whole only with a finish reason
+that says so. Characters that Postgres, JSON or a terminal cannot hold are replaced here, before a reply is stored or
+shown.
 """
 
 import json
@@ -16,7 +17,7 @@ from typing import Final
 from pydantic import JsonValue
 from pydantic_ai.messages import ModelMessagesTypeAdapter, ModelResponse, ModelResponsePart, TextPart, ToolCallPart
 
-from agent_service.adapters.model_failures import CallFailed
+from agent_service.adapters.model_failures import CallFailed, NextCall
 from agent_service.domain.history import TRUNCATED, plain, text_of, truncation_of
 from agent_service.errors import ModelCut, ModelRefused, NoAnswer, OutOfTokens
 from shared_models.ids import new_id
@@ -34,7 +35,7 @@ _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
 
 
 class Ending(Enum):
-    """What a provider's finish reason says of the reply before it."""
+    """The meaning of a provider's finish reason for its reply."""
 
     WHOLE = auto()
     CUT = auto()
@@ -48,7 +49,7 @@ _REASONS: Final[Mapping[Ending, str]] = {
     Ending.REFUSED: "content_filter refusal safety recitation blocklist prohibited_content spii sensitive "
     "guardrail_intervened",
 }
-"""Finish reasons of the providers, in lower case; each that is not here is of a reply that broke off."""
+"""Finish reasons of the providers, in lower case; any other reason means that the reply broke off."""
 
 ENDINGS: Final[Mapping[str, Ending]] = {reason: ending for ending, all_ in _REASONS.items() for reason in all_.split()}
 
@@ -59,22 +60,22 @@ def check_reply(reply: ModelResponse, label: str) -> ModelResponse:
     Tool calls of a reply that was cut are left out, because it is not known what was meant.
 
     Raises:
-        CallFailed: it is a refusal, broken off, or says nothing.
+        CallFailed: the reply is a refusal, is incomplete, or is empty.
     """
     reason = str((reply.provider_details or {}).get("finish_reason") or "")
     ending = ENDINGS.get(reason.lower())
     if ending is Ending.REFUSED or reply.finish_reason == "content_filter":
-        raise CallFailed(ModelRefused, f"{label}: content filter", final=True)
+        raise CallFailed(ModelRefused, f"{label}: content filter", next_call=NextCall.NONE)
     if ending is None:
         why = f"the finish reason {_shown(reason)}" if reason else "the stream ended without a finish reason"
-        raise CallFailed(ModelCut, f"{label}: {why}", broke=True)
+        raise CallFailed(ModelCut, f"{label}: {why}", next_call=NextCall.OTHER_MODELS_FIRST)
     if ending is Ending.CUT:
         reply = cut(reply, text_of(reply), truncation_of(reply) or Truncation.LENGTH)
         if is_blank(text_of(reply)):
-            raise CallFailed(OutOfTokens, f"{label}: its length limit came before an answer")
+            raise CallFailed(OutOfTokens, f"{label}: the length limit was reached before an answer")
     if is_blank(text_of(reply)):
         if not reply.tool_calls:
-            raise CallFailed(NoAnswer, f"{label}: an empty reply", broke=True)
+            raise CallFailed(NoAnswer, f"{label}: an empty reply", next_call=NextCall.OTHER_MODELS_FIRST)
         reply = replace(reply, parts=[part for part in reply.parts if not isinstance(part, TextPart)])
     return storable(reply)
 
@@ -99,7 +100,7 @@ def is_blank(text: str) -> bool:
 
 
 def printable(text: str) -> str:
-    """Replace what a terminal would obey, and what neither JSON nor Postgres can carry."""
+    """Replace control characters, and characters that JSON or Postgres cannot store."""
     return _CONTROLS.sub("\ufffd", plain(text))
 
 
@@ -109,7 +110,7 @@ def size_of(text: str) -> int:
 
 
 def fitting(text: str, room: int) -> str:
-    """Return as much of the beginning of a text as has `room` bytes inside of JSON."""
+    """Return the longest beginning of a text that has at most `room` bytes as JSON."""
     low, high = 0, len(text)
     while low < high:
         middle = (low + high + 1) // 2

@@ -27,7 +27,7 @@ from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.usage import RequestUsage
 
-from agent_service.adapters.scripts import PLACEHOLDER, Fault, ModelScript, Reply, ToolUse, When
+from agent_service.adapters.scripts import PLACEHOLDER, ModelScript, Reply, ScriptedFailure, ToolUse, When
 from shared_models.ids import new_id
 
 MAX_MATCHED = 4000
@@ -66,7 +66,7 @@ class ScriptedReply:
     calls: tuple[ToolUse, ...]
     start_seconds: float
     token_seconds: float
-    fault: Fault | None
+    fault: ScriptedFailure | None
 
 
 class ScriptedModel(Model):
@@ -199,7 +199,7 @@ def _count_words(read: ScriptInput) -> int:
     return sum(len(text.split()) for text in read.user_texts) + len(read.result.split())
 
 
-def _provider_error(model: str, fault: Fault) -> ModelHTTPError:
+def _provider_error(model: str, fault: ScriptedFailure) -> ModelHTTPError:
     if fault.kind == "rate_limit":
         return ModelHTTPError.for_category(
             ModelRateLimitError, status_code=429, model_name=model, retry_after=fault.retry_after
@@ -251,7 +251,7 @@ class _ScriptedStream(StreamedResponse):
             await asyncio.sleep(max(0.0, due - now()))
             yield token
 
-    async def _break_off(self, fault: Fault) -> None:
+    async def _break_off(self, fault: ScriptedFailure) -> None:
         if fault.kind == "stall":
             await asyncio.Event().wait()
         if fault.kind == "length":

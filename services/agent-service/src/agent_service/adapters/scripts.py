@@ -61,7 +61,7 @@ class ToolUse(ConfigModel):
     arguments: dict[str, JsonValue] = Field(default_factory=dict)
 
 
-class Fault(ConfigModel):
+class ScriptedFailure(ConfigModel):
     """A fault that takes the place of a whole reply.
 
     Attributes:
@@ -95,10 +95,10 @@ class Reply(ConfigModel):
     repeat: Annotated[int, Field(ge=1, le=100_000)] = 1
     token_ms: Annotated[float, Field(ge=0, le=60_000)] | None = None
     start_ms: Annotated[float, Field(ge=0, le=600_000)] = 0
-    fault: Fault | None = None
+    fault: ScriptedFailure | None = None
 
     @model_validator(mode="after")
-    def _says_something(self) -> Self:
+    def _refuse_empty_reply(self) -> Self:
         if not self.text and not self.calls and self.fault is None:
             msg = "expected a text, calls or a fault"
             raise ValueError(msg)

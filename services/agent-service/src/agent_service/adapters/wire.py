@@ -1,9 +1,10 @@
-"""Read the stream of a model's server by the standards, below the SDK that asked for it.
+"""Reads the stream of a model's server for an SDK, as the standards define it.
 
-SDKs differ in what they take for a whole answer, for a sign of life and for a chunk. `ModelClient` is the HTTP client
+SDKs disagree about a complete answer, a sign of life and a chunk. `ModelClient` is the HTTP client
 under each of them: it parses server-sent events itself and lets a provider's `Chunks` decide what the SDK gets to
-read. What is true of every provider stands here: any byte is a sign of life, an answer that has its finish mark needs
-no polite goodbye, and nothing is read without a bound. `adapters/models` judges the reply that the SDK makes of it.
+read. This module holds the rules for all providers: any byte is a sign of life, an answer with its finish mark is
+complete even if the stream stays open, and every read has a limit. `adapters/replies` checks the reply that the SDK
+builds from the stream.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from typing import Any, Final, Protocol
 
 import httpx2
 
-from agent_service.adapters.dialects import Speech
+from agent_service.adapters.dialects import LearnedDialects
 from shared_models.agents import Dialect
 
 CONNECT_SECONDS: Final = 10.0
@@ -34,15 +35,15 @@ _JSON = re.compile(r"application/(?:[\w.-]+\+)?json\b")
 
 
 class StreamBrokenError(Exception):
-    """A stream cannot be read on; the message holds nothing of what it carried."""
+    """The rest of a stream cannot be read; the message quotes no data of the stream."""
 
 
 class WrongAddressError(StreamBrokenError):
-    """The address answers, and it is not a model's API that answers there."""
+    """The server at the address does not offer a model's API."""
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class ServerSentEvent:
     """One server-sent event; `name` is empty where the server gave none."""
 
     name: str
@@ -52,7 +53,7 @@ class Event:
 class EventDecoder:
     """Server-sent events out of bytes, by the HTML standard (9.2.6).
 
-    Lines end with CR, LF or CRLF; bytes that are no UTF-8 are replaced; an event without its empty line is none.
+    Lines end with CR, LF or CRLF; bytes that are no UTF-8 are replaced; an event that no empty line ends is dropped.
     """
 
     def __init__(self) -> None:
@@ -63,7 +64,7 @@ class EventDecoder:
         self._name = ""
         self._size = 0
 
-    def feed(self, data: bytes) -> Iterator[Event]:
+    def feed(self, data: bytes) -> Iterator[ServerSentEvent]:
         """Yield the events that these bytes complete.
 
         Raises:
@@ -85,15 +86,15 @@ class EventDecoder:
     def _grow(self, data: bytes) -> None:
         self._line += data
         if self._size + len(self._line) > MAX_EVENT:
-            raise StreamBrokenError(f"an event of more than {MAX_EVENT} bytes came")
+            raise StreamBrokenError(f"an event has more than {MAX_EVENT} bytes")
 
-    def _take_line(self) -> Event | None:
+    def _take_line(self) -> ServerSentEvent | None:
         line = self._line.decode(errors="replace")
         self._line.clear()
         if self._at_start:
             self._at_start, line = False, line.removeprefix("\ufeff")
         if not line:
-            event = Event(self._name, "\n".join(self._data)) if self._data else None
+            event = ServerSentEvent(self._name, "\n".join(self._data)) if self._data else None
             self._data, self._name, self._size = [], "", 0
             return event
         field, _, value = line.partition(":")
@@ -110,7 +111,7 @@ class Chunks(Protocol):
     """The chunks of one answer, by the rule of one provider's protocol; made anew for each stream.
 
     Attributes:
-        finished: the finish mark has come; what is missing now is at most a count.
+        finished: the finish mark has come; only token counts may follow.
         done: nothing follows any more.
     """
 
@@ -120,24 +121,24 @@ class Chunks(Protocol):
     @property
     def done(self) -> bool: ...
 
-    def read(self, event: Event) -> bytes:
-        """Return what the SDK is to read for one event, perhaps nothing.
+    def read(self, event: ServerSentEvent) -> bytes:
+        """Return the bytes that the SDK reads in place of one event; they may be empty.
 
         Raises:
             StreamBrokenError: a piece of the answer may be lost in it.
         """
 
     def close(self) -> bytes:
-        """Return what was held back, and the end of the stream."""
+        """Return the buffered rest, and the end of the stream."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallContext:
-    """What the HTTP client has to know of the call of a model that it is used for.
+    """The data of one model call that the HTTP client needs.
 
     Attributes:
         report_bytes: called for all bytes that come, whatever they mean.
-        dialect: the agent's settings for a server that knows less than its provider.
+        dialect: the agent's settings for a server that implements only a part of the protocol.
     """
 
     report_bytes: Callable[[], None]
@@ -149,7 +150,7 @@ _call: ContextVar[CallContext | None] = ContextVar("call", default=None)
 
 @contextmanager
 def calling(call: CallContext) -> Iterator[None]:
-    """Make all that `ModelClient` does in this block a part of one call."""
+    """Assign the requests that `ModelClient` sends in this block to one call."""
     token = _call.set(call)
     try:
         yield
@@ -173,26 +174,27 @@ class ModelClient(httpx2.AsyncClient):
             limits=httpx2.Limits(max_connections=1000, max_keepalive_connections=100),
         )
         self._chunks = chunks
-        self._speech = Speech(learnable)
+        self._dialects = LearnedDialects(learnable)
 
     async def send(self, request: httpx2.Request, *, stream: bool = False, **options: Any) -> httpx2.Response:
-        """Send a request, again without the members that the server does not know; see `httpx2.AsyncClient.send`."""
+        """Send a request, and repeat it without the members that the server refuses; see `httpx2.AsyncClient.send`."""
         call = _call.get()
-        request, spoken = self._speech.translate(request, call.dialect if call else Dialect())
+        changed = self._dialects.translate(request, call.dialect if call else Dialect())
         while True:
-            response = await super().send(request, stream=True, **options)
+            response = await super().send(changed.request, stream=True, **options)
             if not response.is_error:
-                self._speech.keep(request, spoken)
+                self._dialects.remember(changed)
                 break
             response = await _bounded(response)
-            again = self._speech.simpler(request, spoken, response.status_code, await response.aread())
-            if again is None:
+            error = await response.aread()
+            simpler_request = self._dialects.without_refused_member(changed, response.status_code, error)
+            if simpler_request is None:
                 return response
-            request, spoken = again
+            changed = simpler_request
         if not stream:
             await response.aread()
             return response
-        return _replaced(response, _Answer(response, self._chunks()))
+        return _replaced(response, _ReplyStream(response, self._chunks()))
 
 
 async def _bounded(response: httpx2.Response) -> httpx2.Response:
@@ -212,7 +214,7 @@ def _replaced(response: httpx2.Response, stream: httpx2.AsyncByteStream | httpx2
     """Return a response with another body, which is neither compressed nor of known length."""
     gone = {"content-encoding", "content-length", "transfer-encoding"}
     headers = [(name, value) for name, value in response.headers.multi_items() if name.lower() not in gone]
-    if isinstance(stream, _Answer):
+    if isinstance(stream, _ReplyStream):
         headers = [pair for pair in headers if pair[0].lower() != "content-type"]
         headers.append(("content-type", "text/event-stream"))
     return httpx2.Response(
@@ -225,10 +227,10 @@ def _replaced(response: httpx2.Response, stream: httpx2.AsyncByteStream | httpx2
     )
 
 
-class _Answer(httpx2.AsyncByteStream):
+class _ReplyStream(httpx2.AsyncByteStream):
     """The body of one streamed answer, as `Chunks` lets it through.
 
-    The SDK iterates it again to drain what follows the end, so the second reader gets the bytes as they are.
+    The SDK iterates the body a second time to drain the connection; that iteration yields the remaining bytes unparsed.
     """
 
     def __init__(self, response: httpx2.Response, chunks: Chunks) -> None:
@@ -252,7 +254,7 @@ class _Answer(httpx2.AsyncByteStream):
                 break
         yield self._chunks.close()
 
-    async def _events(self) -> AsyncGenerator[Event]:
+    async def _events(self) -> AsyncGenerator[ServerSentEvent]:
         kind = self._response.headers.get("content-type", "").strip().lower()
         if kind.startswith("text/html"):
             raise WrongAddressError("a web page came instead of an answer")
@@ -260,7 +262,7 @@ class _Answer(httpx2.AsyncByteStream):
             whole = bytearray()
             while (data := await self._read()) is not None:
                 whole += data
-            yield Event("", whole.decode(errors="replace"))
+            yield ServerSentEvent("", whole.decode(errors="replace"))
             return
         decoder = EventDecoder()
         while (data := await self._read()) is not None:
@@ -281,7 +283,7 @@ class _Answer(httpx2.AsyncByteStream):
         if data is not None:
             self._size += len(data)
             if self._size > MAX_STREAM:
-                raise StreamBrokenError(f"more than {MAX_STREAM} bytes came")
+                raise StreamBrokenError(f"the answer has more than {MAX_STREAM} bytes")
             if (call := _call.get()) is not None:
                 call.report_bytes()
         return data

@@ -27,7 +27,7 @@ from shared_models.ids import new_id
 from shared_models.requests import Truncation, Usage
 
 MESSAGE_ID = "message_id"
-"""The key in a message's metadata of the id under which frames and snapshots show it; providers never see it."""
+"""The metadata key of a message's id in frames and snapshots; providers never get the id."""
 
 TRUNCATED = "truncated"
 """The key in a response's metadata of the `Truncation` of its text."""

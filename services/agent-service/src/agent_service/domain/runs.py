@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from shared_models.envelope import EventContext
-from shared_models.frames import Cursor
+from shared_models.frames import Cursor, TerminalEvent
 from shared_models.requests import (
     FAILURES,
     Failure,
@@ -20,7 +20,7 @@ from shared_models.requests import (
 )
 
 MAX_TRIES = 5
-"""Starts of one run; beyond them, something in the run is assumed to kill its workers."""
+"""The most claims of one run without progress; after them, the run is assumed to kill its workers."""
 TITLE_LENGTH = 80
 
 
@@ -81,7 +81,7 @@ InsertOutcome = ClaimedRun | Queued | AlreadyStored
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """The state of a run, as it is published again for a request that comes again.
+    """The state of a run, published again when its request event comes again.
 
     Attributes:
         context: the request of the run.
@@ -158,15 +158,13 @@ class DueTerminalFrame:
 
     Attributes:
         epoch: the epoch under which the run ended.
-        type: the frame's type.
-        fields: its other fields.
+        event: the event in the frame.
     """
 
     tenant: str
     execution_id: UUID
     epoch: int
-    type: str
-    fields: dict[str, object]
+    event: TerminalEvent
 
 
 @dataclass(frozen=True, slots=True)

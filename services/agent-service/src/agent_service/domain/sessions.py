@@ -71,7 +71,7 @@ class PageCursor:
     """The last session of a page; the next page begins after it.
 
     Attributes:
-        updated_at, session_id: of that session, which is the order of the list.
+        updated_at, session_id: those of the last session; the list is ordered by both.
     """
 
     updated_at: datetime

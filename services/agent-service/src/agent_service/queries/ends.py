@@ -7,6 +7,7 @@ from agent_service.domain.runs import ClaimedRun, DueTerminalFrame, RunState
 from agent_service.queries.runs import CLAIMED_COLUMNS, claimed_run
 from shared_clients.postgres import Database, Tx, sql
 from shared_models.envelope import EventContext
+from shared_models.frames import TerminalEvent
 from shared_models.requests import TERMINAL, Failure, Response, ResponseFailed, ResponseReady, Status, Usage
 
 INSERT_CANCELLATION = sql("""
@@ -73,8 +74,7 @@ async def list_due_terminal_frames(database: Database) -> Sequence[DueTerminalFr
             row["tenant"],
             row["execution_id"],
             row["epoch"],
-            row["terminal_frame"]["type"],
-            row["terminal_frame"]["fields"],
+            TerminalEvent(**row["terminal_frame"]),
         )
         for row in rows
     ]

@@ -89,8 +89,8 @@ ADVANCE_SESSION = sql("""
         current_run = coalesce(s.current_run, (SELECT execution_id FROM next_run))
     WHERE s.tenant = :tenant AND s.session_id = :session_id
 """)
-"""Runs as a statement of its own after the end of a run, which locked the session: its snapshot then includes the runs
-that were stored while this transaction waited for the lock."""
+"""This statement runs separately, after the statement that ended a run and locked the session, so that its snapshot has
+the runs that were stored while this transaction waited for the lock."""
 CANCELLED = "EXISTS (SELECT FROM cancellations c WHERE c.tenant = r.tenant AND c.execution_id = r.execution_id)"
 LOAD_RUN = sql(f"""
     SELECT {CANCELLED} AS cancelled, r.expires_at < now() AS expired,
@@ -275,7 +275,7 @@ async def finish_run(
         truncated=end.response.truncated if isinstance(end, ResponseReady) else None,
         failure=end.error.model_dump_json() if isinstance(end, ResponseFailed) else None,
         usage=end.usage.model_dump_json(),
-        terminal_frame=to_json({"type": terminal_frame.type, "fields": terminal_frame.fields}).decode(),
+        terminal_frame=to_json(terminal_frame.event).decode(),
         messages=list(messages),
     )
     if changed == 0:

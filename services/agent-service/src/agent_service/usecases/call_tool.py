@@ -51,7 +51,7 @@ def _arguments(tool: Tool, call: ToolCallPart) -> dict[str, object]:
 
 
 def _no_remote_schema(uri: str) -> bool:
-    msg = f"a tool's schema must not refer to another document, and names {uri[:200]}"
+    msg = f"a tool's schema must not refer to another document; this one refers to {uri[:200]}"
     raise ValueError(msg)
 
 

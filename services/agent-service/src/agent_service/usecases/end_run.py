@@ -37,7 +37,7 @@ async def end_run(
     Raises:
         Stale: another worker owns the run, or it has ended already.
     """
-    frame = DueTerminalFrame(run.tenant, run.execution_id, run.epoch, *terminal_frame(view_of(run, end)))
+    frame = DueTerminalFrame(run.tenant, run.execution_id, run.epoch, terminal_frame(view_of(run, end)))
     await queries.finish_run(tx, run, end, terminal_frame=frame, messages=messages, queued=queued)
     event_type = RESPONSE_READY if isinstance(end, ResponseReady) else RESPONSE_FAILED
     event = new_event("agent-service", event_type, end, run.context, cause=run.cause, trace=trace_of(run))
@@ -83,7 +83,6 @@ async def append_due_terminal_frame(redis: Redis, frame: DueTerminalFrame, *, la
         tenant=frame.tenant,
         execution_id=frame.execution_id,
         epoch=frame.epoch,
-        type_=frame.type,
-        fields=frame.fields,
+        event=frame.event,
         last=last,
     )

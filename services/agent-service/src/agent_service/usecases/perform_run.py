@@ -128,7 +128,7 @@ class CancellationScope:
         try:
             async with timeout:
                 yield
-        except TimeoutError:  # asyncio.timeout's own, or one from the block
+        except TimeoutError:  # the TimeoutError of asyncio.timeout, or one that the block raised
             if not timeout.expired():
                 raise
             if self._reason is None:

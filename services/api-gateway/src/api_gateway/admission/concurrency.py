@@ -117,7 +117,7 @@ class ConcurrencyLimiter:
         if slot.stage is Stage.OPEN:
             self._open_by_tenant[slot.tenant] -= 1
             if not self._open_by_tenant[slot.tenant]:
-                del self._open_by_tenant[slot.tenant]  # or every tenant ever seen would stay in memory
+                del self._open_by_tenant[slot.tenant]  # else memory grows with every tenant
         if stage is not None:
             self._counts[stage] += 1
         if stage is Stage.OPEN:

@@ -1,7 +1,7 @@
 """Rates: bound the requests of a caller, of a tenant and of all tenants in a window, over all gateways.
 
-A request never waits for Redis. Each gateway decides by leaky buckets in its own memory; `SYNC_SECONDS` apart it adds
-the requests that it admitted to counters in Redis, in one round trip for all keys, and reads there how many the other
+A request never waits for Redis. Each gateway decides by leaky buckets in its own memory; every `SYNC_SECONDS` it adds
+its number of admitted requests to counters in Redis, in one round trip for all keys, and reads there how many the other
 gateways admitted. So a limit can be exceeded by the requests that arrive within one such interval. Without Redis, and
 before its first reply, each gateway admits an equal share of every rate, so that no outage lifts a limit.
 """
@@ -123,7 +123,7 @@ class LeakyBuckets:
         bucket.last_total = total
 
     def _drained_bucket(self, key: str, now: float, replicas: int) -> Bucket:
-        """Return a key's bucket, drained up to now and moved to the end of the least recently used."""
+        """Return a key's bucket, drained up to now, and mark it as the most recently used."""
         bucket = self._buckets.pop(key, None)
         if bucket is None:
             bucket = Bucket(0.0, now)
@@ -251,7 +251,7 @@ class RateLimiter:
     def _continue_without_redis(self, error: Exception) -> None:
         """Admit only this gateway's share from now on, and never report the requests of the outage.
 
-        They were within this gateway's share, so the other gateways need not make room for them.
+        The requests of an outage were within this gateway's share, so the other gateways need not know of them.
         """
         self._redis_answers = False
         self._redis.writes.failed(error)
@@ -273,6 +273,6 @@ def rate_refusal(exceeded: Exceeded) -> Problem:
 
 
 def _caller_key(caller: Principal) -> str:
-    """Return the name of a caller's bucket, also in Redis: a digest, because it must not show the caller."""
+    """Return the key of a caller's bucket, here and in Redis: a digest, because the key must not show the caller."""
     identity = to_json((caller.issuer, caller.credential, caller.subject))
     return f"{caller.tenant}:{hashlib.blake2b(identity, digest_size=16).hexdigest()}"

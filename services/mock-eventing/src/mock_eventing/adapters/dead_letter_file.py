@@ -50,7 +50,7 @@ class DeadLetterFile:
             raise Transient(f"the dead letter cannot be written: {error.strerror}") from error
 
     def _write_line(self, line: bytes) -> None:
-        """Write a whole line; the rest of a line that a crash or a full disk cut off is ended first."""
+        """Write a whole line; a line that a crash or a full disk cut off gets its line end first."""
         with self._lock:
             rest = memoryview(b"\n" + line if self._torn else line)
             self._torn = True

@@ -1,4 +1,4 @@
-"""Subscribers over HTTP: one try to deliver an event, whose every end is an answer."""
+"""Subscribers over HTTP: one attempt to deliver an event; a failed connection becomes a response too."""
 
 from contextlib import suppress
 from typing import Final, Self
@@ -7,9 +7,9 @@ import aiohttp
 
 from mock_eventing.domain.binary import write_binary
 from mock_eventing.domain.events import Event
-from mock_eventing.domain.retrying import MAX_ERROR_BYTES, Answer
+from mock_eventing.domain.retrying import MAX_ERROR_BYTES, SubscriberResponse
 from mock_eventing.domain.structured import STRUCTURED, write_structured
-from mock_eventing.domain.triggers import Delivery
+from mock_eventing.domain.triggers import DeliverySpec
 from shared_clients.outbound import retry_after
 from shared_clients.tracing import inject
 
@@ -40,7 +40,7 @@ class HttpSubscribers:
     async def __aexit__(self, *_exit: object) -> None:
         await self._session.close()
 
-    async def send(self, uri: str, event: Event, delivery: Delivery) -> Answer:
+    async def send(self, uri: str, event: Event, delivery: DeliverySpec) -> SubscriberResponse:
         if delivery.format == "json":
             headers, body = {"Content-Type": STRUCTURED}, write_structured(event)
         else:
@@ -53,17 +53,17 @@ class HttpSubscribers:
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=delivery.timeout.total_seconds()),
             ) as response:
-                return await _answer(response)
+                return await _read(response)
         except TimeoutError:
-            return Answer(None, f"no answer within {delivery.timeout.total_seconds():g} s".encode())
+            return SubscriberResponse(None, f"no answer within {delivery.timeout.total_seconds():g} s".encode())
         except (aiohttp.ClientError, OSError) as error:
-            return Answer(None, f"the connection failed ({type(error).__name__})".encode())
+            return SubscriberResponse(None, f"the connection failed ({type(error).__name__})".encode())
 
 
-async def _answer(response: aiohttp.ClientResponse) -> Answer:
-    """Return the answer with the beginning of an error's body; a body that breaks off changes nothing."""
+async def _read(response: aiohttp.ClientResponse) -> SubscriberResponse:
+    """Return the status with the beginning of an error's body; a body that breaks off changes nothing."""
     body = b""
     if not 200 <= response.status < 300:
         with suppress(aiohttp.ClientError, OSError):  # TimeoutError is an OSError
             body = await response.content.read(MAX_ERROR_BYTES)
-    return Answer(response.status, body, retry_after(response.headers.get("Retry-After", "")))
+    return SubscriberResponse(response.status, body, retry_after(response.headers.get("Retry-After", "")))

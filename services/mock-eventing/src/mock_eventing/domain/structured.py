@@ -8,6 +8,7 @@ import binascii
 import json
 import re
 from base64 import b64decode, b64encode
+from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from pydantic_core import to_json
@@ -23,8 +24,19 @@ _JSON: Final = re.compile(r"[^;]*[/+]json\s*(;.*)?", re.IGNORECASE | re.DOTALL)
 _CORE: Final = frozenset({"specversion", "id", "source", "type", "subject", "time", "datacontenttype", "dataschema"})
 _INTEGERS: Final = range(-(2**31), 2**31)
 
-type Members = dict[str, tuple[object, str]]
-"""The members of a JSON object: for each name the value, and the text that the value was parsed from."""
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """The value of one member of a JSON object, and the text that the value was parsed from."""
+
+    value: object
+    text: str
+
+
+type Members = dict[str, Member]
+"""The members of a JSON object by name."""
+
+_ABSENT: Final = Member(None, "")
 
 
 def read_structured(body: bytes) -> Event:
@@ -91,11 +103,11 @@ class _Cursor:
         if self.take("}"):
             return found
         while True:
-            name, _ = self.value()
+            name = self.member().value
             if not isinstance(name, str) or name in found:
                 raise self._unexpected("the name of a member that the object does not have yet")
             self.expect(":")
-            found[name] = self.value()
+            found[name] = self.member()
             if not self.take(","):
                 break
         self.expect("}")
@@ -116,14 +128,15 @@ class _Cursor:
         if self._at != len(self._text):
             raise self._unexpected("nothing more")
 
-    def value(self) -> tuple[object, str]:
+    def member(self) -> Member:
+        """Read a value, with its text."""
         start = self._at
         try:
             value, end = _DECODER.raw_decode(self._text, start)
         except (ValueError, RecursionError):
             raise self._unexpected("a JSON value (RFC 8259) that is not nested too deep") from None
         self._skip(end)
-        return value, self._text[start:end]
+        return Member(value, self._text[start:end])
 
     def _skip(self, start: int) -> None:
         blank = _BLANK.match(self._text, start)
@@ -136,9 +149,9 @@ class _Cursor:
 def _event(members: Members, pointer: str) -> Event:
     data = _data(members, pointer)
     attributes = {
-        name: _canonical(pointer + name, value, only_text=name in _CORE)
-        for name, (value, _) in members.items()
-        if value is not None and name not in {"data", "data_base64"}
+        name: _canonical(pointer + name, member.value, only_text=name in _CORE)
+        for name, member in members.items()
+        if member.value is not None and name not in {"data", "data_base64"}
     }
     if data is not None and "data" in members:
         attributes.setdefault("datacontenttype", "application/json")
@@ -146,23 +159,23 @@ def _event(members: Members, pointer: str) -> Event:
 
 
 def _data(members: Members, pointer: str) -> bytes | None:
-    data, text = members.get("data", (None, ""))
-    encoded, _ = members.get("data_base64", (None, ""))
+    data = members.get("data", _ABSENT)
+    encoded = members.get("data_base64", _ABSENT).value
     if encoded is not None:
-        if data is not None or not isinstance(encoded, str):
+        if data.value is not None or not isinstance(encoded, str):
             raise Malformed(
-                Fault(f"{pointer}data_base64", "is not a string, or there is a member `data` too; expected one of both")
+                Fault(f"{pointer}data_base64", "has to be a string, and the only one of `data` and `data_base64`")
             )
         try:
             return b64decode(encoded, validate=True)
         except (binascii.Error, ValueError):
             raise Malformed(Fault(f"{pointer}data_base64", "is not base64 (RFC 4648)")) from None
-    if data is None:
+    if data.value is None:
         return None
-    media_type, _ = members.get("datacontenttype", (None, ""))
-    if isinstance(data, str) and isinstance(media_type, str) and not _JSON.fullmatch(media_type):
-        return _utf_8(data, pointer)
-    return text.encode()
+    media_type = members.get("datacontenttype", _ABSENT).value
+    if isinstance(data.value, str) and isinstance(media_type, str) and not _JSON.fullmatch(media_type):
+        return _utf_8(data.value, pointer)
+    return data.text.encode()
 
 
 def _utf_8(text: str, pointer: str) -> bytes:
@@ -175,7 +188,7 @@ def _utf_8(text: str, pointer: str) -> bytes:
 def _canonical(pointer: str, value: object, *, only_text: bool) -> str:
     """Return an attribute in the canonical string form of its type: string, boolean or 32-bit integer.
 
-    Those that the specification itself defines are all strings in JSON.
+    The attributes that the specification defines are all strings in JSON.
     """
     if isinstance(value, str):
         return value
@@ -191,7 +204,7 @@ def _canonical(pointer: str, value: object, *, only_text: bool) -> str:
 def _is_json(data: bytes) -> bool:
     try:
         cursor = _Cursor(data)
-        cursor.value()
+        cursor.member()
         cursor.end()
     except Malformed:
         return False

@@ -75,7 +75,7 @@ class Destination(_Strict):
     audience: str = ""
 
 
-class Delivery(_Strict):
+class DeliverySpec(_Strict):
     """The delivery settings of a trigger: Knative's DeliverySpec.
 
     Attributes:
@@ -121,7 +121,7 @@ class TriggerSpec(_Strict):
     filter: AttributesFilter = AttributesFilter()
     filters: tuple[Filter, ...] = ()
     subscriber: Destination
-    delivery: Delivery | None = None
+    delivery: DeliverySpec | None = None
 
 
 class TriggerDocument(_Document):
@@ -132,7 +132,7 @@ class TriggerDocument(_Document):
 
 
 class BrokerSpec(_Document):
-    delivery: Delivery | None = None
+    delivery: DeliverySpec | None = None
 
 
 class BrokerDocument(_Document):
@@ -169,7 +169,7 @@ class Trigger:
     broker: Address
     uri: str
     spec: TriggerSpec
-    delivery: Delivery = field(default_factory=Delivery)
+    delivery: DeliverySpec = field(default_factory=DeliverySpec)
 
     def matches(self, attributes: Attributes) -> bool:
         if self.spec.filters:
@@ -204,10 +204,10 @@ def parse_triggers(file: str, text: str) -> Triggers:
     return {address: tuple(one for one in triggers if one.broker == address) for address in addresses}
 
 
-def _trigger(document: TriggerDocument, brokers: Mapping[Address, Delivery | None]) -> Trigger:
+def _trigger(document: TriggerDocument, brokers: Mapping[Address, DeliverySpec | None]) -> Trigger:
     namespace, spec = document.metadata.namespace, document.spec
     broker = Address(namespace, spec.broker)
-    delivery = spec.delivery or brokers.get(broker) or Delivery()
+    delivery = spec.delivery or brokers.get(broker) or DeliverySpec()
     return Trigger(f"{namespace}/{document.metadata.name}", broker, spec.subscriber.uri, spec, delivery)
 
 
@@ -226,7 +226,7 @@ def _parse(file: str, part: str) -> TriggerDocument | BrokerDocument:
 
 
 def _documents(file: str, text: str) -> Iterator[str]:
-    """Yield the documents of a file; empty lines before each keep its line numbers those of the file."""
+    """Yield the documents of a file, each after empty lines that keep the line numbers of the file."""
     try:
         parsed = yaml.parse(text, Loader=yaml.SafeLoader)
         starts = [one.start_mark for one in parsed if isinstance(one, yaml.DocumentStartEvent) and one.start_mark]

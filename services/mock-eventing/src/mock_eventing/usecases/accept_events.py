@@ -18,7 +18,7 @@ from mock_eventing.errors import BrokerNotFound, NotAccepted
 from mock_eventing.usecases.deliver_event import DeliveryDependencies, TriggerDeliveries, deliver_event
 
 REQUEST_OVERHEAD_BYTES: Final = 4096
-"""Memory that a request is counted for beside its body."""
+"""Bytes of memory that are reserved for a request in addition to its body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,14 @@ class BrokerLimits:
     held_bytes: int
     trigger_events: int
     trigger_requests: int
+
+
+@dataclass(frozen=True, slots=True)
+class MatchedEvent:
+    """An event that a trigger's filters match."""
+
+    event: Event
+    deliveries: TriggerDeliveries
 
 
 class Broker:
@@ -78,7 +86,8 @@ class Broker:
         """Deliver all events, and return when each is with every matching subscriber or a durable dead letter.
 
         Args:
-            address: the broker's address; None stands for the file's only broker, or for default/default among several.
+            address: the broker's address; None stands for the only broker of the file, or for default/default if there
+                are several.
             events: all of them are accepted, or none.
 
         Raises:
@@ -86,17 +95,21 @@ class Broker:
             NotAccepted: not every event was delivered in time; some subscribers may have some of the events.
         """
         candidates = self._deliveries_at(address)
-        work = [(event, one) for event in events for one in candidates if one.trigger.matches(event.attributes)]
-        self._check_trigger_limits([one for _, one in work])
-        if work:
-            await self._deliver(work)
+        matched = [
+            MatchedEvent(event, one) for event in events for one in candidates if one.trigger.matches(event.attributes)
+        ]
+        self._check_trigger_limits([one.deliveries for one in matched])
+        if matched:
+            await self._deliver(matched)
 
-    async def _deliver(self, work: Sequence[tuple[Event, TriggerDeliveries]]) -> None:
-        tasks = {one.start(deliver_event(event, one, self._dependencies)): one for event, one in work}
+    async def _deliver(self, matched: Sequence[MatchedEvent]) -> None:
+        tasks = {
+            one.deliveries.start(deliver_event(one.event, one.deliveries, self._dependencies)): one for one in matched
+        }
         try:
             await asyncio.wait(tasks, timeout=self._limits.accept_seconds)
         finally:
-            late = {one.trigger.name for task, one in tasks.items() if task.cancel()}
+            late = {one.deliveries.trigger.name for task, one in tasks.items() if task.cancel()}
             outcomes = await asyncio.gather(*tasks, return_exceptions=True)
         if late:
             slow = ", ".join(sorted(late))

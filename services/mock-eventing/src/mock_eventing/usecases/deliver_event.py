@@ -15,7 +15,14 @@ import structlog
 
 from mock_eventing import metrics
 from mock_eventing.domain.events import Event
-from mock_eventing.domain.retrying import MAX_ERROR_BYTES, NO_ANSWER_CODE, Answer, Verdict, judge, pause_before
+from mock_eventing.domain.retrying import (
+    MAX_ERROR_BYTES,
+    NO_ANSWER_CODE,
+    SubscriberResponse,
+    Verdict,
+    judge,
+    pause_before,
+)
 from mock_eventing.domain.triggers import Trigger
 from mock_eventing.errors import NotAccepted
 from mock_eventing.ports import DeadLetterStore, Subscribers
@@ -48,8 +55,8 @@ class TriggerDeliveries:
 
     Attributes:
         trigger: the trigger.
-        concurrency: a slot for each request to the subscriber at once.
-        pending: events that are being delivered, or wait for their next try.
+        concurrency: bounds the concurrent requests to the subscriber.
+        pending: events that are being delivered, or wait for their next attempt.
         counts: the number of events by outcome.
     """
 
@@ -82,28 +89,28 @@ async def deliver_event(event: Event, deliveries: TriggerDeliveries, dependencie
         NotAccepted: the event is neither delivered nor a dead letter, and this broker gives up.
     """
     trigger = deliveries.trigger
-    answer = await _send_with_retries(event, trigger.uri, deliveries, dependencies)
-    if judge(answer.status) is Verdict.DELIVERED:
+    response = await _send_with_retries(event, trigger.uri, deliveries, dependencies)
+    if judge(response.status) is Verdict.DELIVERED:
         deliveries.count("delivered")
         return
-    log.warning("delivery_failed", trigger=trigger.name, event_id=event.attributes["id"], status=answer.status)
-    await _dead_letter(event.with_attributes(_error_attributes(trigger.uri, answer)), deliveries, dependencies)
+    log.warning("delivery_failed", trigger=trigger.name, event_id=event.attributes["id"], status=response.status)
+    await _dead_letter(event.with_attributes(_error_attributes(trigger.uri, response)), deliveries, dependencies)
     deliveries.count("dead")
 
 
 async def _send_with_retries(
     event: Event, uri: str, deliveries: TriggerDeliveries, dependencies: DeliveryDependencies
-) -> Answer:
-    """Send an event until its answer is final or no retry is left, and return the last answer."""
+) -> SubscriberResponse:
+    """Send an event until the response is final or no retry is left, and return the last response."""
     delivery = deliveries.trigger.delivery
     retry = 0
     while True:
         async with deliveries.concurrency:
-            answer = await dependencies.subscribers.send(uri, event, delivery)
-        if judge(answer.status) is not Verdict.RETRY or retry == delivery.retry:
-            return answer
+            response = await dependencies.subscribers.send(uri, event, delivery)
+        if judge(response.status) is not Verdict.RETRY or retry == delivery.retry:
+            return response
         retry += 1
-        await _pause(pause_before(retry, delivery, answer, random.random()), dependencies.stopping)  # noqa: S311 - jitter
+        await _pause(pause_before(retry, delivery, response, random.random()), dependencies.stopping)  # noqa: S311 - jitter
         deliveries.count("retried")
 
 
@@ -124,8 +131,8 @@ async def _dead_letter(event: Event, deliveries: TriggerDeliveries, dependencies
     """
     sink = deliveries.trigger.delivery.dead_letter_sink
     if sink is not None:
-        answer = await _send_with_retries(event, sink.uri, deliveries, dependencies)
-        if judge(answer.status) is Verdict.DELIVERED:
+        response = await _send_with_retries(event, sink.uri, deliveries, dependencies)
+        if judge(response.status) is Verdict.DELIVERED:
             return
     if dependencies.dead_letters is None:
         lacking = "its dead-letter sink refuses it" if sink else "it has no dead-letter sink"
@@ -136,10 +143,10 @@ async def _dead_letter(event: Event, deliveries: TriggerDeliveries, dependencies
         raise NotAccepted(str(error)) from error
 
 
-def _error_attributes(uri: str, answer: Answer) -> dict[str, str]:
+def _error_attributes(uri: str, response: SubscriberResponse) -> dict[str, str]:
     """Return Knative's extension attributes for the last failed try."""
     return {
         "knativeerrordest": uri,
-        "knativeerrorcode": str(NO_ANSWER_CODE if answer.status is None else answer.status),
-        "knativeerrordata": b64encode(answer.body[:MAX_ERROR_BYTES]).decode(),
+        "knativeerrorcode": str(NO_ANSWER_CODE if response.status is None else response.status),
+        "knativeerrordata": b64encode(response.body[:MAX_ERROR_BYTES]).decode(),
     }

@@ -1,1 +1,4 @@
-"""All SQL of request-manager: `accepting`, then `requests` for what is stored, and `reconciling`."""
+"""All SQL of request-manager: `accepting` stores requests, `requests` reads and ends them.
+
+`reconciling` finds silent requests, and counts requests for the balance.
+"""

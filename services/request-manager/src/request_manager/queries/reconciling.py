@@ -40,8 +40,8 @@ LOAD_BALANCE = sql("""
            count(*) FILTER (WHERE expires_at < now() - CAST(:silence AS interval)) AS overdue
     FROM requests WHERE completed_at IS NULL
 """)
-"""Counts turns where they are given out and requests where they are stored, in one snapshot. For requests that have
-ended it reads an index, and reads rows only where no vacuum has been since."""
+"""Counts turns where they are given out and requests where they are stored, in one snapshot. Ended requests are counted
+by an index alone, except on pages that were not vacuumed after their last change."""
 COUNT_PENDING = sql("SELECT tenant, count(*) AS pending FROM requests WHERE completed_at IS NULL GROUP BY tenant")
 
 

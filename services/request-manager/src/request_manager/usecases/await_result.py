@@ -8,18 +8,16 @@ from uuid import UUID
 from request_manager.queries import requests
 from run_frames import FrameReader
 from shared_clients.postgres import Database
-from shared_models.frames import START, terminal_frame, terminal_view
+from shared_models.frames import START, TerminalEvent, terminal_frame, terminal_view
 from shared_models.requests import TERMINAL, Principal, RequestView
 
 SETTLING_PAUSES: Final = (0.0, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16)
-"""Seconds to wait before each read of the row after the terminal frame. The event that settles the row is on its way,
-and a caller that was given the end should read the same end from the row in its next call."""
+"""Seconds to wait before each read of the row after the terminal frame. The event that settles the row may arrive after
+the terminal frame; the wait lets the next call of the caller read the same end."""
 
 
-async def ended_runs(
-    database: Database, tenant: str, execution_ids: Sequence[UUID]
-) -> Mapping[UUID, tuple[str, Mapping[str, object]]]:
-    """Return the terminal frames of those runs that have ended, made from their requests' rows."""
+async def ended_runs(database: Database, tenant: str, execution_ids: Sequence[UUID]) -> Mapping[UUID, TerminalEvent]:
+    """Return the terminal events of those runs that have ended, made from their requests' rows."""
     views = await requests.list_ended_views(database, tenant, execution_ids)
     return {view.request_id: terminal_frame(view) for view in views}
 

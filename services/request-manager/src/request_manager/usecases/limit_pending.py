@@ -33,12 +33,12 @@ class PendingLimit:
         self._per_tenant = per_tenant
         self._pending = Counter[str]()
 
-    async def count(self) -> None:
+    async def measure(self) -> None:
         """Count the pending requests of all tenants; a loop calls this every `COUNT_SECONDS`."""
         self._pending = Counter(await reconciling.count_pending_by_tenant(self._database))
 
     def check(self, tenant: str) -> None:
-        """Let one more request of a tenant in.
+        """Check that one more request of a tenant may be accepted.
 
         Raises:
             Problem: RATE_LIMITED over the tenant's bound, OVERLOADED over the total or while the outbox is full.

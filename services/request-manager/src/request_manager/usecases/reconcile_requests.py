@@ -1,7 +1,7 @@
 """Publish silent requests again, and report a balance of requests that does not add up.
 
-A request is silent while its next event from agent-service is overdue. Reconciling decides nothing: given the event
-again, agent-service makes the run that it has missed, or publishes once more what it has published of the run.
+A request is silent while its next event from agent-service is overdue. Reconciling decides nothing: agent-service gets
+the event again, and then makes the missing run or publishes the run's state again.
 """
 
 from datetime import timedelta
@@ -20,7 +20,7 @@ from shared_models.requests import Principal, RequestCancelled, RequestCreated
 log = structlog.get_logger()
 
 SILENCE: Final = timedelta(seconds=30)
-"""Time without an event about a new request, after a cancellation or after a deadline, until a request is silent.
+"""The time after which a request is silent: without an event since its acceptance, its cancellation or its deadline.
 
 The pause before a request is published once more doubles each time."""
 BATCH: Final = 50
@@ -56,4 +56,4 @@ async def balance_requests(database: Database, silence: timedelta = SILENCE) -> 
     if balance.unaccounted:
         log.error("requests_unaccounted", accepted=balance.accepted, found=balance.terminal + balance.pending)
     if balance.overdue:
-        log.error("requests_overdue", requests=balance.overdue, then="they are published again until they end")
+        log.error("requests_overdue", requests=balance.overdue, consequence="they are published again until they end")

@@ -1,4 +1,4 @@
-"""When a silent request was asked about, apart from the request: accepting pays nothing for it."""
+"""The inquiries about silent requests, in a table of their own, so that accepting a request costs nothing more."""
 
 from alembic import op
 

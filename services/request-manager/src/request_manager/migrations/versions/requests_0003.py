@@ -1,4 +1,4 @@
-"""Which failed request an operator had asked again, and as which: at most once each, however often it is replayed."""
+"""A retry names its failed request; there is at most one, however often the dead letter is replayed."""
 
 from alembic import op
 
