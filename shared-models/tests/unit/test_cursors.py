@@ -44,10 +44,10 @@ def test_order_is_that_of_redis_ids(one: Cursor, other: Cursor) -> None:
 def test_terminal_cursor_is_after_all_of_its_epoch_and_before_all_of_the_next(epoch: int, sequence: int) -> None:
     terminal = Cursor(epoch + 1, 0)
     assert START < REOPENED < Cursor(epoch, sequence) < terminal < Cursor(epoch + 1, sequence)
-    assert terminal.ended
-    assert not Cursor(epoch, sequence).ended
+    assert terminal.is_terminal
+    assert not Cursor(epoch, sequence).is_terminal
 
 
 @pytest.mark.parametrize("cursor", [START, REOPENED])
 def test_first_cursors_have_not_ended(cursor: Cursor) -> None:
-    assert not cursor.ended
+    assert not cursor.is_terminal

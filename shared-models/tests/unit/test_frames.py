@@ -113,9 +113,9 @@ def test_a_cursor_survives_its_text(epoch: int, sequence: int) -> None:
 
 
 def test_only_the_cursor_of_a_terminal_frame_has_ended() -> None:
-    assert Cursor(2, 0).ended
-    assert not START.ended
-    assert not Cursor(1, 1).ended
+    assert Cursor(2, 0).is_terminal
+    assert not START.is_terminal
+    assert not Cursor(1, 1).is_terminal
 
 
 def test_a_frame_is_one_server_sent_event_and_a_heartbeat_is_a_comment() -> None:

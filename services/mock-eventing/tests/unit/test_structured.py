@@ -88,7 +88,7 @@ def test_extensions_take_the_string_form_of_their_type() -> None:
         (f'{{{HEAD},"a":NaN}}', "expected a JSON value"),
         (f'{{{HEAD},"data":{"[" * 200_000}', "not nested too deep"),
         (f'{{{HEAD},"data_base64":"#"}}', "/data_base64: is not base64"),
-        (f'{{{HEAD},"data_base64":1}}', "/data_base64: is not a string"),
+        (f'{{{HEAD},"data_base64":1}}', "/data_base64: has to be a string"),
         (f'{{{HEAD},"data":1,"data_base64":"AA=="}}', "the only one of `data` and `data_base64`"),
         (f'{{{HEAD},"Upper":"x"}}', "/Upper: is not an attribute's name"),
         ('{"specversion":"1.0"}', "/id: is required and missing (and 2 more)"),
