@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatch
 from typing import Final
 
+from shared_models.services import schemas
 from tests.architecture.sources import Source, classes
 
 BANNED: Final = frozenset(
@@ -36,7 +37,7 @@ REASONED = re.compile(
 )
 EVENT_TYPE = re.compile(r"flotilla(\.[a-z-]+){2}\.v[0-9]+")
 SQL = re.compile(r"\s*(SELECT\b|INSERT\s+INTO\b|UPDATE\s+\w+\s+SET\b|DELETE\s+FROM\b|WITH\s+\w+\s+AS\s*\()")
-SERVICES_WITH_TABLES: Final = frozenset({"request_manager", "agent_service", "api_gateway"})
+SERVICES_WITH_TABLES: Final = frozenset(entry.package for entry in schemas().values())
 
 HOMES: Final[Mapping[str, tuple[str, ...]]] = {
     "aiohttp": ("api_gateway.hop", "mock_eventing.adapters"),

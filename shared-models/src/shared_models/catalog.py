@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel
 
 from shared_models.requests import RequestCancelled, RequestCreated, ResponseFailed, ResponseReady, RunChanged
+from shared_models.services import AGENT_SERVICE, REQUEST_MANAGER
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,36 +36,36 @@ class EventType:
 REQUEST_CREATED = EventType(
     "flotilla.request.created.v1",
     RequestCreated,
-    producers=frozenset({"request-manager"}),
-    consumers=frozenset({"agent-service"}),
+    producers=frozenset({REQUEST_MANAGER.name}),
+    consumers=frozenset({AGENT_SERVICE.name}),
     topic="flotilla.requests",
 )
 REQUEST_CANCELLED = EventType(
     "flotilla.request.cancelled.v1",
     RequestCancelled,
-    producers=frozenset({"request-manager"}),
-    consumers=frozenset({"agent-service"}),
+    producers=frozenset({REQUEST_MANAGER.name}),
+    consumers=frozenset({AGENT_SERVICE.name}),
     topic="flotilla.requests",
 )
 RUN_CHANGED = EventType(
     "flotilla.run.changed.v1",
     RunChanged,
-    producers=frozenset({"agent-service"}),
-    consumers=frozenset({"request-manager"}),
+    producers=frozenset({AGENT_SERVICE.name}),
+    consumers=frozenset({REQUEST_MANAGER.name}),
     topic="flotilla.responses",
 )
 RESPONSE_READY = EventType(
     "flotilla.response.ready.v1",
     ResponseReady,
-    producers=frozenset({"agent-service"}),
-    consumers=frozenset({"request-manager"}),
+    producers=frozenset({AGENT_SERVICE.name}),
+    consumers=frozenset({REQUEST_MANAGER.name}),
     topic="flotilla.responses",
 )
 RESPONSE_FAILED = EventType(
     "flotilla.response.failed.v1",
     ResponseFailed,
-    producers=frozenset({"agent-service"}),
-    consumers=frozenset({"request-manager"}),
+    producers=frozenset({AGENT_SERVICE.name}),
+    consumers=frozenset({REQUEST_MANAGER.name}),
     topic="flotilla.responses",
 )
 

@@ -27,9 +27,6 @@ from shared_models.requests import Principal
 
 log = structlog.get_logger()
 
-ROUTES: Final = {"/api/v1/requests": "request-manager", "/api/v1/sessions": "agent-service"}
-"""The service behind each part of the API, by the beginning of the path."""
-
 NOT_FORWARDED: Final = frozenset(
     {
         IDENTITY_HEADER.lower().encode(),

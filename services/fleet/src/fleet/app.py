@@ -4,12 +4,13 @@ The code is the same as in containers and only the settings differ. The gateway 
 between processes a `Forwarder` takes their place.
 """
 
-from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypedDict
+from typing import Final, TypedDict
 
+from fastapi import FastAPI
 from pydantic import SecretStr
 
 import agent_service.app
@@ -25,11 +26,10 @@ from fleet.migrate import migrate_all
 from request_manager.settings import Settings as RequestSettings
 from service_process.settings import Mode
 from shared_clients.bus import open_bus
-from shared_clients.identity import DevKey, Issuer, generate_key, trust
-from shared_clients.redis import open_redis
-
-SERVICES = frozenset({request_manager.app.NAME, agent_service.app.NAME})
-"""The services behind the gateway."""
+from shared_clients.bus.port import Bus
+from shared_clients.identity import DevKey, Issuer, TrustedKeys, generate_key, trust
+from shared_clients.redis import Redis, open_redis
+from shared_models.services import AGENT_SERVICE, API_GATEWAY, REQUEST_MANAGER, audiences
 
 
 class SharedSettings(TypedDict):
@@ -60,6 +60,34 @@ class FleetOptions:
     witness: Witness
 
 
+@dataclass(frozen=True, slots=True)
+class SharedResources:
+    """The objects that every service of one process opens with."""
+
+    settings: SharedSettings
+    agent_configs: Path
+    bus: Bus
+    redis: Redis
+    trusted: TrustedKeys
+
+
+def _open_request_manager(shared: SharedResources) -> AbstractAsyncContextManager[FastAPI]:
+    settings = RequestSettings(**shared.settings)
+    return request_manager.app.open_app(settings, shared.bus, shared.redis, shared.trusted)
+
+
+def _open_agent_service(shared: SharedResources) -> AbstractAsyncContextManager[FastAPI]:
+    settings = AgentSettings(**shared.settings, agent_configs=shared.agent_configs)
+    return agent_service.app.open_app(settings, ProviderKeys(), shared.bus, shared.redis, trusted=shared.trusted)
+
+
+OPENING: Final[Mapping[str, Callable[[SharedResources], AbstractAsyncContextManager[FastAPI]]]] = {
+    REQUEST_MANAGER.name: _open_request_manager,
+    AGENT_SERVICE.name: _open_agent_service,
+}
+"""How each service behind the gateway is opened in this process; a test compares the names with the catalogue."""
+
+
 @asynccontextmanager
 async def open_fleet(options: FleetOptions, report_progress: ReportProgress) -> AsyncGenerator[Gateway]:
     """Open all services in this process, and yield the gateway.
@@ -75,19 +103,13 @@ async def open_fleet(options: FleetOptions, report_progress: ReportProgress) -> 
         bus = await stack.enter_async_context(open_bus("memory://"))
         redis = await stack.enter_async_context(open_redis("memory://"))
         key = generate_key()
-        issuer = Issuer(api_gateway.app.NAME, key)
-        trusted = trust(issuer.service, key.public_key(), SERVICES)
+        issuer = Issuer(API_GATEWAY.name, key)
+        trusted = trust(issuer.service, key.public_key(), audiences())
         shared = SharedSettings(
             mode=Mode.DEV, database_url=SecretStr(url), bus_url="memory://", redis_url=SecretStr("memory://")
         )
-        requests = await stack.enter_async_context(
-            request_manager.app.open_app(RequestSettings(**shared), bus, redis, trusted)
-        )
-        agent_settings = AgentSettings(**shared, agent_configs=options.agent_configs)
-        agents = await stack.enter_async_context(
-            agent_service.app.open_app(agent_settings, ProviderKeys(), bus, redis, trusted=trusted)
-        )
-        services = {request_manager.app.NAME: requests, agent_service.app.NAME: agents}
+        resources = SharedResources(shared, options.agent_configs, bus, redis, trusted)
+        services = {name: await stack.enter_async_context(opening(resources)) for name, opening in OPENING.items()}
         gateway_settings = GatewaySettings(**shared, allowed_hosts=options.allowed_hosts)
         gateway = await stack.enter_async_context(
             api_gateway.app.open_app(gateway_settings, services, redis, issuer, keys=DevKey(options.dev_key))

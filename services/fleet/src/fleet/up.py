@@ -7,7 +7,6 @@ from typing import Final
 from rich.console import Console
 from rich.markup import escape
 
-from api_gateway.app import SCHEMA
 from api_gateway.usecases.sign_in import make_code
 from fleet.anchoring import EMBEDDED, SERVER, anchoring, load_witness
 from fleet.app import FleetOptions, open_fleet
@@ -22,6 +21,7 @@ from shared_clients.identity import DevKey
 from shared_clients.postgres import Database, open_database
 from shared_clients.telemetry import configure
 from shared_models.agents import ConfigError
+from shared_models.services import API_GATEWAY
 
 CONSOLE: Final = Console(stderr=True, highlight=False)
 
@@ -86,7 +86,7 @@ async def run_processes(settings: FleetSettings, replicas: Mapping[str, int]) ->
         async with (
             open_stores(settings, state_folder, report_progress) as stores,
             open_processes(settings, state_folder, key, stores, replicas=replicas, report_progress=report_progress),
-            open_database(stores.database_url, SCHEMA) as database,
+            open_database(stores.database_url, API_GATEWAY.schema) as database,
             anchoring(stores.database_url, load_witness(settings, SERVER)),
         ):
             await print_access(database, settings, key)

@@ -62,6 +62,7 @@ class JobTable:
         progressed: SQL over the row `j` that is true where the last claim made progress; then tries begin at 1 again.
         claimed: columns that a claim sets besides, as SQL over the row `j`, such as `status = 'running'`.
         handed_back: columns that a hand-back and a retry set besides.
+        finished: columns that the end of a job sets besides, such as `ended_at = now()`.
         returning: columns that a claim returns, as SQL over the row `j`; by default those of `Claim`.
     """
 
@@ -73,6 +74,7 @@ class JobTable:
         progressed: str = "false",
         claimed: str = "",
         handed_back: str = "",
+        finished: str = "",
         returning: str = "",
     ) -> None:
         self.name = name
@@ -94,6 +96,7 @@ class JobTable:
         self._hand_back = sql(HAND_BACK.format(**names))
         self._retry = sql(RETRY.format(**names))
         self._held = sql(HELD.format(**names))
+        self._finish = sql(FINISH.format(table=name, key=key, also=f", {finished}" if finished else ""))
 
     def not_referenced(self, worker: str) -> str:
         """Return SQL to add to a condition; it is true where no job of the table names the worker."""
@@ -132,6 +135,10 @@ class JobTable:
     async def retry_later(self, tx: Tx, claim: Claim, pause: float) -> bool:
         """Delay a held job by `pause` seconds; return False where the claim is stale."""
         return await tx.run(self._retry, **_held_by(claim), pause=timedelta(seconds=pause)) == 1
+
+    async def finish(self, tx: Tx, claim: Claim) -> bool:
+        """End a held job, which then is neither ready nor delayed; return False where the claim is stale."""
+        return await tx.run(self._finish, **_held_by(claim)) == 1
 
     async def held(self, tx: Tx, worker: UUID) -> list[Claim]:
         """Return all jobs whose row names the worker."""
@@ -205,6 +212,11 @@ HAND_BACK: Final = """
 
 RETRY: Final = """
     UPDATE {table} SET worker = NULL, due_at = now() + CAST(:pause AS interval){also}
+    WHERE tenant = :tenant AND {key} = :key AND epoch = :epoch AND worker IS NOT NULL
+"""
+
+FINISH: Final = """
+    UPDATE {table} SET worker = NULL, ready_at = NULL, due_at = NULL{also}
     WHERE tenant = :tenant AND {key} = :key AND epoch = :epoch AND worker IS NOT NULL
 """
 
