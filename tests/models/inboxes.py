@@ -73,7 +73,7 @@ class SentMessage:
 
 
 def message(kind: Kind, number: int) -> Message:
-    context = EventContext(new_id(), new_id(), "acme", turn=1, expires=datetime(2040, 1, 1, tzinfo=UTC))
+    context = EventContext.of_request(new_id(), new_id(), "acme", turn=1, expires=datetime(2040, 1, 1, tzinfo=UTC))
     sent = message_of(new_event("agent-service", RUN_CHANGED, RunChanged(status=Status.RUNNING, epoch=number), context))
     attributes = dict(sent.attributes)
     if kind is Kind.FOREIGN:

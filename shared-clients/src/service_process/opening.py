@@ -16,7 +16,7 @@ from fastapi import APIRouter, FastAPI
 
 from durable_work.dead_letters import DeadLetters
 from durable_work.inbox import Inbox, Reaction
-from durable_work.jobs import Job, JobRunner, JobTable, JobType, Slots, WorkerLease
+from durable_work.jobs import ClaimedJob, Job, JobRunner, JobTable, JobType, Slots, WorkerLease
 from durable_work.outbox import Outbox
 from service_process.dead_letters import dead_letter_routes
 from service_process.settings import Mode, ProcessSettings
@@ -119,7 +119,7 @@ class Opening:
         self._loops = {**self._loops, **jobs}
         return slots
 
-    def add_jobs[Work: Job, Result](self, job_type: JobType[Work, Result], count: int) -> Slots[Work]:
+    def add_jobs[Work: ClaimedJob, Result](self, job_type: JobType[Work, Result], count: int) -> Slots[Work]:
         """Work on up to `count` jobs of one type at once: claim, perform, retry with pauses, give up, store the end."""
         runner = JobRunner(self.database, job_type)
         slots = self.add_slots((job_type.table,), count, runner.perform, runner.claim)

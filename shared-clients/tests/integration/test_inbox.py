@@ -13,10 +13,10 @@ from durable_work.outbox import message_of
 from shared_clients.bus.port import Message
 from shared_clients.errors import Permanent, Transient
 from shared_clients.postgres import Database, Tx, sql
-from shared_models.catalog import RESPONSE_FAILED, RESPONSE_READY, RUN_CHANGED
+from shared_models.catalog import REQUEST_CANCELLED, REQUEST_CREATED, RESPONSE_FAILED, RESPONSE_READY, RUN_CHANGED
 from shared_models.envelope import Envelope, EventContext, new_event
 from shared_models.ids import new_id
-from shared_models.requests import RunChanged, Status
+from shared_models.requests import Principal, RequestCancelled, RunChanged, Status
 
 
 class Counter:
@@ -53,7 +53,7 @@ async def counter(database: Database) -> Counter:
 
 
 def message(**changes: str | None) -> Message:
-    context = EventContext(new_id(), new_id(), "acme", turn=1, expires=datetime.now(UTC))
+    context = EventContext.of_request(new_id(), new_id(), "acme", turn=1, expires=datetime.now(UTC))
     sent = message_of(new_event("agent-service", RUN_CHANGED, RunChanged(status=Status.RUNNING, epoch=7), context))
     attributes = {key: value for key, value in {**sent.attributes, **changes}.items() if value is not None}
     return Message(sent.topic, sent.key, attributes, sent.data, "kafka:t/0@1")
@@ -272,3 +272,45 @@ async def test_event_is_not_taken_for_seen_when_the_database_cannot_be_asked(
 def test_consumer_that_forgets_an_event_of_the_catalogue_is_refused(database: Database) -> None:
     with pytest.raises(ValueError, match="has to react to"):
         Inbox(database, "request-manager", [])
+
+
+def cancelled_by(principal: Principal, tenant: str = "acme", **changes: str | None) -> Message:
+    context = EventContext.of_request(new_id(), new_id(), tenant, turn=1, expires=datetime.now(UTC))
+    data = RequestCancelled(principal=principal)
+    sent = message_of(new_event("request-manager", REQUEST_CANCELLED, data, context))
+    attributes = {key: value for key, value in {**sent.attributes, **changes}.items() if value is not None}
+    return Message(sent.topic, sent.key, attributes, sent.data)
+
+
+ANN = Principal(issuer="idp", subject="ann", tenant="acme", credential="key-1", channel="api")
+
+
+@pytest.fixture
+def agents(database: Database, counter: Counter) -> Inbox:
+    async def react(tx: Tx, event: Envelope, data: RequestCancelled) -> None:
+        await tx.run(sql("INSERT INTO effects VALUES (:id, 0)"), id=event.id)
+
+    reactions = [Reaction(event, react, on_dead=counter.on_dead) for event in (REQUEST_CREATED, REQUEST_CANCELLED)]
+    return Inbox(database, "agent-service", reactions)
+
+
+async def test_event_whose_principal_is_of_another_tenant_changes_nothing_and_is_kept(
+    database: Database, agents: Inbox, counter: Counter
+) -> None:
+    forged = cancelled_by(ANN, "globex")
+    for _ in range(2):
+        await agents.consume(forged)
+    async with database.autocommit() as tx:
+        [kept] = await tx.rows(sql("SELECT state, tenant, error FROM inbox"))
+    assert (kept["state"], kept["tenant"]) == ("dead", "")
+    assert "another tenant" in kept["error"]
+    assert (await effects(database), counter.marked_dead) == (0, [])
+    await agents.consume(cancelled_by(ANN))
+    assert await effects(database) == 1
+
+
+async def test_event_about_a_request_that_names_no_request_is_dead(database: Database, agents: Inbox) -> None:
+    await agents.consume(cancelled_by(ANN, correlationid=None))
+    [(state, error)] = await states(database)
+    assert (state, await effects(database)) == ("dead", 0)
+    assert "correlationid is missing" in (error or "")

@@ -16,7 +16,7 @@ from tests.simulators.bus import ScriptedBus
 
 
 def event() -> Envelope:
-    context = EventContext(new_id(), new_id(), "acme", turn=3, expires=datetime.now(UTC))
+    context = EventContext.of_request(new_id(), new_id(), "acme", turn=3, expires=datetime.now(UTC))
     return new_event("agent-service", RUN_CHANGED, RunChanged(status=Status.RUNNING, epoch=1), context)
 
 

@@ -5,11 +5,15 @@ outside the catalogue does not exist.
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 from pydantic import BaseModel
 
 from shared_models.requests import RequestCancelled, RequestCreated, ResponseFailed, ResponseReady, RunChanged
 from shared_models.services import AGENT_SERVICE, REQUEST_MANAGER
+
+SESSION: Final = "session"
+"""The kind of key of events about requests, which have the request's id as correlation id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +26,7 @@ class EventType:
         producers: services that may publish it; consumers check the envelope's `source` against them.
         consumers: services that read it.
         topic: the Kafka topic.
-        key: the kind of partition key.
+        key: the kind of partition key: `SESSION`, or another for events that are not about a request.
     """
 
     name: str
@@ -30,7 +34,7 @@ class EventType:
     producers: frozenset[str]
     consumers: frozenset[str]
     topic: str
-    key: str = "session"
+    key: str = SESSION
 
     def may_come_from(self, source: str) -> bool:
         """Return whether a CloudEvents `source` is exactly that of a service that may publish this type."""

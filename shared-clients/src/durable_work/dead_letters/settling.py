@@ -165,7 +165,7 @@ class DeadLetters:
             tenant=letter.tenant,
             outcome=settlement.outcome,
             request_id=request_id,
-            person=Actor.of(caller).person,
+            person=caller.person.key,
             reason=reason,
         )
         action = Action.DEAD_LETTER_REPLAYED if reason is None else Action.DEAD_LETTER_DISCARDED
