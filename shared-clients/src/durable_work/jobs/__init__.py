@@ -11,9 +11,9 @@ index that a claim reads, so a claim costs the same however many jobs are blocke
 
 from durable_work.jobs.leases import RENEW_SECONDS, WorkerLease
 from durable_work.jobs.performing import ActiveJobs, until_stored
-from durable_work.jobs.runner import ClaimedJob, JobRunner, JobType, RetryPolicy
+from durable_work.jobs.runner import JobRunner, JobType, RetryPolicy
 from durable_work.jobs.slots import ClaimJobs, Job, Slots, run_slots
-from durable_work.jobs.statements import Claim, JobTable
+from durable_work.jobs.statements import Claim, ClaimedJob, JobTable
 
 __all__ = [
     "RENEW_SECONDS",

@@ -8,7 +8,7 @@ as a row and an event. A worker that lost its claim stores nothing.
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 from uuid import UUID
 
 import structlog
@@ -16,21 +16,13 @@ from sqlalchemy import RowMapping
 
 from durable_work import metrics
 from durable_work.jobs.performing import ActiveJobs, until_stored
-from durable_work.jobs.slots import Job
-from durable_work.jobs.statements import Claim, JobTable
+from durable_work.jobs.statements import Claim, ClaimedJob, JobTable
 from shared_clients.errors import Permanent, Stale, Unconfirmed
 from shared_clients.postgres import Database, Tx
 
 log = structlog.get_logger()
 
 MAX_REASON: Final = 1000
-
-
-class ClaimedJob(Job, Protocol):
-    """A job that this process has claimed."""
-
-    @property
-    def claim(self) -> Claim: ...
 
 
 @dataclass(frozen=True, slots=True)

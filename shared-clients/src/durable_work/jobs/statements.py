@@ -18,7 +18,7 @@ equal parts. So a tenant with ten thousand jobs delays another tenant's first jo
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Final, Self
 from uuid import UUID
 
 from sqlalchemy import RowMapping
@@ -29,6 +29,11 @@ PROBED_TENANTS: Final = 16
 """Tenants that one claim looks at; each costs one descent of an index."""
 PROMOTE_BATCH: Final = 200
 """Due jobs that one `promote` makes ready at most."""
+
+COLUMNS: Final = (
+    "ready_at timestamptz, due_at timestamptz, worker uuid, epoch bigint NOT NULL DEFAULT 0, "
+    "tries integer NOT NULL DEFAULT 0"
+)
 
 EXPIRED: Final = """
     l.expires_at <= now() AND pg_postmaster_start_time() < now() - interval '3 seconds'
@@ -51,6 +56,22 @@ class Claim:
     key: UUID
     epoch: int
     tries: int
+
+    @classmethod
+    def of(cls, row: RowMapping) -> Self:
+        """Return the claim of a row that a claim returned; its key is the column `key`."""
+        return cls(row["tenant"], row["key"], row["epoch"], row["tries"])
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedJob:
+    """A job that this process has claimed; a service adds its own fields."""
+
+    claim: Claim
+
+    @property
+    def tenant(self) -> str:
+        return self.claim.tenant
 
 
 class JobTable:
@@ -101,6 +122,10 @@ class JobTable:
     def not_referenced(self, worker: str) -> str:
         """Return SQL to add to a condition; it is true where no job of the table names the worker."""
         return f" AND NOT EXISTS (SELECT FROM {self.name} j WHERE j.worker = {worker})"
+
+    def columns(self) -> str:
+        """Return the DDL of the columns that every job table has, beside `tenant` and the key."""
+        return COLUMNS
 
     def indexes(self) -> tuple[str, ...]:
         """Return the DDL of the indexes that the statements read, for the service's migration."""
