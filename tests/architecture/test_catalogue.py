@@ -1,7 +1,7 @@
 import json
 
-from fleet.app import OPENING
 from fleet.migrate import SCHEMAS
+from fleet.opening import OPENING
 from shared_models.catalog import EVENTS
 from shared_models.services import API_GATEWAY, SERVICES, audiences, routes, schemas
 from tests.architecture.sources import ROOT

@@ -22,7 +22,7 @@ import request_manager.app
 from agent_service.settings import ProviderKeys
 from agent_service.settings import Settings as AgentSettings
 from api_gateway.settings import Settings as GatewaySettings
-from fleet.app import SharedSettings
+from fleet.opening import SharedSettings
 from request_manager.settings import Settings as RequestSettings
 from service_process.serving import Stop, bind, serve
 from service_process.settings import Mode

@@ -4,41 +4,25 @@ The code is the same as in containers and only the settings differ. The gateway 
 between processes a `Forwarder` takes their place.
 """
 
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, TypedDict
 
-from fastapi import FastAPI
 from pydantic import SecretStr
 
-import agent_service.app
 import api_gateway.app
-import request_manager.app
-from agent_service.settings import ProviderKeys
-from agent_service.settings import Settings as AgentSettings
 from api_gateway.app import Gateway
 from api_gateway.settings import Settings as GatewaySettings
 from fleet.anchoring import Witness, anchoring
 from fleet.embedding import ReportProgress, embedded_postgres
 from fleet.migrate import migrate_all
-from request_manager.settings import Settings as RequestSettings
+from fleet.opening import OPENING, SharedResources, SharedSettings
 from service_process.settings import Mode
 from shared_clients.bus import open_bus
-from shared_clients.bus.port import Bus
-from shared_clients.identity import DevKey, Issuer, TrustedKeys, generate_key, trust
-from shared_clients.redis import Redis, open_redis
-from shared_models.services import AGENT_SERVICE, API_GATEWAY, REQUEST_MANAGER, audiences
-
-
-class SharedSettings(TypedDict):
-    """The settings that all services of one process share."""
-
-    mode: Mode
-    database_url: SecretStr
-    bus_url: str
-    redis_url: SecretStr
+from shared_clients.identity import DevKey, Issuer, generate_key, trust
+from shared_clients.redis import open_redis
+from shared_models.services import API_GATEWAY, audiences
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,34 +42,6 @@ class FleetOptions:
     dev_key: str = field(repr=False)
     agent_configs: Path
     witness: Witness
-
-
-@dataclass(frozen=True, slots=True)
-class SharedResources:
-    """The objects that every service of one process opens with."""
-
-    settings: SharedSettings
-    agent_configs: Path
-    bus: Bus
-    redis: Redis
-    trusted: TrustedKeys
-
-
-def _open_request_manager(shared: SharedResources) -> AbstractAsyncContextManager[FastAPI]:
-    settings = RequestSettings(**shared.settings)
-    return request_manager.app.open_app(settings, shared.bus, shared.redis, shared.trusted)
-
-
-def _open_agent_service(shared: SharedResources) -> AbstractAsyncContextManager[FastAPI]:
-    settings = AgentSettings(**shared.settings, agent_configs=shared.agent_configs)
-    return agent_service.app.open_app(settings, ProviderKeys(), shared.bus, shared.redis, trusted=shared.trusted)
-
-
-OPENING: Final[Mapping[str, Callable[[SharedResources], AbstractAsyncContextManager[FastAPI]]]] = {
-    REQUEST_MANAGER.name: _open_request_manager,
-    AGENT_SERVICE.name: _open_agent_service,
-}
-"""How each service behind the gateway is opened in this process; a test compares the names with the catalogue."""
 
 
 @asynccontextmanager
