@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Self
 
 from tests.architecture.growth import growing_attributes, loose_tasks, unbounded_deques, wide_gathers
-from tests.architecture.sources import FunctionNode, Source, classes, function_lines, functions, names_in, shipped
+from tests.architecture.sources import (
+    FunctionNode,
+    Source,
+    classes,
+    function_lines,
+    functions,
+    names_in,
+    nodes,
+    shipped,
+)
 
 BUDGETS = Path(__file__).with_name("budgets.toml")
 
@@ -130,7 +139,7 @@ def _setting_fields(owner: ast.ClassDef, models: Collection[str]) -> Iterator[st
 def _environment_constants(tree: ast.Module) -> set[str]:
     return {
         argument.value
-        for call in ast.walk(tree)
+        for call in nodes(tree)
         if isinstance(call, ast.Call | ast.Subscript) and names_in(call) & {"environ", "getenv"}
         for argument in ast.walk(call)
         if isinstance(argument, ast.Constant) and isinstance(argument.value, str) and argument.value.isupper()
@@ -144,7 +153,7 @@ def double_counts(sources: Sequence[Source]) -> dict[str, tuple[int, int]]:
         if not source.test:
             continue
         doubles, tests = counts.get(source.package, (0, 0))
-        doubles += sum(_is_double(node) for node in ast.walk(source.tree))
+        doubles += sum(_is_double(node) for node in nodes(source.tree))
         tests += sum(node.name.startswith("test_") for node in functions(source.tree))
         counts[source.package] = doubles, tests
     return counts
@@ -177,7 +186,7 @@ def broad_handlers(source: Source) -> list[int]:
     """Return the lines of handlers of everything that do not end by raising again."""
     return [
         node.lineno
-        for node in ast.walk(source.tree)
+        for node in nodes(source.tree)
         if isinstance(node, ast.ExceptHandler) and _is_broad(node.type) and not isinstance(node.body[-1], ast.Raise)
     ]
 
@@ -190,7 +199,7 @@ def untyped_payloads(source: Source) -> list[int]:
     """Return the lines of mappings from string to anything."""
     return [
         node.lineno
-        for node in ast.walk(source.tree)
+        for node in nodes(source.tree)
         if isinstance(node, ast.Subscript)
         and ast.unparse(node.value).rpartition(".")[2].lower() in {"dict", "mapping", "mutablemapping"}
         and ast.unparse(node.slice).replace("typing.", "").strip("()") == "str, Any"

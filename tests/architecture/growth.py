@@ -8,7 +8,7 @@ import ast
 from collections.abc import Iterator
 from typing import Final
 
-from tests.architecture.sources import Source, classes
+from tests.architecture.sources import Source, classes, nodes
 
 GROWS: Final = frozenset({"append", "appendleft", "add", "extend", "update", "setdefault", "insert"})
 SHRINKS: Final = frozenset({"pop", "popleft", "popitem", "clear", "discard", "remove", "difference_update"})
@@ -20,7 +20,7 @@ def unbounded_deques(source: Source) -> list[int]:
     """Return the lines of deques that nothing ends."""
     return [
         node.lineno
-        for node in ast.walk(source.tree)
+        for node in nodes(source.tree)
         if isinstance(node, ast.Call)
         and _called(node) == "deque"
         and len(node.args) < 2
@@ -34,7 +34,7 @@ def loose_tasks(source: Source) -> list[int]:
         return []
     return [
         node.lineno
-        for node in ast.walk(source.tree)
+        for node in nodes(source.tree)
         if isinstance(node, ast.Call)
         and (name := ast.unparse(node.func)).rpartition(".")[2] in {"create_task", "ensure_future"}
         and name.partition(".")[0] not in _groups(source.tree)
@@ -45,7 +45,7 @@ def _groups(tree: ast.Module) -> set[str]:
     """Return the names of task groups: they end with their block, and their sizes are those of their loops."""
     return {
         ast.unparse(item.optional_vars)
-        for node in ast.walk(tree)
+        for node in nodes(tree)
         if isinstance(node, ast.AsyncWith)
         for item in node.items
         if item.optional_vars is not None and "TaskGroup" in ast.unparse(item.context_expr)
@@ -56,7 +56,7 @@ def wide_gathers(source: Source) -> list[int]:
     """Return the lines where everything in a collection is done at once, however large that is."""
     return [
         node.lineno
-        for node in ast.walk(source.tree)
+        for node in nodes(source.tree)
         if isinstance(node, ast.Call)
         and _called(node) == "gather"
         and any(isinstance(argument, ast.Starred) for argument in node.args)

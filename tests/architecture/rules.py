@@ -13,7 +13,7 @@ from fnmatch import fnmatch
 from typing import Final
 
 from shared_models.services import schemas
-from tests.architecture.sources import Source, classes
+from tests.architecture.sources import Source, classes, nodes
 
 BANNED: Final = frozenset(
     {"util", "helper", "manager", "handler", "common", "misc", "base", "processor", "service"},
@@ -94,7 +94,7 @@ def unbounded_queues(source: Source) -> Iterator[str]:
     """Refuse queues that grow until the process dies."""
     if source.test:
         return
-    for node in ast.walk(source.tree):
+    for node in nodes(source.tree):
         if not isinstance(node, ast.Call) or not _is_queue(node.func):
             continue
         sizes = [*node.args, *(keyword.value for keyword in node.keywords if keyword.arg == "maxsize")]
@@ -121,7 +121,7 @@ def unbounded_pools(source: Source) -> Iterator[str]:
     """Refuse pools of connections that grow with the number of those who want one."""
     if source.test:
         return
-    for node in ast.walk(source.tree):
+    for node in nodes(source.tree):
         if not isinstance(node, ast.Call):
             continue
         called = ast.unparse(node.func)
@@ -136,7 +136,7 @@ def environment_readers(source: Source) -> Iterator[str]:
     """Let only a package's settings read the environment; a tool hands its own on to what it starts."""
     if source.test or source.package == "tools" or source.room == "settings":
         return
-    for node in ast.walk(source.tree):
+    for node in nodes(source.tree):
         match node:
             case ast.Attribute(value=ast.Name(id="os"), attr=name):
                 names = {name}
@@ -152,7 +152,7 @@ def stray_sql(source: Source) -> Iterator[str]:
     """Keep the SQL of a service in its queries, where a test PREPAREs it, and in its migrations."""
     if source.test or source.package not in SERVICES_WITH_TABLES or source.room in {"queries", "migrations"}:
         return
-    for node in ast.walk(source.tree):
+    for node in nodes(source.tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and SQL.match(node.value):
             yield f"{source.path}:{node.lineno}: SQL outside queries.py: {node.value.strip()[:40]!r}"
 
@@ -161,7 +161,7 @@ def stray_event_types(source: Source) -> Iterator[str]:
     """Name events through the catalogue, so that one which is not in it cannot exist."""
     if source.test or source.module == "shared_models.catalog":
         return
-    for node in ast.walk(source.tree):
+    for node in nodes(source.tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and EVENT_TYPE.fullmatch(node.value):
             yield f"{source.path}:{node.lineno}: the event type {node.value!r} as text; use shared_models.catalog"
 
@@ -170,7 +170,7 @@ def strays_from_home(source: Source) -> Iterator[str]:
     """Keep each outside library where it lives."""
     if source.test or source.package == "tools":
         return
-    for node in ast.walk(source.tree):
+    for node in nodes(source.tree):
         match node:
             case ast.Import(names=names):
                 imported = [alias.name for alias in names]

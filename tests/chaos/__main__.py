@@ -43,6 +43,8 @@ async def run(chosen: Sequence[Scenario], *, short: bool, seed: int, folder: Pat
                     say(f"{scenario.name}: {scenario.title}")
                     played.append(await play(ground, scenario, short=short, seed=seed))
                     say(table([played[-1].score]))
+                    if not played[-1].good:
+                        say(played[-1].told)
     return played
 
 
@@ -71,7 +73,6 @@ def main() -> int:
     OUT.parent.mkdir(exist_ok=True)
     OUT.write_bytes(dump([one.score for one in played]))
     bad = [one for one in played if not one.good]
-    sys.stdout.write("".join(f"\n{one.told}\n" for one in bad))
     sys.stdout.write(f"\n{table([one.score for one in played])}\nwritten to {OUT}\n")
     if bad or given.keep:
         sys.stdout.write(f"logs and histories: {folder}\n")

@@ -16,6 +16,12 @@ from tests.models.scheduler import FrozenLoop, summary
 SCHEMA = "agent_service"
 
 settings.register_profile("long")
+settings.register_profile("sample")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.sample:
+        settings.load_profile("sample")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -21,6 +21,8 @@ TRIES: Final = 8
 """How often a machine looks for a planted fault, each time from another seed."""
 LONG: Final = 25
 """How many times as many examples the profile `long` plays, each time from another seed."""
+SAMPLE: Final = 0.5
+"""The part of the examples that the profile `sample` plays, which is that of `make test`."""
 
 
 class Model(RuleBasedStateMachine):
@@ -93,12 +95,13 @@ async def unless_away(work: Coroutine[Any, Any, object]) -> None:
 
 
 def budget(examples: int, rules: int, *, prove: bool = False) -> settings:
-    """Return the budget of a machine in a CI run; with `prove`, of a planted fault, which is not made smaller."""
-    long = settings.get_current_profile_name() == "long" and not prove
+    """Return the budget of a machine by the profile; with `prove`, of a planted fault, which is not made smaller."""
+    factors = {"long": LONG, "sample": SAMPLE}
+    profile = settings.get_current_profile_name()
     return settings(
-        max_examples=examples * (LONG if long else 1),
+        max_examples=examples if prove else round(examples * factors.get(profile, 1)),
         stateful_step_count=rules,
-        derandomize=not long,
+        derandomize=prove or profile != "long",
         database=None,
         deadline=None,
         print_blob=True,

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.architecture.sources import ROOT
 from tests.fleets import Fleet
 
@@ -24,8 +26,11 @@ def ask(fleet: Fleet, document: Path, folder: Path, *options: str) -> subprocess
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, cwd=folder)
 
 
-def test_the_api_is_as_its_document_says(one_process_fleet: Fleet, tmp_path: Path) -> None:
-    asked = ask(one_process_fleet, DOCUMENT, tmp_path, "--max-examples", "12", "--continue-on-failure")
+def test_the_api_is_as_its_document_says(
+    one_process_fleet: Fleet, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    examples = 4 if request.config.option.sample else 12
+    asked = ask(one_process_fleet, DOCUMENT, tmp_path, "--max-examples", f"{examples}", "--continue-on-failure")
     assert asked.returncode == 0, asked.stdout[-12_000:] + asked.stderr[-2_000:]
 
 

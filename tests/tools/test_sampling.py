@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.architecture.sources import ROOT
+from tests.sampling import drawn_out
 
 TESTS = """
 import pytest
@@ -51,4 +52,15 @@ def test_a_sample_keeps_so_many_cases_and_says_its_seed(folder: Path) -> None:
     assert "17 deselected" in said
     [seed] = re.findall(r"SEED=(\d+)", said)
     assert played(folder, "--sample", seed=seed)[0] == names, "the seed that was printed plays the same"
-    assert len({str(played(folder, "--sample", seed=other)[0]) for other in ("1", "2")}) == 2, "another seed, others"
+
+
+def test_another_seed_draws_other_cases(request: pytest.FixtureRequest) -> None:
+    def test() -> None: ...
+
+    parent = request.node.parent
+    cases = [pytest.Function.from_parent(parent, name=f"test_it[{number}]", callobj=test) for number in range(20)]
+    for case in cases:
+        case.add_marker(pytest.mark.sampled(3))
+    left_out = {seed: [case.name for case in drawn_out(cases, seed)] for seed in ("1", "2")}
+    assert [len(names) for names in left_out.values()] == [17, 17]
+    assert left_out["1"] != left_out["2"]

@@ -34,7 +34,7 @@ class Envelope(BaseModel):
         datacontenttype: the data's media type.
         partitionkey: events of one key keep their order where the transport can.
         turn: a request's number in its session; consumers order events by it, never by arrival.
-        expirytime: when the event's subject is too late.
+        expirytime: when the subject is no longer wanted; a request's deadline.
         traceparent, tracestate: W3C trace context of the work that caused the event.
         tenantid: the organisation.
         correlationid: the request that the event belongs to; unset where it belongs to none.
@@ -106,7 +106,7 @@ class EventContext:
         key: the partition key: events of one key keep their order where the transport can.
         tenant: the organisation.
         turn: a request's number in its session; None before it has one, and for everything else.
-        expires: when the subject is too late; a request's deadline.
+        expires: when the subject is no longer wanted; a request's deadline.
         correlation: the request that the event belongs to; None where it belongs to none.
         cause: the id of the event that led here.
     """
