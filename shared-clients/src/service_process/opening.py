@@ -158,13 +158,10 @@ class Opening:
         )
         app.state.dependencies = dependencies
         standard = {**database_loops(self.database), **self._loops}
-        if connection is not None:
-            inbox = Inbox(self.database, self._entry.name, reactions)
-            standard |= event_loops(connection.outbox, inbox, connection.letters)
-            await self.enter(connection.outbox.running())
+        if connection is None:
             await self._take_leases()
-            topics = topics_of(self._entry.name)
-            await self.enter(connection.bus.subscribe(self._entry.name, topics, inbox.consume))
+        else:
+            standard |= await self._exchange_events(connection, reactions)
         tasks = await self.enter(Tasks())
         for name, loop in [*standard.items(), *(loops or {}).items()]:
             tasks.start(name, loop)
@@ -172,6 +169,14 @@ class Opening:
 
     def _shared_routes(self, connection: Connection) -> Sequence[APIRouter]:
         return [dead_letter_routes(connection.letters, connection.verifier), *event_routes(connection.bus)]
+
+    async def _exchange_events(self, connection: Connection, reactions: Sequence[Reaction]) -> Mapping[str, Loop]:
+        """Publish and consume events; jobs are handed back after the last event and before the outbox closes."""
+        inbox = Inbox(self.database, self._entry.name, reactions)
+        await self.enter(connection.outbox.running())
+        await self._take_leases()
+        await self.enter(connection.bus.subscribe(self._entry.name, topics_of(self._entry.name), inbox.consume))
+        return event_loops(connection.outbox, inbox, connection.letters)
 
     async def _take_leases(self) -> None:
         for lease, close_slots in self._leases:

@@ -20,6 +20,7 @@ class RequestBody:
 
     Attributes:
         failure: the error that ended the body early, such as a client that left, or a limit that was exceeded.
+        answered: set before the end of the answer is sent; a client that leaves after that has everything.
     """
 
     def __init__(self, receive: Receive) -> None:
@@ -27,6 +28,7 @@ class RequestBody:
         self._held = b""
         self._ended = asyncio.Event()
         self.failure: Exception | None = None
+        self.answered = False
 
     async def read_ahead(self) -> None:
         """Read the body to its end, or until `HELD_BYTES` are held.
@@ -87,4 +89,5 @@ async def while_client_stays(body: RequestBody, work: Awaitable[None]) -> None:
 
 async def _raise_when_left(body: RequestBody) -> None:
     await body.wait_until_left()
-    raise ClientDisconnect
+    if not body.answered:
+        raise ClientDisconnect

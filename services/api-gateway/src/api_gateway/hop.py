@@ -265,21 +265,23 @@ class Forwarder:
             ) as response,
         ):
             until_answer.reschedule(None)
-            await _pass_on(response, send)
+            await _pass_on(response, body, send)
 
 
-async def _pass_on(response: aiohttp.ClientResponse, send: Send) -> None:
+async def _pass_on(response: aiohttp.ClientResponse, body: RequestBody, send: Send) -> None:
     """Send an answer to the client: a small one whole, so that one that breaks off can still become a problem."""
     forwarded = _end_to_end([(name.lower(), value) for name, value in response.raw_headers])
     start = {"type": "http.response.start", "status": response.status, "headers": forwarded}
     if response.content_length is not None and response.content_length <= HELD_BYTES:
         whole = await response.read()
+        body.answered = True
         await send(start)
         await send({"type": "http.response.body", "body": whole, "more_body": False})
         return
     await send(start)
     async for part in response.content.iter_any():
         await send({"type": "http.response.body", "body": part, "more_body": True})
+    body.answered = True
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

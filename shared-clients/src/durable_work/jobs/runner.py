@@ -85,13 +85,7 @@ class JobRunner[Work: ClaimedJob, Result]:
         claim = work.claim
         with self._active.working_on(claim.key, claim.epoch):
             try:
-                result = await self._type.perform(work)
-                await until_stored(lambda: self._end(work, lambda tx: self._type.done(tx, work, result)))
-                self._count("done")
-            except Unconfirmed as error:
-                await self._retry(work, str(error))
-            except Permanent as error:
-                await self._give_up(work, str(error))
+                await self._try(work)
             except Stale:
                 self._count("lost")
                 log.warning("job_lost", table=self._type.table.name, job=str(claim.key), epoch=claim.epoch)
@@ -106,6 +100,21 @@ class JobRunner[Work: ClaimedJob, Result]:
             for claim in orphaned:
                 log.warning("job_orphaned", table=self._type.table.name, job=str(claim.key), tries=claim.tries)
                 await self._type.table.retry_later(tx, claim, self._type.retry.pause(claim.tries))
+
+    async def _try(self, work: Work) -> None:
+        """Do the job once, and store what follows.
+
+        Raises:
+            Stale: another worker has claimed the job; nothing was written.
+        """
+        try:
+            result = await self._type.perform(work)
+            await until_stored(lambda: self._end(work, lambda tx: self._type.done(tx, work, result)))
+            self._count("done")
+        except Unconfirmed as error:
+            await self._retry(work, str(error))
+        except Permanent as error:
+            await self._give_up(work, str(error))
 
     async def _end(self, work: Work, write: Callable[[Tx], Awaitable[None]]) -> None:
         """End a job and write its result, or its failure, in one transaction.
