@@ -309,8 +309,10 @@ async def test_event_whose_principal_is_of_another_tenant_changes_nothing_and_is
     assert await effects(database) == 1
 
 
-async def test_event_about_a_request_that_names_no_request_is_dead(database: Database, agents: Inbox) -> None:
+async def test_event_about_a_request_that_names_no_request_is_dead(
+    database: Database, agents: Inbox, counter: Counter
+) -> None:
     await agents.consume(cancelled_by(ANN, correlationid=None))
     [(state, error)] = await states(database)
-    assert (state, await effects(database)) == ("dead", 0)
+    assert (state, await effects(database), counter.marked_dead) == ("dead", 0, [])
     assert "correlationid is missing" in (error or "")

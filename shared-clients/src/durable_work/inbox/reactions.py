@@ -35,8 +35,9 @@ def parse_data(reaction: Reaction, event: Envelope) -> BaseModel:
 
     Raises:
         NewerVersion: the data has a member that only a later release knows.
-        Permanent: the data does not fit the type, or the event names no request although its type is about one.
-        NotBelieved: the principal in the data is of another tenant than the event.
+        Permanent: the data does not fit the type.
+        NotBelieved: the principal in the data is of another tenant than the event, or the event names no request
+            although its type is about one.
     """
     try:
         data = reaction.event.data.model_validate_json(event.data)
@@ -48,7 +49,7 @@ def parse_data(reaction: Reaction, event: Envelope) -> BaseModel:
         raise Permanent(msg) from error
     if reaction.event.key == SESSION and event.correlationid is None:
         msg = f"{reaction.event.name} is about a request, and the event names none: correlationid is missing"
-        raise Permanent(msg)
+        raise NotBelieved(msg)
     principal = getattr(data, "principal", None)
     if isinstance(principal, Principal) and principal.tenant != event.tenantid:
         msg = f"the principal of the event is of another tenant than the event ({event.tenantid[:100]})"
