@@ -166,6 +166,18 @@ def stray_event_types(source: Source) -> Iterator[str]:
             yield f"{source.path}:{node.lineno}: the event type {node.value!r} as text; use shared_models.catalog"
 
 
+def joined_persons(source: Source) -> Iterator[str]:
+    """Keep issuer and subject one type: two joined texts could mean two different persons."""
+    if source.test or source.module == "shared_models.principals":
+        return
+    for node in nodes(source.tree):
+        joins = isinstance(node, ast.JoinedStr) or (
+            isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".join")
+        )
+        if joins and {"issuer", "subject"} <= {part.attr for part in ast.walk(node) if isinstance(part, ast.Attribute)}:
+            yield f"{source.path}:{node.lineno}: joins an issuer and a subject; use shared_models.principals.Person"
+
+
 def strays_from_home(source: Source) -> Iterator[str]:
     """Keep each outside library where it lives."""
     if source.test or source.package == "tools":
@@ -197,5 +209,6 @@ RULES: Final[tuple[Callable[[Source], Iterator[str]], ...]] = (
     environment_readers,
     stray_sql,
     stray_event_types,
+    joined_persons,
     strays_from_home,
 )
