@@ -20,7 +20,7 @@ from durable_work.jobs import ClaimedJob, Job, JobRunner, JobTable, JobType, Slo
 from durable_work.outbox import Outbox
 from service_process.dead_letters import dead_letter_routes
 from service_process.settings import Mode, ProcessSettings
-from service_process.standard_loops import database_loops, event_loops, job_loops
+from service_process.standard_loops import database_loops, event_loops, lease_loops, slots_loops
 from service_process.web import create_app, event_routes
 from shared_clients.bus.port import Bus
 from shared_clients.identity import TrustedKeys, Verifier
@@ -70,7 +70,8 @@ class Opening:
         self._settings = settings
         self._stack = stack
         self._connection: Connection | None = None
-        self._leases: Sequence[tuple[WorkerLease, Callable[[], Awaitable[None]]]] = ()
+        self._lease: WorkerLease | None = None
+        self._closing_slots: Sequence[Callable[[], Awaitable[None]]] = ()
         self._loops: Mapping[str, Loop] = {}
 
     async def enter[T](self, resource: AbstractAsyncContextManager[T]) -> T:
@@ -110,20 +111,21 @@ class Opening:
             perform: does one job, and handles its own failures.
             claim: takes jobs from the tables.
         """
-        lease = WorkerLease(self.database, tables)
+        lease = self._lease = self._lease or WorkerLease(self.database)
+        lease.add_tables(tables)
         slots: Slots[Work] = Slots(count, perform, lease)
-        jobs = job_loops(
-            self.database, tables, lease, slots, lambda most, after, full: claim(lease.worker, most, after, full)
+        loops = slots_loops(
+            self.database, tables, slots, lambda most, after, full: claim(lease.worker, most, after, full)
         )
-        self._leases = [*self._leases, (lease, slots.close)]
-        self._loops = {**self._loops, **jobs}
+        self._closing_slots = [*self._closing_slots, slots.close]
+        self._loops = {**self._loops, **lease_loops(lease), **loops}
         return slots
 
     def add_jobs[Work: ClaimedJob, Result](self, job_type: JobType[Work, Result], count: int) -> Slots[Work]:
         """Work on up to `count` jobs of one type at once: claim, perform, retry with pauses, give up, store the end."""
         runner = JobRunner(self.database, job_type)
         slots = self.add_slots((job_type.table,), count, runner.perform, runner.claim)
-        orphans = {"retry orphaned jobs": every(1.0, lambda: runner.retry_orphaned(slots.worker))}
+        orphans = {f"retry orphaned {job_type.table.name}": every(1.0, lambda: runner.retry_orphaned(slots.worker))}
         self._loops = {**self._loops, **orphans}
         return slots
 
@@ -159,7 +161,7 @@ class Opening:
         app.state.dependencies = dependencies
         standard = {**database_loops(self.database), **self._loops}
         if connection is None:
-            await self._take_leases()
+            await self._take_lease()
         else:
             standard |= await self._exchange_events(connection, reactions)
         tasks = await self.enter(Tasks())
@@ -174,15 +176,17 @@ class Opening:
         """Publish and consume events; jobs are handed back after the last event and before the outbox closes."""
         inbox = Inbox(self.database, self._entry.name, reactions)
         await self.enter(connection.outbox.running())
-        await self._take_leases()
+        await self._take_lease()
         await self.enter(connection.bus.subscribe(self._entry.name, topics_of(self._entry.name), inbox.consume))
         return event_loops(connection.outbox, inbox, connection.letters)
 
-    async def _take_leases(self) -> None:
-        for lease, close_slots in self._leases:
-            self._stack.push_async_callback(lease.release)
+    async def _take_lease(self) -> None:
+        if self._lease is None:
+            return
+        self._stack.push_async_callback(self._lease.release)
+        for close_slots in self._closing_slots:
             self._stack.push_async_callback(close_slots)
-            await lease.renew()
+        await self._lease.renew()
 
 
 @asynccontextmanager

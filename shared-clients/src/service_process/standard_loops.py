@@ -35,18 +35,26 @@ def event_loops(outbox: Outbox, inbox: Inbox, letters: DeadLetters) -> dict[str,
     }
 
 
-def job_loops[Work: Job](
-    database: Database, tables: Collection[JobTable], lease: WorkerLease, slots: Slots[Work], claim: ClaimJobs[Work]
+def lease_loops(lease: WorkerLease) -> dict[str, Loop]:
+    """Return the loops of every service that works on jobs, one lease for all its tables."""
+    return {
+        "renew lease": every(RENEW_SECONDS, lease.renew),
+        "delete unused leases": every(RETENTION_SECONDS, lease.delete_unused),
+    }
+
+
+def slots_loops[Work: Job](
+    database: Database, tables: Collection[JobTable], slots: Slots[Work], claim: ClaimJobs[Work]
 ) -> dict[str, Loop]:
-    """Return the loops of every service that works on jobs.
+    """Return the loops of the slots for jobs of some tables.
 
     Args:
         database: the service's schema.
-        tables: the service's job tables.
-        lease: of this process.
+        tables: the job tables of these slots.
         slots: where the jobs are done.
         claim: takes jobs for free slots.
     """
+    names = " and ".join(table.name for table in tables)
 
     async def promote() -> None:
         async with database.autocommit() as tx:
@@ -55,8 +63,6 @@ def job_loops[Work: Job](
             slots.wake()
 
     return {
-        "renew lease": every(RENEW_SECONDS, lease.renew),
-        "delete unused leases": every(RETENTION_SECONDS, lease.delete_unused),
-        "make due jobs ready": every(PROMOTE_SECONDS, promote),
-        "run slots": lambda: run_slots(slots, claim),
+        f"make due {names} ready": every(PROMOTE_SECONDS, promote),
+        f"run slots of {names}": lambda: run_slots(slots, claim),
     }
