@@ -170,7 +170,7 @@ def _sample() -> str:
     at = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
     number = "0198f3c0-0000-7000-8000-00000000000"
     person = Principal(issuer="https://id.example.org", subject="ada", tenant="acme", credential="web", channel="web")
-    context = EventContext(UUID(f"{number}1"), UUID(f"{number}2"), "acme", turn=1, expires=at)
+    context = EventContext.of_request(UUID(f"{number}1"), UUID(f"{number}2"), "acme", turn=1, expires=at)
     event = new_event("request-manager", REQUEST_CREATED, RequestCreated(content="Hello!", principal=person), context)
     fixed = event.model_copy(update={"id": f"{number}3", "time": at})
     shown = {**fixed.attributes(), "data": json.loads(fixed.data)}

@@ -13,6 +13,8 @@ from typing import Any, Final
 import yaml
 from pydantic_settings import BaseSettings
 
+from shared_models.services import API_GATEWAY, SERVICES, audiences
+
 PINNED: Final = re.compile(r"^[a-z0-9./-]+:[a-z]*\d[\w.-]*$")
 NUMERIC_USER: Final = re.compile(r"^[1-9]\d*:[1-9]\d*$")
 SECRET_NAME: Final = re.compile(r"KEY|PASSWORD|SECRET|TOKEN|DATABASE_URL|REDIS_URL")
@@ -129,6 +131,41 @@ def settings_of(package: str) -> set[str]:
         if issubclass(owner, BaseSettings)
         for field in owner.model_fields
     }
+
+
+def catalogue_complaints(text: str) -> Iterator[str]:
+    """Ask that the containers' images, hosts and ports are those of the catalogue of services."""
+    document = composed(text)
+    gateway = document[API_GATEWAY.name]
+    for entry in SERVICES.values():
+        container = document.get(entry.name)
+        if container is None:
+            yield f"{entry.name}: expected a container, because the catalogue of services has it"
+            continue
+        if container["build"]["args"]["SERVICE"] != entry.name or container["image"] != f"flotilla/{entry.name}":
+            yield f"{entry.name}: expected the image flotilla/{entry.name}, built of services/{entry.name}"
+        port = str(container.get("environment", {}).get("FLOTILLA_PORT", entry.port))
+        if port not in {str(entry.port), f"${{FLOTILLA_PORT:-{entry.port}}}"}:
+            yield f"{entry.name}: the port {port} is not the catalogue's, which is {entry.port}"
+        if entry.audience and entry.name not in gateway["depends_on"]:
+            yield f"{API_GATEWAY.name}: expected depends_on: {entry.name}, which it calls"
+    expected = {name: [SERVICES[name].url] for name in audiences()}
+    if json.loads(gateway["environment"]["FLOTILLA_SERVICE_URLS"]) != expected:
+        yield f"{API_GATEWAY.name}: expected FLOTILLA_SERVICE_URLS to be {json.dumps(expected)}"
+
+
+def port_complaints(dockerfile: str) -> Iterator[str]:
+    """Ask that the image listens on the one port that the catalogue gives to every service."""
+    ports = {str(entry.port) for entry in SERVICES.values()}
+    exposed = {argument for kind, argument in instructions(dockerfile) if kind == "EXPOSE"}
+    listening = {
+        found
+        for kind, argument in instructions(dockerfile)
+        if kind == "ENV"
+        for found in re.findall(r"FLOTILLA_PORT=(\d+)", argument)
+    }
+    if not ports == exposed == listening:
+        yield f"the ports {sorted(exposed | listening)} are not the catalogue's, which are {sorted(ports)}"
 
 
 def missing_services(text: str, folders: Collection[str]) -> set[str]:

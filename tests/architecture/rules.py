@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatch
 from typing import Final
 
+from shared_models.services import schemas
 from tests.architecture.sources import Source, classes, nodes
 
 BANNED: Final = frozenset(
@@ -36,7 +37,7 @@ REASONED = re.compile(
 )
 EVENT_TYPE = re.compile(r"flotilla(\.[a-z-]+){2}\.v[0-9]+")
 SQL = re.compile(r"\s*(SELECT\b|INSERT\s+INTO\b|UPDATE\s+\w+\s+SET\b|DELETE\s+FROM\b|WITH\s+\w+\s+AS\s*\()")
-SERVICES_WITH_TABLES: Final = frozenset({"request_manager", "agent_service", "api_gateway"})
+SERVICES_WITH_TABLES: Final = frozenset(entry.package for entry in schemas().values())
 
 HOMES: Final[Mapping[str, tuple[str, ...]]] = {
     "aiohttp": ("api_gateway.hop", "mock_eventing.adapters"),
@@ -165,6 +166,18 @@ def stray_event_types(source: Source) -> Iterator[str]:
             yield f"{source.path}:{node.lineno}: the event type {node.value!r} as text; use shared_models.catalog"
 
 
+def joined_persons(source: Source) -> Iterator[str]:
+    """Keep issuer and subject one type: two joined texts could mean two different persons."""
+    if source.test or source.module == "shared_models.principals":
+        return
+    for node in nodes(source.tree):
+        if not isinstance(node, ast.JoinedStr | ast.Call):
+            continue
+        joins = isinstance(node, ast.JoinedStr) or ast.unparse(node.func).endswith(".join")
+        if joins and {"issuer", "subject"} <= {part.attr for part in ast.walk(node) if isinstance(part, ast.Attribute)}:
+            yield f"{source.path}:{node.lineno}: joins an issuer and a subject; use shared_models.principals.Person"
+
+
 def strays_from_home(source: Source) -> Iterator[str]:
     """Keep each outside library where it lives."""
     if source.test or source.package == "tools":
@@ -196,5 +209,6 @@ RULES: Final[tuple[Callable[[Source], Iterator[str]], ...]] = (
     environment_readers,
     stray_sql,
     stray_event_types,
+    joined_persons,
     strays_from_home,
 )

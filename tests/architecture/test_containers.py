@@ -10,12 +10,13 @@ from tests.architecture.sources import ROOT
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 COMPOSE = (ROOT / "docker-compose.yaml").read_text()
-IMAGE_RULES = [containers.origin_complaints, containers.process_complaints]
+IMAGE_RULES = [containers.origin_complaints, containers.process_complaints, containers.port_complaints]
 RULES = [
     containers.hardening_complaints,
     containers.reach_complaints,
     containers.secret_complaints,
     containers.settings_complaints,
+    containers.catalogue_complaints,
 ]
 
 Rule = Callable[[str], Iterator[str]]
@@ -50,6 +51,8 @@ def test_every_service_has_a_container() -> None:
         ('ENTRYPOINT ["python", "-P", "/app/start.py"]', "ENTRYPOINT python /app/start.py", "ENTRYPOINT python"),
         ("HEALTHCHECK", "#", "HEALTHCHECK"),
         ("org.opencontainers.image.title", "title", "labels"),
+        ("EXPOSE 8080", "EXPOSE 8081", "the ports ['8080', '8081'] are not the catalogue's"),
+        ("FLOTILLA_PORT=8080", "FLOTILLA_PORT=9090", "the ports ['8080', '9090'] are not the catalogue's"),
     ],
 )
 def test_a_planted_fault_of_the_image_is_found(old: str, new: str, complaint: str) -> None:
@@ -74,6 +77,22 @@ def test_a_planted_fault_of_the_image_is_found(old: str, new: str, complaint: st
         ("request-manager", {"network_mode": "host"}, "request-manager: a container keeps"),
         ("postgres", {"networks": ["inside", "outside"]}, "postgres: a store belongs"),
         ("postgres", {"environment": {"POSTGRES_PASSWORD": "flotilla"}}, "postgres: POSTGRES_PASSWORD has to be"),
+        (
+            "request-manager",
+            {"image": "flotilla/other"},
+            "request-manager: expected the image flotilla/request-manager",
+        ),
+        ("request-manager", {"environment": {"FLOTILLA_PORT": "81"}}, "request-manager: the port 81 is not"),
+        (
+            "api-gateway",
+            {"depends_on": {"agent-service": {"condition": "service_healthy"}}},
+            "api-gateway: expected depends_on: request-manager",
+        ),
+        (
+            "api-gateway",
+            {"environment": {"FLOTILLA_SERVICE_URLS": '{"agent-service": ["http://agent-service:8080"]}'}},
+            "api-gateway: expected FLOTILLA_SERVICE_URLS to be",
+        ),
         (
             "agent-service",
             {"environment": {"FLOTILLA_SLOT": "4"}},

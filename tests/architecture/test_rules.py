@@ -37,6 +37,8 @@ def test_the_house_keeps_its_rules(rule: Rule) -> None:
         (rules.stray_sql, "x = ' SELECT 1'", "agent_service.usecases.x", "SQL outside"),
         (rules.stray_sql, "x = 'WITH a AS (SELECT 1)'", "agent_service.api", "SQL outside"),
         (rules.stray_event_types, "x = 'flotilla.request.created.v1'", "agent_service.api", "catalog"),
+        (rules.joined_persons, "x = f'{caller.issuer}|{caller.subject}'", "agent_service.domain", "Person"),
+        (rules.joined_persons, "x = ' '.join((p.issuer, p.subject))", "agent_service.domain", "Person"),
         (rules.strays_from_home, "from pydantic_ai.models import Model", "agent_service.usecases.x", "pydantic_ai"),
         (rules.strays_from_home, "from pydantic_ai import direct", "agent_service.workers", "pydantic_ai.direct"),
         (rules.strays_from_home, "import httpx", "api_gateway.hop", "shared_clients.outbound"),

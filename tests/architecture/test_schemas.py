@@ -51,7 +51,7 @@ def test_every_schema_is_a_valid_schema() -> None:
 def test_an_event_is_as_its_schemas_say() -> None:
     principal = Principal(issuer="i", subject="s", tenant="t", credential="c", channel="api")
     data = RequestCreated(content="hello", principal=principal)
-    context = EventContext(new_id(), new_id(), "t", turn=3, expires=datetime.now(UTC))
+    context = EventContext.of_request(new_id(), new_id(), "t", turn=3, expires=datetime.now(UTC))
     event = new_event("request-manager", REQUEST_CREATED, data, context, cause="e", trace={"traceparent": "00-1-2-01"})
     check(event.attributes(), "event")
     check(json.loads(event.data), REQUEST_CREATED.name)

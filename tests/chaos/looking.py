@@ -19,6 +19,7 @@ from fleet.settings import FleetSettings
 from run_frames.log import log_key
 from shared_clients.errors import Permanent
 from shared_clients.identity import private_pem
+from shared_models.services import schemas
 from tests.chaos.facts import Asked, Facts, Row, Run
 from tests.chaos.ground import DATABASE_AWAY, Ground
 
@@ -34,13 +35,11 @@ LEFT: Final[Mapping[str, str]] = {
         "SELECT count(*) FROM agent_service.runs r WHERE worker IS NOT NULL AND NOT EXISTS "
         "(SELECT FROM agent_service.worker_leases l WHERE l.worker = r.worker AND l.expires_at > now())"
     ),
-    **{
-        f"{schema}: unsealed audit entries": f"SELECT count(*) FROM {schema}.audit_waiting"
-        for schema in ("request_manager", "agent_service", "api_gateway")
-    },
+    **{f"{schema}: unsealed audit entries": f"SELECT count(*) FROM {schema}.audit_waiting" for schema in schemas()},
     **{
         f"{schema}: {what}": f"SELECT count(*) FROM {schema}.{table} WHERE state = '{state}'"
-        for schema in ("request_manager", "agent_service")
+        for schema, entry in schemas().items()
+        if entry.dead_letters
         for what, table, state in (
             ("events in the outbox", "outbox", "pending"),
             ("unpublishable events", "outbox", "dead"),

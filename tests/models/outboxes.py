@@ -83,7 +83,7 @@ class NoSubscription:
 
 
 def event(tenant: str) -> Envelope:
-    context = EventContext(new_id(), new_id(), tenant, turn=1, expires=datetime(2040, 1, 1, tzinfo=UTC))
+    context = EventContext.of_request(new_id(), new_id(), tenant, turn=1, expires=datetime(2040, 1, 1, tzinfo=UTC))
     return new_event("agent-service", RUN_CHANGED, RunChanged(status=Status.RUNNING, epoch=1), context)
 
 

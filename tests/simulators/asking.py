@@ -99,4 +99,6 @@ def ended(accepted: Accepted, end: ResponseReady | ResponseFailed, tenant: str =
 
 
 def _context(accepted: Accepted, tenant: str = "acme") -> EventContext:
-    return EventContext(accepted.request_id, accepted.session_id, tenant, accepted.turn, datetime.now(UTC) + LIFETIME)
+    return EventContext.of_request(
+        accepted.request_id, accepted.session_id, tenant, accepted.turn, datetime.now(UTC) + LIFETIME
+    )

@@ -68,9 +68,9 @@ def door_of(bus: HttpBus) -> FastAPI:
 
 
 @asynccontextmanager
-async def serving(app: FastAPI) -> AsyncGenerator[str]:
-    """Serve an app at a free port: `http://127.0.0.1:<port>`."""
-    listener, stop = bind("127.0.0.1", 0), Stop()
+async def serving(app: FastAPI, port: int = 0) -> AsyncGenerator[str]:
+    """Serve an app at a port, by default a free one: `http://127.0.0.1:<port>`."""
+    listener, stop = bind("127.0.0.1", port), Stop()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     served = asyncio.create_task(serve(app, host="", port=0, draining=draining(app).set, sockets=[listener], stop=stop))
     try:

@@ -23,7 +23,7 @@ from agent_service.adapters.agents import open_agents, read_agents
 from agent_service.adapters.providers import ProviderSettings
 from agent_service.settings import Settings as AgentSettings
 from api_gateway.settings import Settings as GatewaySettings
-from fleet.app import SERVICES, SharedSettings
+from fleet.opening import SharedSettings
 from request_manager.settings import Settings as RequestSettings
 from service_process.serving import Stop, bind, serve
 from service_process.settings import Mode
@@ -33,6 +33,7 @@ from shared_clients.bus.port import Bus
 from shared_clients.identity import DevKey, Issuer, trust
 from shared_clients.redis import Redis, open_redis
 from shared_models.frames import Cursor, Frame
+from shared_models.services import audiences
 from tests.simulators.calling import KEY
 from tests.simulators.performing import AGENT, HEAD
 
@@ -79,7 +80,7 @@ async def open_house(database_url: str, folder: Path) -> AsyncGenerator[House]:
         mode=Mode.DEV, database_url=SecretStr(database_url), bus_url="memory://", redis_url=SecretStr("memory://")
     )
     issuer = Issuer(api_gateway.app.NAME, KEY)
-    trusted = trust(issuer.service, KEY.public_key(), SERVICES)
+    trusted = trust(issuer.service, KEY.public_key(), audiences())
     listener = bind("127.0.0.1", 0)
     host = f"localhost:{listener.getsockname()[1]}"
     async with AsyncExitStack() as stack:

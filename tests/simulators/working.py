@@ -118,7 +118,7 @@ class Session:
         return [one["type"] for one in await rows(database, statement, id=str(self.request(turn)))]
 
     def _context(self, turn: int, expires: timedelta = LIFETIME) -> EventContext:
-        return EventContext(
+        return EventContext.of_request(
             self.request(turn), self.session_id, self.principal.tenant, turn, datetime.now(UTC) + expires
         )
 

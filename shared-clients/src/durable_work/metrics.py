@@ -26,4 +26,10 @@ DEAD_LETTERS = gauge(
     "Dead letters: events that could not be handled or published, and wait for an operator.",
     "service",
 )
+JOBS = counter(
+    "flotilla_jobs_total",
+    "Tries of jobs by outcome: done, delayed (tried again later), failed, handed back or lost (claimed by another).",
+    "table",
+    "outcome",
+)
 LEASE_RENEWALS = counter("flotilla_lease_renewals_total", "Renewals of a worker's lease: renewed or failed.", "outcome")

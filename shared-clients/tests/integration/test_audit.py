@@ -16,8 +16,9 @@ from shared_clients.errors import Permanent, Transient
 from shared_clients.postgres import Database, UniqueViolation, sql
 from shared_models.audit import Action, Outcome
 from shared_models.ids import new_id
+from shared_models.principals import Person
 
-ACTOR = Actor("key-1", "test|somebody")
+ACTOR = Actor("key-1", Person("test", "somebody"))
 EXPIRE = sql("UPDATE audit_sealer SET expires_at = now() - interval '1 second'")
 END_IDLE = sql("""
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity

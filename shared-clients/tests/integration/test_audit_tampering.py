@@ -22,6 +22,7 @@ from shared_clients.errors import Permanent
 from shared_clients.identity import generate_key, private_pem
 from shared_clients.postgres import Database, sql
 from shared_models.audit import Action
+from shared_models.principals import Person
 from tests.simulators.rows import row, run
 
 KEY = generate_key()
@@ -43,7 +44,7 @@ class Log:
     async def write(self, *subjects: str, sealing: bool = True) -> None:
         for subject in subjects:
             async with self.database.transaction() as tx:
-                actor = Actor("key-1", "test|somebody")
+                actor = Actor("key-1", Person("test", "somebody"))
                 await record(tx, Entry("acme", actor, Action.SESSION_DELETED, subject, {"why": "asked"}))
         if sealing:
             await run(self.database, "UPDATE audit_sealer SET expires_at = '-infinity'")

@@ -13,10 +13,10 @@ from durable_work.outbox import message_of
 from shared_clients.bus.port import Message
 from shared_clients.errors import Permanent, Transient
 from shared_clients.postgres import Database, Tx, sql
-from shared_models.catalog import RESPONSE_FAILED, RESPONSE_READY, RUN_CHANGED
+from shared_models.catalog import REQUEST_CANCELLED, REQUEST_CREATED, RESPONSE_FAILED, RESPONSE_READY, RUN_CHANGED
 from shared_models.envelope import Envelope, EventContext, new_event
 from shared_models.ids import new_id
-from shared_models.requests import RunChanged, Status
+from shared_models.requests import Principal, RequestCancelled, RunChanged, Status
 
 
 class Counter:
@@ -53,7 +53,7 @@ async def counter(database: Database) -> Counter:
 
 
 def message(**changes: str | None) -> Message:
-    context = EventContext(new_id(), new_id(), "acme", turn=1, expires=datetime.now(UTC))
+    context = EventContext.of_request(new_id(), new_id(), "acme", turn=1, expires=datetime.now(UTC))
     sent = message_of(new_event("agent-service", RUN_CHANGED, RunChanged(status=Status.RUNNING, epoch=7), context))
     attributes = {key: value for key, value in {**sent.attributes, **changes}.items() if value is not None}
     return Message(sent.topic, sent.key, attributes, sent.data, "kafka:t/0@1")
@@ -132,14 +132,50 @@ async def test_permanent_failure_is_dead_at_once(database: Database, counter: Co
     assert len(counter.marked_dead) == 1
 
 
-async def test_event_that_is_refused_each_time_it_comes_is_marked_dead_once(
+@pytest.mark.parametrize(
+    "source",
+    [
+        "/flotilla/api-gateway",
+        "agent-service",
+        "flotilla/agent-service",
+        "/flotilla//flotilla/agent-service",
+        "/flotilla/agent-service/",
+        "/flotilla/Agent-service",
+        "https://x/flotilla/agent-service",
+    ],
+)
+async def test_event_of_a_source_that_may_not_write_it_changes_nothing_and_is_kept(
+    database: Database, counter: Counter, source: str
+) -> None:
+    genuine = message()
+    forged = Message(genuine.topic, genuine.key, {**genuine.attributes, "source": source}, genuine.data, "kafka:t/0@2")
+    for _ in range(3):
+        await counter.inbox.consume(forged)
+    async with database.autocommit() as tx:
+        kept = await tx.rows(sql("SELECT state, tenant, data, attributes FROM inbox"))
+    assert [dict(row) for row in kept] == [
+        {"state": "dead", "tenant": "", "data": forged.data, "attributes": dict(forged.attributes)}
+    ]
+    assert counter.marked_dead == []
+    assert await effects(database) == 0
+    await counter.inbox.consume(genuine)
+    assert await effects(database) == 1, "the forged copy does not stand in the way of the event"
+
+
+async def test_parked_event_whose_source_is_refused_by_a_later_release_leaves_its_tenant(
     database: Database, counter: Counter
 ) -> None:
-    foreign = message(source="/flotilla/api-gateway")
-    for _ in range(3):
-        await counter.inbox.consume(foreign)
-    assert [state for state, _ in await states(database)] == ["dead"]
-    assert len(counter.marked_dead) == 1
+    await counter.inbox.consume(message(type="flotilla.run.changed.v2", source="/flotilla/api-gateway"))
+    assert [state for state, _ in await states(database)] == ["parked"]
+    async with database.autocommit() as tx:
+        await tx.run(sql("""UPDATE inbox SET attributes = attributes || '{"type": "flotilla.run.changed.v1"}'"""))
+    await due(database)
+    await counter.inbox.retry()
+    async with database.autocommit() as tx:
+        [row] = await tx.rows(sql("SELECT state, tenant, error FROM inbox"))
+    assert (row["state"], row["tenant"]) == ("dead", "")
+    assert "may not write" in row["error"]
+    assert counter.marked_dead == []
 
 
 async def test_event_that_two_processes_give_up_is_marked_dead_once(
@@ -236,3 +272,47 @@ async def test_event_is_not_taken_for_seen_when_the_database_cannot_be_asked(
 def test_consumer_that_forgets_an_event_of_the_catalogue_is_refused(database: Database) -> None:
     with pytest.raises(ValueError, match="has to react to"):
         Inbox(database, "request-manager", [])
+
+
+def cancelled_by(principal: Principal, tenant: str = "acme", **changes: str | None) -> Message:
+    context = EventContext.of_request(new_id(), new_id(), tenant, turn=1, expires=datetime.now(UTC))
+    data = RequestCancelled(principal=principal)
+    sent = message_of(new_event("request-manager", REQUEST_CANCELLED, data, context))
+    attributes = {key: value for key, value in {**sent.attributes, **changes}.items() if value is not None}
+    return Message(sent.topic, sent.key, attributes, sent.data)
+
+
+ANN = Principal(issuer="idp", subject="ann", tenant="acme", credential="key-1", channel="api")
+
+
+@pytest.fixture
+def agents(database: Database, counter: Counter) -> Inbox:
+    async def react(tx: Tx, event: Envelope, data: RequestCancelled) -> None:
+        await tx.run(sql("INSERT INTO effects VALUES (:id, 0)"), id=event.id)
+
+    reactions = [Reaction(event, react, on_dead=counter.on_dead) for event in (REQUEST_CREATED, REQUEST_CANCELLED)]
+    return Inbox(database, "agent-service", reactions)
+
+
+async def test_event_whose_principal_is_of_another_tenant_changes_nothing_and_is_kept(
+    database: Database, agents: Inbox, counter: Counter
+) -> None:
+    forged = cancelled_by(ANN, "globex")
+    for _ in range(2):
+        await agents.consume(forged)
+    async with database.autocommit() as tx:
+        [kept] = await tx.rows(sql("SELECT state, tenant, error FROM inbox"))
+    assert (kept["state"], kept["tenant"]) == ("dead", "")
+    assert "another tenant" in kept["error"]
+    assert (await effects(database), counter.marked_dead) == (0, [])
+    await agents.consume(cancelled_by(ANN))
+    assert await effects(database) == 1
+
+
+async def test_event_about_a_request_that_names_no_request_is_dead(
+    database: Database, agents: Inbox, counter: Counter
+) -> None:
+    await agents.consume(cancelled_by(ANN, correlationid=None))
+    [(state, error)] = await states(database)
+    assert (state, await effects(database), counter.marked_dead) == ("dead", 0, [])
+    assert "correlationid is missing" in (error or "")

@@ -16,7 +16,7 @@ from tests.simulators.bus import ScriptedBus
 
 
 def event() -> Envelope:
-    context = EventContext(new_id(), new_id(), "acme", turn=3, expires=datetime.now(UTC))
+    context = EventContext.of_request(new_id(), new_id(), "acme", turn=3, expires=datetime.now(UTC))
     return new_event("agent-service", RUN_CHANGED, RunChanged(status=Status.RUNNING, epoch=1), context)
 
 
@@ -136,7 +136,7 @@ async def test_event_that_has_waited_for_an_hour_goes_within_seconds_of_the_bus(
 async def test_event_that_can_never_be_published_is_dead_and_on_dead_is_called(
     database: Database, bus: ScriptedBus
 ) -> None:
-    dead_requests: list[UUID] = []
+    dead_requests: list[UUID | None] = []
 
     async def on_dead(tx: Tx, dead: Envelope, error: str) -> None:
         assert error == "as scripted"

@@ -1,8 +1,10 @@
 """Identity as its users see it: issuing and verifying, their caches, keys on the way to a process, and credentials."""
 
+from base64 import urlsafe_b64decode
 from typing import Final
 from uuid import uuid4
 
+import jiter
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -134,6 +136,20 @@ def test_what_is_issued_verifies_with_the_whole_principal_and_its_sessions() -> 
     sessions = frozenset({uuid4(), uuid4()})
     token = issuer.issue(PRINCIPAL, audience="request-manager", method="POST", path=PATH, sessions=sessions)
     assert verifier.verify(token, "POST", PATH) == Identity(PRINCIPAL, sessions)
+
+
+def test_token_carries_roles_groups_and_assurance_and_one_without_them_is_still_valid() -> None:
+    issuer, verifier = pair()
+    ada = PRINCIPAL.model_copy(
+        update={"roles": frozenset({"approver"}), "groups": frozenset({"hr", "it"}), "assurance": "urn:mfa"}
+    )
+    for principal in (ada, PRINCIPAL):
+        token = issuer.issue(principal, audience="request-manager", method="POST", path=PATH)
+        assert verifier.verify(token, "POST", PATH).principal == principal
+        claims = jiter.from_json(urlsafe_b64decode(token.split(".")[1] + "=="))
+        assert ({"roles", "groups", "assurance"} <= claims.keys()) == (principal is ada), (
+            "an old verifier sees no change"
+        )
 
 
 def test_one_caller_costs_one_signature_in_half_a_minute() -> None:

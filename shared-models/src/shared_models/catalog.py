@@ -5,10 +5,15 @@ outside the catalogue does not exist.
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 from pydantic import BaseModel
 
 from shared_models.requests import RequestCancelled, RequestCreated, ResponseFailed, ResponseReady, RunChanged
+from shared_models.services import AGENT_SERVICE, REQUEST_MANAGER
+
+SESSION: Final = "session"
+"""The kind of key of events about requests, which have the request's id as correlation id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +26,7 @@ class EventType:
         producers: services that may publish it; consumers check the envelope's `source` against them.
         consumers: services that read it.
         topic: the Kafka topic.
-        key: the kind of partition key.
+        key: the kind of partition key: `SESSION`, or another for events that are not about a request.
     """
 
     name: str
@@ -29,42 +34,51 @@ class EventType:
     producers: frozenset[str]
     consumers: frozenset[str]
     topic: str
-    key: str = "session"
+    key: str = SESSION
+
+    def may_come_from(self, source: str) -> bool:
+        """Return whether a CloudEvents `source` is exactly that of a service that may publish this type."""
+        return source in {source_of(producer) for producer in self.producers}
+
+
+def source_of(service: str) -> str:
+    """Return the CloudEvents `source` of the events that a service publishes."""
+    return f"/flotilla/{service}"
 
 
 REQUEST_CREATED = EventType(
     "flotilla.request.created.v1",
     RequestCreated,
-    producers=frozenset({"request-manager"}),
-    consumers=frozenset({"agent-service"}),
+    producers=frozenset({REQUEST_MANAGER.name}),
+    consumers=frozenset({AGENT_SERVICE.name}),
     topic="flotilla.requests",
 )
 REQUEST_CANCELLED = EventType(
     "flotilla.request.cancelled.v1",
     RequestCancelled,
-    producers=frozenset({"request-manager"}),
-    consumers=frozenset({"agent-service"}),
+    producers=frozenset({REQUEST_MANAGER.name}),
+    consumers=frozenset({AGENT_SERVICE.name}),
     topic="flotilla.requests",
 )
 RUN_CHANGED = EventType(
     "flotilla.run.changed.v1",
     RunChanged,
-    producers=frozenset({"agent-service"}),
-    consumers=frozenset({"request-manager"}),
+    producers=frozenset({AGENT_SERVICE.name}),
+    consumers=frozenset({REQUEST_MANAGER.name}),
     topic="flotilla.responses",
 )
 RESPONSE_READY = EventType(
     "flotilla.response.ready.v1",
     ResponseReady,
-    producers=frozenset({"agent-service"}),
-    consumers=frozenset({"request-manager"}),
+    producers=frozenset({AGENT_SERVICE.name}),
+    consumers=frozenset({REQUEST_MANAGER.name}),
     topic="flotilla.responses",
 )
 RESPONSE_FAILED = EventType(
     "flotilla.response.failed.v1",
     ResponseFailed,
-    producers=frozenset({"agent-service"}),
-    consumers=frozenset({"request-manager"}),
+    producers=frozenset({AGENT_SERVICE.name}),
+    consumers=frozenset({REQUEST_MANAGER.name}),
     topic="flotilla.responses",
 )
 
@@ -73,6 +87,11 @@ EVENTS: dict[str, EventType] = {
 }
 
 TOPICS: frozenset[str] = frozenset(event.topic for event in EVENTS.values())
+
+
+def topics_written_by(producer: str) -> frozenset[str]:
+    """Return the topics to which a service publishes."""
+    return frozenset(event.topic for event in EVENTS.values() if producer in event.producers)
 
 
 def topics_of(consumer: str) -> frozenset[str]:

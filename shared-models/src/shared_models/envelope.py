@@ -12,7 +12,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from shared_models.catalog import EventType
+from shared_models.catalog import EventType, source_of
 from shared_models.ids import new_id
 
 MAX_DATA = 262_144
@@ -33,12 +33,12 @@ class Envelope(BaseModel):
         time: the time of publication, by the producer's clock.
         datacontenttype: the data's media type.
         partitionkey: events of one key keep their order where the transport can.
-        turn: the request's number in its session; consumers order events by it, never by arrival.
-        expirytime: the request's deadline.
+        turn: a request's number in its session; consumers order events by it, never by arrival.
+        expirytime: the end of the interest in the subject; a request's deadline.
         traceparent: the W3C trace context of the work that caused the event.
         tracestate: the vendors' part of that trace context.
         tenantid: the organisation.
-        correlationid: the request that the event belongs to.
+        correlationid: the request that the event belongs to; unset where it belongs to none.
         causationid: the id of the event that caused this one.
         data: at most `MAX_DATA` bytes of JSON.
     """
@@ -58,7 +58,7 @@ class Envelope(BaseModel):
     traceparent: str | None = None
     tracestate: str | None = None
     tenantid: AttributeText
-    correlationid: UUID
+    correlationid: UUID | None = None
     causationid: str | None = None
     data: bytes = Field(max_length=MAX_DATA)
 
@@ -84,26 +84,69 @@ class Envelope(BaseModel):
     @property
     def context(self) -> "EventContext":
         """The context of an event that follows from this one."""
-        return EventContext(self.correlationid, UUID(self.partitionkey), self.tenantid, self.turn, self.expirytime)
+        return EventContext(
+            self.subject, self.partitionkey, self.tenantid, self.turn, self.expirytime, self.correlationid, self.id
+        )
+
+    @property
+    def request_id(self) -> UUID:
+        """The request that the event belongs to.
+
+        Raises:
+            ValueError: it belongs to none.
+        """
+        return self.context.request_id
 
 
 @dataclass(frozen=True, slots=True)
 class EventContext:
-    """The request that an event belongs to.
+    """What an event is about: a request, an agent, a token, or anything else with an id.
 
     Attributes:
-        request_id: subject and correlation id.
-        session_id: the partition key.
+        subject: the id of the thing that the event is about.
+        key: the partition key: events of one key keep their order where the transport can.
         tenant: the organisation.
-        turn: the request's number in its session; None before it has one.
-        expires: the request's deadline.
+        turn: a request's number in its session; None before it has one, and for everything else.
+        expires: when the subject is no longer wanted; a request's deadline.
+        correlation: the request that the event belongs to; None where it belongs to none.
+        cause: the id of the event that led here.
     """
 
-    request_id: UUID
-    session_id: UUID
+    subject: str
+    key: str
     tenant: str
     turn: int | None = None
     expires: datetime | None = None
+    correlation: UUID | None = None
+    cause: str | None = None
+
+    @classmethod
+    def of_request(
+        cls, request_id: UUID, session_id: UUID, tenant: str, turn: int | None = None, expires: datetime | None = None
+    ) -> Self:
+        """Return the context of events about a request, whose key is the request's session."""
+        return cls(str(request_id), str(session_id), tenant, turn, expires, request_id)
+
+    @property
+    def request_id(self) -> UUID:
+        """The request that the event belongs to.
+
+        Raises:
+            ValueError: it belongs to none.
+        """
+        if self.correlation is None:
+            msg = f"the event about {self.subject} belongs to no request: it has no correlationid"
+            raise ValueError(msg)
+        return self.correlation
+
+    @property
+    def session_id(self) -> UUID:
+        """The session of the request.
+
+        Raises:
+            ValueError: the key is no session's id.
+        """
+        return UUID(self.key)
 
 
 def new_event(
@@ -121,23 +164,23 @@ def new_event(
         source: the service's name, as in `/flotilla/<service>`.
         event: the event's entry in the catalogue.
         data: an instance of the entry's data model.
-        context: the request that the event belongs to.
-        cause: the id of the event that causes this one, if there is one.
+        context: what the event is about.
+        cause: the id of the event that causes this one; by default that of the context.
         trace: `traceparent` and `tracestate` of the work in progress.
     """
     trace_context = trace or {}
     return Envelope(
         id=str(new_id()),
-        source=f"/flotilla/{source}",
+        source=source_of(source),
         type=event.name,
-        subject=str(context.request_id),
+        subject=context.subject,
         time=datetime.now(UTC),
-        partitionkey=str(context.session_id),
+        partitionkey=context.key,
         turn=context.turn,
         expirytime=context.expires,
         tenantid=context.tenant,
-        correlationid=context.request_id,
-        causationid=cause,
+        correlationid=context.correlation,
+        causationid=cause or context.cause,
         traceparent=trace_context.get("traceparent"),
         tracestate=trace_context.get("tracestate") or None,
         data=data.model_dump_json(exclude_none=True).encode(),

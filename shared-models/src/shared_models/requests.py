@@ -13,6 +13,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from shared_models.principals import Caller, Person
+
 MAX_CONTENT = 131_072
 """The most characters of text in one request; at two bytes each they still fit into an event of 256 KiB."""
 
@@ -146,7 +148,9 @@ class NewRequest(ClosedModel):
 
 
 class Principal(OpenModel):
-    """A caller: a person or machine, and the credential that it uses.
+    """A caller: a person or machine, the credential that it uses, and what it may do.
+
+    An event or token of an earlier release has no roles, groups and assurance; then they are empty and permit nothing.
 
     Attributes:
         issuer: the authority that vouches for the subject.
@@ -155,6 +159,9 @@ class Principal(OpenModel):
         credential: a stable pseudonym of the key or session in use.
         channel: the way in: `api`, `web` or `cli`.
         scopes: the permissions of the credential.
+        roles: the person's roles in the tenant, as of the last sign-in.
+        groups: the person's groups, which decide what knowledge the person may read.
+        assurance: how surely the person was authenticated, as the issuer's `acr`; empty where it is not known.
     """
 
     issuer: str
@@ -163,6 +170,19 @@ class Principal(OpenModel):
     credential: str
     channel: str
     scopes: frozenset[str] = frozenset()
+    roles: frozenset[str] = frozenset()
+    groups: frozenset[str] = frozenset()
+    assurance: str = ""
+
+    @property
+    def person(self) -> Person:
+        """The effective person, whatever credential is in use."""
+        return Person(self.issuer, self.subject)
+
+    @property
+    def caller(self) -> Caller:
+        """The person together with the credential."""
+        return Caller(self.credential, self.person)
 
 
 class Usage(OpenModel):

@@ -19,7 +19,7 @@ VALUES = st.text(max_size=60) | st.sampled_from(
 
 
 def written() -> dict[str, str]:
-    context = EventContext(new_id(), new_id(), "acme", turn=3, expires=datetime(2030, 1, 1, tzinfo=UTC))
+    context = EventContext.of_request(new_id(), new_id(), "acme", turn=3, expires=datetime(2030, 1, 1, tzinfo=UTC))
     return new_event("agent-service", RUN_CHANGED, RunChanged(status=Status.RUNNING, epoch=1), context).attributes()
 
 

@@ -1,34 +1,33 @@
 """Start agent-service as a process of its own: `python -m agent_service`."""
 
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
 from agent_service.adapters.agents import open_agents, read_agents
 from agent_service.adapters.providers import ProviderSettings
-from agent_service.app import NAME, open_app
+from agent_service.app import open_app
 from agent_service.settings import ProviderKeys, Settings
-from service_process.serving import run, serve
+from service_process.running import run_service
 from service_process.settings import load_settings
-from service_process.web import draining
-from shared_clients.bus import open_bus
-from shared_clients.failpoints import arm
-from shared_clients.redis import open_redis
-from shared_clients.telemetry import configure
+from shared_clients.bus.port import Bus
+from shared_clients.redis import Redis
+from shared_models.services import AGENT_SERVICE
 
 
-async def main() -> None:
-    settings = load_settings(Settings)
-    settings.refuse_if_unfit()
-    arm(settings.failpoints, NAME)
-    configure(NAME, level=settings.log_level, json=True, otlp_endpoint=settings.otlp_endpoint)
+@asynccontextmanager
+async def open_with_agents(settings: Settings, bus: Bus, redis: Redis) -> AsyncGenerator[FastAPI]:
+    """Read the agents, open their providers, and open the app with them."""
     keys = load_settings(ProviderKeys)
     providers = ProviderSettings(keys.openai_api_key, keys.openai_base_url)
     configuration = await read_agents(settings.agent_configs, settings.default_agent, providers)
     async with (
         open_agents(configuration, providers) as agents,
-        open_bus(settings.bus_url, settings.broker_authentication(NAME)) as bus,
-        open_redis(settings.redis_url.get_secret_value()) as redis,
         open_app(settings, agents, bus, redis, trusted=settings.trusted()) as app,
     ):
-        await serve(app, host=settings.host, port=settings.port, draining=draining(app).set)
+        yield app
 
 
 if __name__ == "__main__":
-    run(main)
+    run_service(AGENT_SERVICE, lambda: load_settings(Settings), open_with_agents)

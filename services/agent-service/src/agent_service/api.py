@@ -14,7 +14,6 @@ from agent_service.domain.sessions import (
     SessionChange,
     SessionPage,
     SessionView,
-    owner_of,
 )
 from agent_service.queries import sessions as queries
 from agent_service.usecases import manage_sessions
@@ -90,7 +89,7 @@ async def list_sessions(
     request: Request, caller: Caller, *, response: Response, most: Most = 50, before: str | None = None
 ) -> SessionPage:
     """List the caller's sessions, the last used first."""
-    tenant, owner = caller.principal.tenant, owner_of(caller.principal)
+    tenant, owner = caller.principal.tenant, caller.principal.person
     found = await queries.list_sessions(_database(request), tenant, owner, before=_cursor(before), most=most + 1)
     page = found[:most]
     next_page = str(PageCursor(page[-1].updated_at, page[-1].session_id)) if len(found) > most else None
@@ -108,7 +107,7 @@ async def get_session(session_id: UUID, request: Request, caller: Caller) -> Ses
 async def rename_session(session_id: UUID, request: Request, caller: Caller) -> SessionView:
     """Give a session another title."""
     body = await parse_body(request, SessionChange)
-    tenant, owner = caller.principal.tenant, owner_of(caller.principal)
+    tenant, owner = caller.principal.tenant, caller.principal.person
     session = await queries.rename_session(_database(request), tenant, owner, session_id, title=body.title)
     if session is None:
         raise _unknown_session(session_id)
@@ -142,7 +141,7 @@ async def list_messages(
 
 async def _load_session(request: Request, caller: Identity, session_id: UUID) -> SessionView:
     principal = caller.principal
-    session = await queries.load_session(_database(request), principal.tenant, owner_of(principal), session_id)
+    session = await queries.load_session(_database(request), principal.tenant, principal.person, session_id)
     if session is None:
         raise _unknown_session(session_id)
     return session

@@ -1,7 +1,7 @@
-"""The composition root of agent-service: the only file that puts all its parts together."""
+"""The composition root of agent-service: the parts that are its own, joined with those that every service has."""
 
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -10,28 +10,20 @@ from fastapi import FastAPI
 from agent_service import api, events, workers
 from agent_service.adapters.agents import AgentFolder
 from agent_service.domain.agents import AgentList
-from agent_service.domain.runs import ClaimedRun
 from agent_service.queries.runs import RUNS
 from agent_service.settings import Settings
+from agent_service.usecases.claim_runs import claim_runs
 from agent_service.usecases.end_run import fail_unpublishable_response
 from agent_service.usecases.note_agent_files import note_agent_files
 from agent_service.usecases.perform_run import RunDependencies
-from durable_work.dead_letters import DeadLetters
-from durable_work.inbox import Inbox
-from durable_work.jobs import Slots, WorkerLease
-from durable_work.outbox import Outbox
-from service_process.dead_letters import dead_letter_routes
-from service_process.settings import Mode
-from service_process.web import create_app, event_routes
+from service_process.opening import open_service
 from shared_clients.bus.port import Bus
-from shared_clients.identity import TrustedKeys, Verifier
-from shared_clients.loops import Tasks
-from shared_clients.postgres import open_database
+from shared_clients.identity import TrustedKeys
 from shared_clients.redis import Redis
-from shared_models.catalog import topics_of
+from shared_models.services import AGENT_SERVICE
 
-NAME: Final = "agent-service"
-SCHEMA: Final = "agent_service"
+NAME: Final = AGENT_SERVICE.name
+SCHEMA: Final = AGENT_SERVICE.schema
 MIGRATIONS: Final = Path(__file__).parent / "migrations" / "versions"
 
 
@@ -43,33 +35,25 @@ async def open_app(
 
     The agents are opened first, by the caller, so that a mistake in a file is found before anything else starts.
     """
-    async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(open_database(settings.database_url.get_secret_value(), SCHEMA))
+    async with open_service(AGENT_SERVICE, settings) as opening:
+        database = opening.database
         edited = await note_agent_files(database, agents.catalog.files)
-        outbox = Outbox(
-            database, bus, on_dead=lambda tx, event, error: fail_unpublishable_response(tx, outbox, event, error)
-        )
+        connection = opening.connect(bus, trusted, on_unpublishable=fail_unpublishable_response)
+        outbox = connection.outbox
         dependencies = RunDependencies(database, outbox, redis, agents)
         active_runs = workers.ActiveRuns(dependencies)
-        lease = WorkerLease(database, (RUNS,))
-        slots: Slots[ClaimedRun] = Slots(settings.slots, active_runs.perform, lease)
-        inbox = Inbox(database, NAME, events.reactions(outbox, slots))
-        verifier, letters = Verifier(NAME, trusted), DeadLetters(database, NAME)
-        app = create_app(
-            NAME,
-            version="0.1.0",
-            routers=[api.router, api.agents, dead_letter_routes(letters, verifier), *event_routes(bus)],
-            ready=database.ping,
-            docs=settings.mode is Mode.DEV,
+        slots = opening.add_slots(
+            (RUNS,),
+            settings.slots,
+            active_runs.perform,
+            lambda worker, most, after, full: claim_runs(database, outbox, worker, most, after=after, full=full),
         )
-        app.state.verifier = verifier
+        app = await opening.start(
+            [api.router, api.agents],
+            reactions=events.reactions(outbox, slots),
+            loops=workers.loops(dependencies, active_runs, slots.worker),
+        )
+        app.state.verifier = connection.verifier
         app.state.database = database
         app.state.agents = AgentList.of(agents.catalog, edited)
-        await stack.enter_async_context(outbox.running())
-        stack.push_async_callback(lease.release)
-        stack.push_async_callback(slots.close)
-        await lease.renew()
-        await stack.enter_async_context(bus.subscribe(NAME, topics_of(NAME), inbox.consume))
-        tasks = await stack.enter_async_context(Tasks())
-        workers.start(tasks, dependencies, inbox, letters=letters, lease=lease, slots=slots, active_runs=active_runs)
         yield app

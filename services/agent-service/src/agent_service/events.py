@@ -49,7 +49,7 @@ async def on_request_cancelled(outbox: Outbox, tx: Tx, event: Envelope, cancella
     if cancellation.undeliverable is not None:
         await fail_request(tx, outbox, event, cancellation.undeliverable)
         return
-    await cancel_run(tx, outbox, event.tenantid, event.correlationid)
+    await cancel_run(tx, outbox, event.context, cancellation.principal.person)
 
 
 async def on_dead_request(outbox: Outbox, tx: Tx, event: Envelope, error: str) -> None:

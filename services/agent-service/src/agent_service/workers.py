@@ -1,5 +1,6 @@
-"""The workers door: every loop of agent-service starts here, and the active runs of this process are kept here."""
+"""The workers door: the loops of agent-service beside the standard ones, and the active runs of this process."""
 
+from collections.abc import Mapping
 from uuid import UUID
 
 import structlog
@@ -7,14 +8,9 @@ import structlog
 from agent_service.domain.runs import ClaimedRun
 from agent_service.queries import ends
 from agent_service.queries import runs as queries
-from agent_service.usecases.claim_runs import claim_runs
 from agent_service.usecases.end_run import append_due_terminal_frames, end_overdue_runs
 from agent_service.usecases.perform_run import CancellationScope, RunDependencies, perform_run
-from durable_work.audit.sealing import SEAL_SECONDS, Sealer
-from durable_work.dead_letters import DeadLetters
-from durable_work.inbox import Inbox
-from durable_work.jobs import RENEW_SECONDS, Slots, WorkerLease, run_slots
-from shared_clients.loops import Tasks, every
+from shared_clients.loops import Loop, every
 
 log = structlog.get_logger()
 
@@ -59,34 +55,12 @@ class ActiveRuns:
         self._unknown = unknown
 
 
-def start(
-    tasks: Tasks,
-    dependencies: RunDependencies,
-    inbox: Inbox,
-    *,
-    letters: DeadLetters,
-    lease: WorkerLease,
-    slots: Slots[ClaimedRun],
-    active_runs: ActiveRuns,
-) -> None:
-    """Start every loop of the service."""
+def loops(dependencies: RunDependencies, active_runs: ActiveRuns, worker: UUID) -> Mapping[str, Loop]:
+    """Return the service's own loops by name."""
     database, outbox, redis = dependencies.database, dependencies.outbox, dependencies.redis
-    loops = {
-        "renew lease": every(RENEW_SECONDS, lease.renew),
-        "stop unwanted runs": every(CANCELLATION_POLL_SECONDS, lambda: active_runs.stop_unwanted(lease.worker)),
-        "retry parked events": every(1.0, inbox.retry),
-        "forget events": every(600.0, inbox.delete_expired_events),
-        "count dead letters": every(15.0, letters.count),
+    return {
+        "stop unwanted runs": every(CANCELLATION_POLL_SECONDS, lambda: active_runs.stop_unwanted(worker)),
         "delete expired cancellations": every(600.0, lambda: ends.delete_expired_cancellations(database)),
-        "sweep outbox": every(1.0, outbox.sweep),
-        "seal audit entries": every(SEAL_SECONDS, Sealer(database).seal),
         "end overdue runs": every(1.0, lambda: end_overdue_runs(database, outbox)),
         "append due terminal frames": every(1.0, lambda: append_due_terminal_frames(database, redis)),
-        "delete unused leases": every(600.0, lease.delete_unused),
-        "run slots": lambda: run_slots(
-            slots,
-            lambda most, after, full: claim_runs(database, outbox, lease.worker, most, after=after, full=full),
-        ),
     }
-    for name, loop in loops.items():
-        tasks.start(name, loop)

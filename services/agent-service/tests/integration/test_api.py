@@ -254,10 +254,24 @@ async def test_invalid_page_of_messages_is_refused(call: Caller, query: str) -> 
     assert (await call("GET", f"{place}/messages?before={2**63 - 1}")).json() == {"messages": [], "next": None}
 
 
-async def test_session_keeps_its_owner_when_another_principal_writes_in_it(talk: Talk) -> None:
-    session = talk.session()
+async def test_events_of_another_person_than_the_owner_change_nothing_in_a_session(talk: Talk) -> None:
+    session, database = talk.session(), talk.worker.database
     await talk.turn(session, 1, "mine", "ok")
-    intruder = Session(session.session_id, somebody())
-    await talk.worker.inbox.consume(intruder.created(2, "not mine"))
-    owners = await rows(talk.worker.database, "SELECT owner FROM sessions")
-    assert owners == [{"owner": f"idp|{talk.call.principal.subject}"}]
+    await talk.worker.inbox.consume(session.created(2, "mine too"))
+    intruder = Session(session.session_id, somebody(), dict(session.requests))
+    before = await rows(database, SESSION_STATE)
+    await talk.worker.inbox.consume(intruder.cancelled(2))
+    await talk.worker.inbox.consume(intruder.created(3, "not mine"))
+    assert await rows(database, SESSION_STATE) == before
+    kept = await rows(database, "SELECT state, tenant, error FROM inbox WHERE state <> 'done'")
+    assert [(one["state"], one["tenant"]) for one in kept] == [("dead", "")] * 2
+    assert all("belongs to another person" in one["error"] for one in kept)
+    await talk.worker.inbox.consume(session.created(3, "mine again"))
+    assert await session.statuses(database) == {1: "completed", 2: "queued", 3: "queued"}
+
+
+SESSION_STATE = """
+    SELECT s.owner, s.updated_at, s.next_turn, s.current_run, r.turn, r.status, r.content,
+           (SELECT count(*) FROM cancellations) AS cancellations, (SELECT count(*) FROM outbox) AS events
+    FROM sessions s JOIN runs r ON r.session_id = s.session_id ORDER BY r.turn
+"""

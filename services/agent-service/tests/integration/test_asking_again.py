@@ -31,7 +31,7 @@ def session() -> Session:
 
 def undeliverable(session: Session, turn: int) -> Message:
     data = RequestCancelled(principal=ADA, undeliverable="the broker takes no event of 300000 bytes")
-    context = EventContext(session.request(turn), session.session_id, ADA.tenant, turn)
+    context = EventContext.of_request(session.request(turn), session.session_id, ADA.tenant, turn)
     return message_of(new_event("request-manager", REQUEST_CANCELLED, data, context))
 
 

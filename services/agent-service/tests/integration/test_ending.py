@@ -26,6 +26,7 @@ from shared_clients.bus.port import Message
 from shared_clients.errors import Permanent
 from shared_clients.postgres import Database
 from shared_clients.redis import Redis, open_redis
+from shared_models.envelope import Envelope
 from shared_models.requests import FailureReason, RequestView, ResponseFailed, ResponseReady
 from tests.simulators.rows import row, rows, run
 from tests.simulators.viewer import seen
@@ -170,7 +171,7 @@ async def test_cancel_that_comes_in_the_same_moment_as_its_request_holds(databas
     worker = await Worker(database, slots_=1).open()
     created, cancelled = session.created(1), session.cancelled(1)
     async with database.transaction() as tx:  # sees no run, and is not committed when the run is stored
-        await cancel_run(tx, worker.outbox, "acme", UUID(cancelled.attributes["correlationid"]))
+        await cancel_run(tx, worker.outbox, Envelope.parse(cancelled.attributes, b"").context, ADA.person)
         await worker.inbox.consume(created)
     await asyncio.sleep(0)
     [mine] = worker.begun

@@ -4,31 +4,29 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from api_gateway.app import NAME, open_app
-from api_gateway.hop import ROUTES, Forwarder
+from api_gateway.app import open_app
+from api_gateway.hop import Forwarder
 from api_gateway.settings import Settings
+from service_process.running import prepare
 from service_process.serving import run, serve
 from service_process.settings import Mode, load_settings
 from service_process.web import draining
 from shared_clients.errors import Permanent
-from shared_clients.failpoints import arm
 from shared_clients.identity import Credentials, DenyAll, DevKey, Issuer, load_private
 from shared_clients.redis import open_redis
-from shared_clients.telemetry import configure
+from shared_models.services import API_GATEWAY, SERVICES, audiences
 
 
 async def main() -> None:
     settings = load_settings(Settings)
-    settings.refuse_if_unfit()
-    arm(settings.failpoints, NAME)
-    configure(NAME, level=settings.log_level, json=True, otlp_endpoint=settings.otlp_endpoint)
+    prepare(API_GATEWAY, settings)
     async with AsyncExitStack() as stack:
         services = {
             name: await stack.enter_async_context(Forwarder(name, _urls(name, settings.service_urls)))
-            for name in sorted({*ROUTES.values()})
+            for name in sorted(audiences())
         }
         redis = await stack.enter_async_context(open_redis(settings.redis_url.get_secret_value()))
-        issuer = Issuer(NAME, load_private(_read_key(settings.auth_private_key)))
+        issuer = Issuer(API_GATEWAY.name, load_private(_read_key(settings.auth_private_key)))
         gateway = await stack.enter_async_context(
             open_app(settings, services, redis, issuer, keys=_credentials(settings))
         )
@@ -46,7 +44,7 @@ def _credentials(settings: Settings) -> Credentials:
 def _urls(name: str, urls: Mapping[str, Sequence[str]]) -> list[str]:
     bases = [url.strip().rstrip("/") for url in urls.get(name, ()) if url.strip()]
     if not bases:
-        expected = f'{{"{name}": ["http://{name}:8080"]}}'
+        expected = f'{{"{name}": ["{SERVICES[name].url}"]}}'
         raise Permanent(f"FLOTILLA_SERVICE_URLS names no base URL of {name}; expected a JSON object such as {expected}")
     return bases
 

@@ -13,7 +13,7 @@ from api_gateway.admission.rates import Exceeded, RateLimiter, rate_refusal
 from api_gateway.agent_names import AgentNames
 from api_gateway.browser_sessions import BrowserSessions
 from api_gateway.failpoints import Failpoint
-from api_gateway.hop import ROUTES, Answer, Call, Hop
+from api_gateway.hop import Answer, Call, Hop
 from api_gateway.refusals import remember_caller
 from api_gateway.streams import event_stream, relay
 from api_gateway.usecases.sign_in import make_code, sign_in
@@ -27,6 +27,7 @@ from shared_clients.postgres import Database
 from shared_models.frames import START, Cursor
 from shared_models.problems import Problem, Problems
 from shared_models.requests import TERMINAL, Accepted, ClosedModel, NewRequest, Principal, RequestView
+from shared_models.services import AGENT_SERVICE, REQUEST_MANAGER, routes
 
 ACCEPTING: Final = "/api/v1/requests"
 METHODS: Final = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -181,13 +182,13 @@ async def log_out(request: Request, dependencies: Dependencies, caller: Caller) 
 
 
 async def forward(request: Request, dependencies: Dependencies, caller: WaitingCaller) -> Response:
-    """Forward a call to the service that `ROUTES` names for its path."""
+    """Forward a call to the service whose routes in the catalogue begin its path."""
     full = request.scope["path"]
-    service = next(name for prefix, name in ROUTES.items() if full == prefix or full.startswith(f"{prefix}/"))
+    service = next(name for prefix, name in routes().items() if full == prefix or full.startswith(f"{prefix}/"))
     return dependencies.hop.forward(service, caller, request)
 
 
-for _prefix in ROUTES:
+for _prefix in routes():
     for _path in (_prefix, f"{_prefix}/{{path:path}}"):
         router.add_api_route(_path, forward, methods=METHODS, include_in_schema=False)
 
@@ -206,20 +207,20 @@ async def _accept(
     body = await request.body()
     headers = [pair for pair in request.scope["headers"] if pair[0] not in leave_out]
     await dependencies.agents.refuse_unknown(caller, body)
-    answer = await dependencies.hop.call("request-manager", caller, Call("POST", ACCEPTING, body, headers=headers))
+    answer = await dependencies.hop.call(REQUEST_MANAGER.name, caller, Call("POST", ACCEPTING, body, headers=headers))
     if answer.status == 404 and Problems.UNKNOWN_SESSION.value.uri.encode() in answer.body:
         session_id = NewRequest.model_validate_json(body).session_id
-        session = await dependencies.hop.call("agent-service", caller, Call("GET", f"/api/v1/sessions/{session_id}"))
+        session = await dependencies.hop.call(AGENT_SERVICE.name, caller, Call("GET", f"/api/v1/sessions/{session_id}"))
         if session.status == 200 and session_id is not None:
             vouched = Call("POST", ACCEPTING, body, headers=headers, sessions=frozenset({session_id}))
-            return await dependencies.hop.call("request-manager", caller, vouched)
+            return await dependencies.hop.call(REQUEST_MANAGER.name, caller, vouched)
     reached(Failpoint.AFTER_ACCEPT_BEFORE_RELAY)
     return answer
 
 
 async def _read_status(dependencies: RouteDependencies, caller: Principal, execution_id: UUID) -> Answer:
     call = Call("GET", f"{ACCEPTING}/{execution_id}/status")
-    return await dependencies.hop.call("request-manager", caller, call)
+    return await dependencies.hop.call(REQUEST_MANAGER.name, caller, call)
 
 
 def _stream(

@@ -1,7 +1,7 @@
 """The composition root of the gateway, which builds all its parts and connects them."""
 
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,15 +22,15 @@ from api_gateway.refusals import RefusalLog, RefusalMiddleware
 from api_gateway.settings import Settings
 from api_gateway.terminal_frames import terminal_frames_of
 from run_frames import FrameReader
+from service_process.opening import open_service
 from service_process.settings import Mode
-from service_process.web import create_app
 from shared_clients.identity import Credentials, Issuer
-from shared_clients.loops import Tasks
-from shared_clients.postgres import Database, open_database
+from shared_clients.postgres import Database
 from shared_clients.redis import Redis
+from shared_models.services import API_GATEWAY
 
-NAME: Final = "api-gateway"
-SCHEMA: Final = "api_gateway"
+NAME: Final = API_GATEWAY.name
+SCHEMA: Final = API_GATEWAY.schema
 MIGRATIONS: Final = Path(__file__).parent / "migrations" / "versions"
 
 
@@ -55,23 +55,17 @@ async def open_app(
         issuer: signs the caller's identity.
         keys: identifies callers by an API key; the session cookies of browsers are accepted besides.
     """
-    async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(open_database(settings.database_url.get_secret_value(), SCHEMA))
+    async with open_service(API_GATEWAY, settings) as opening:
+        database = opening.database
         hop = Hop(services, issuer)
-        frames = await stack.enter_async_context(FrameReader(redis, partial(terminal_frames_of, hop)))
+        frames = await opening.enter(FrameReader(redis, partial(terminal_frames_of, hop)))
         secure = settings.mode is Mode.PRODUCTION
         docs = [api_docs.docs_routes()] if settings.mode is Mode.DEV else []
         browsers = BrowserSessions(database, secure=secure, port=settings.public_port)
-        app = create_app(
-            NAME,
-            version="0.1.0",
-            routers=[dead_letters.router, api.router, *docs, unknown_paths.router],
-            ready=database.ping,
-        )
-        app.mount("/", pages.create_pages())
         limits = AdmissionLimits.from_setting(settings.limits)
         concurrency, rates = ConcurrencyLimiter(limits), RateLimiter(limits, redis)
-        app.state.dependencies = api.RouteDependencies(
+        refusals = RefusalLog()
+        dependencies = api.RouteDependencies(
             database=database,
             credentials=AnyOf(keys, browsers),
             browsers=browsers,
@@ -81,13 +75,17 @@ async def open_app(
             concurrency=concurrency,
             rates=rates,
         )
+        app = await opening.start(
+            [dead_letters.router, api.router, *docs, unknown_paths.router],
+            loops=workers.loops(opening.draining, database, frames, rates=rates, refusals=refusals),
+            dependencies=dependencies,
+            docs=False,
+        )
+        app.mount("/", pages.create_pages())
         origins = frozenset(f"{'https' if secure else 'http'}://{host}" for host in settings.hosts)
         app.add_middleware(OriginCheck, cookie=browsers.cookie, origins=origins)
-        refusals = RefusalLog()
         app.add_middleware(RefusalMiddleware, refusals=refusals)
         app.add_middleware(StripInternalHeaders)
         app.add_middleware(HostAllowList, allowed=settings.hosts)
         app.add_middleware(ConcurrencyMiddleware, limiter=concurrency)
-        tasks = await stack.enter_async_context(Tasks())
-        workers.start(tasks, app, database, frames, rates=rates, refusals=refusals)
         yield Gateway(app, database)

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel
 
 from api_gateway.api import Caller, Dependencies
-from api_gateway.hop import ROUTES, Answer, Call, Hop
+from api_gateway.hop import Answer, Call, Hop
 from service_process.web import json_body, parse_body
 from shared_models.dead_letters import (
     OPERATE,
@@ -33,11 +33,10 @@ from shared_models.dead_letters import (
 )
 from shared_models.problems import Problem, ProblemBody, Problems
 from shared_models.requests import Principal
+from shared_models.services import REQUEST_MANAGER, dead_letter_services
 
 INTERNAL_PATH: Final = "/internal/dead-letters"
 """The path of dead letters in every service that has them."""
-SERVICES: Final = tuple(sorted(set(ROUTES.values())))
-"""The services that have dead letters."""
 _KIND_BY_URI: Final = {kind.value.uri: kind for kind in Problems}
 _JSON: Final = ((b"content-type", b"application/json"),)
 
@@ -116,14 +115,15 @@ async def discard_letter(letter: str, request: Request, dependencies: Dependenci
 
 async def _list_page(hop: Hop, caller: Principal, query: LetterQuery) -> DeadLetterPage:
     """Merge the lists of the services; each service returns one letter more than the page holds."""
-    if query.service is not None and query.service not in SERVICES:
+    keepers = dead_letter_services()
+    if query.service is not None and query.service not in keepers:
         detail = (
             f"service: {query.service!r} has no dead letters. "
-            f"Expected one of {', '.join(SERVICES)}; leave the parameter out to list all of them."
+            f"Expected one of {', '.join(keepers)}; leave the parameter out to list all of them."
         )
         raise Problem(Problems.INVALID_PARAMETER, detail)
     call = _post(f"{INTERNAL_PATH}/list", query)
-    services = SERVICES if query.service is None else (query.service,)
+    services = keepers if query.service is None else (query.service,)
     pages = await asyncio.gather(*(_call(hop, service, caller, call, expected=DeadLetterPage) for service in services))
     return _merge([letter for page in pages for letter in page.letters], query.limit - 1)
 
@@ -140,7 +140,7 @@ async def _replay(hop: Hop, caller: Principal, letter: str) -> Settled:
     if settled.outcome != "needs_request" or settled.request_id is None:
         return settled
     retry = _post("/internal/retries", RetryRequest(request_id=settled.request_id))
-    retried = await _call(hop, "request-manager", caller, retry, expected=Retried)
+    retried = await _call(hop, REQUEST_MANAGER.name, caller, retry, expected=Retried)
     replay = _post(path, Replay(request_id=retried.request_id))
     return await _call(hop, service, caller, replay, expected=Settled)
 
@@ -152,7 +152,7 @@ def _service_of(letter: str) -> str:
         Problem: UNKNOWN_DEAD_LETTER: the id has another form, or names a service without dead letters.
     """
     parsed = parse_letter_id(letter)
-    if parsed is None or parsed.service not in SERVICES:
+    if parsed is None or parsed.service not in dead_letter_services():
         detail = (
             f"There is no dead letter {letter[:200]} that you may see. "
             "Expected an id from the list at /api/v1/dead-letters."

@@ -1,7 +1,8 @@
 """The hop from the gateway to a service, always over ASGI and always with a freshly signed identity.
 
 `Hop` builds the ASGI scope of a call and runs a service's app with it. In one process that app is the service itself;
-elsewhere it is a `Forwarder`, which sends the call over HTTP to one of the service's replicas.
+elsewhere it is a `Forwarder`, which sends the call over HTTP to one of the service's replicas. Bodies flow through both
+ways, as fast as the slower side reads them.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api_gateway.body_streams import HELD_BYTES, RequestBody, while_client_stays
 from service_process.web import repeat_advice
 from shared_clients.headers import lines_of, tokens
 from shared_clients.identity import IDENTITY_HEADER, Issuer
@@ -26,13 +28,6 @@ from shared_models.problems import Problem, Problems
 from shared_models.requests import Principal
 
 log = structlog.get_logger()
-
-ROUTES: Final = {
-    "/api/v1/requests": "request-manager",
-    "/api/v1/sessions": "agent-service",
-    "/api/v1/agents": "agent-service",
-}
-"""The service behind each part of the API, by the beginning of the path."""
 
 NOT_FORWARDED: Final = frozenset(
     {
@@ -52,6 +47,8 @@ NOT_FORWARDED: Final = frozenset(
 
 _OF_THE_BODY: Final = frozenset({b"content-length", b"content-type", b"content-encoding"})
 
+MAX_ANSWER: Final = 32 << 20
+"""Bytes of an answer that the gateway itself reads; a full page of requests with their contents has fewer."""
 UNREACHABLE_SECONDS: Final = 5.0
 """How long a replica that could not be reached is tried after all others."""
 
@@ -95,15 +92,22 @@ class Hop:
     Args:
         services: an ASGI app for each service's name.
         issuer: signs the caller's identity.
+        max_answer: bytes of an answer that `call` holds.
     """
 
-    def __init__(self, services: Mapping[str, ASGIApp], issuer: Issuer) -> None:
+    def __init__(self, services: Mapping[str, ASGIApp], issuer: Issuer, *, max_answer: int = MAX_ANSWER) -> None:
         self._services = services
         self._issuer = issuer
+        self._max_answer = max_answer
 
     async def call(self, service: str, caller: Principal, call: Call) -> Answer:
-        """Call a service and return its complete response."""
-        return await _run_app(self._services[service], self._scope(service, caller, call), call.body)
+        """Call a service and return its complete response.
+
+        Raises:
+            Problem: INTERNAL: the answer is too large. OUTCOME_UNKNOWN or UNAVAILABLE: as `Forwarder` raises them.
+        """
+        scope = self._scope(service, caller, call)
+        return await _run_app(self._services[service], scope, call.body, max_answer=self._max_answer)
 
     def forward(self, service: str, caller: Principal, request: Request) -> Response:
         """Return a response that a service writes itself, from the client's own request."""
@@ -132,11 +136,12 @@ class Hop:
         }
 
 
-async def _run_app(app: ASGIApp, scope: Scope, body: bytes) -> Answer:
+async def _run_app(app: ASGIApp, scope: Scope, body: bytes, *, max_answer: int) -> Answer:
     """Run an ASGI app as its only client, and return its complete response."""
     requests: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
     start: Message = {"status": 500, "headers": ()}
     chunks: list[bytes] = []
+    size = 0
 
     async def receive() -> Message:
         if not requests:
@@ -144,12 +149,21 @@ async def _run_app(app: ASGIApp, scope: Scope, body: bytes) -> Answer:
         return requests.pop()
 
     async def send(message: Message) -> None:
+        nonlocal size
         if message["type"] == "http.response.start":
             start.update(message)
         elif message["type"] == "http.response.body":
+            size += len(message.get("body", b""))
+            if size > max_answer:
+                detail = f"The answer of a service to {scope['path'][:200]} has more than {max_answer} bytes."
+                raise Problem(Problems.INTERNAL, detail)
             chunks.append(message.get("body", b""))
 
-    await app(scope, receive, send)
+    try:
+        await app(scope, receive, send)
+    except ClientDisconnect as error:  # the only client is this function: the answer broke off after its beginning
+        detail = f"The answer of a service broke off: {repeat_advice(scope)}."
+        raise Problem(Problems.OUTCOME_UNKNOWN, detail, headers={"Retry-After": "1"}) from error
     return Answer(start["status"], list(start["headers"]), b"".join(chunks))
 
 
@@ -172,14 +186,16 @@ class Forwarder:
     Args:
         name: of the service, for error messages.
         urls: base URLs of its replicas, called in turn.
-        seconds: the longest time that an answer may take; longer than the longest `wait`.
+        seconds: the longest time until an answer begins, and then between two parts of it; longer than the longest
+            `wait`.
     """
 
     def __init__(self, name: str, urls: Sequence[str], *, seconds: float = 90.0) -> None:
         self._name = name
         self._urls = list(urls)
         self._unreachable_until: dict[str, float] = {}
-        self._timeout = aiohttp.ClientTimeout(total=seconds, connect=2.0)
+        self._seconds = seconds
+        self._timeout = aiohttp.ClientTimeout(total=None, connect=2.0, sock_read=seconds)
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -192,25 +208,38 @@ class Forwarder:
             await self._session.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answer = await self._try_replicas(scope, await _read_body(receive))
-        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
-        await send({"type": "http.response.body", "body": answer.body, "more_body": False})
+        body = RequestBody(receive)
+        await body.read_ahead()
+        await while_client_stays(body, self._try_replicas(scope, body, send))
 
-    async def _try_replicas(self, scope: Scope, body: bytes) -> Answer:
-        """Return the answer of the first replica that accepts the connection.
+    async def _try_replicas(self, scope: Scope, body: RequestBody, send: Send) -> None:
+        """Pass on the answer of the first replica that accepts the connection.
 
         Only a failed connection leads to another replica: once bytes have been sent, the call may have taken effect.
         """
+        started = False
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
         for url in self._next_urls():
             try:
-                return await self._request(url, scope, body)
+                await self._request(url, scope, body, send_and_note)
             except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
                 log.warning("replica_unreachable", callee=self._name, url=url)
                 self._unreachable_until[url] = time.monotonic() + UNREACHABLE_SECONDS
             except (aiohttp.ClientError, TimeoutError) as error:
-                log.warning("hop_failed", callee=self._name, url=url, error=type(error).__name__)
+                if body.failure is not None:
+                    raise body.failure from None
+                log.warning("hop_failed", callee=self._name, url=url, error=type(error).__name__, started=started)
+                if started:  # only a broken connection shows the client that the response is incomplete
+                    raise ClientDisconnect from error
                 detail = f"The answer of {self._name} broke off or took too long: {repeat_advice(scope)}."
                 raise Problem(Problems.OUTCOME_UNKNOWN, detail, headers={"Retry-After": "1"}) from error
+            else:
+                return
         detail = (
             f"No replica of {self._name} can be reached, so nothing was done. "
             "Send the same request again after the number of seconds in Retry-After."
@@ -224,16 +253,36 @@ class Forwarder:
         self._urls.append(self._urls.pop(0))
         return order
 
-    async def _request(self, url: str, scope: Scope, body: bytes) -> Answer:
+    async def _request(self, url: str, scope: Scope, body: RequestBody, send: Send) -> None:
         assert self._session is not None, "the forwarder is not open"
         query = scope["query_string"].decode("latin-1")
         path = quote(scope["path"]) + (f"?{query}" if query else "")
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
-        async with self._session.request(
-            scope["method"], f"{url}{path}", data=body, headers=headers, allow_redirects=False
-        ) as response:
-            forwarded = _end_to_end([(name.lower(), value) for name, value in response.raw_headers])
-            return Answer(response.status, forwarded, await response.read())
+        async with (
+            asyncio.timeout(self._seconds) as until_answer,
+            self._session.request(
+                scope["method"], f"{url}{path}", data=body.content(), headers=headers, allow_redirects=False
+            ) as response,
+        ):
+            until_answer.reschedule(None)
+            await _pass_on(response, body, send)
+
+
+async def _pass_on(response: aiohttp.ClientResponse, body: RequestBody, send: Send) -> None:
+    """Send an answer to the client: a small one whole, so that one that breaks off can still become a problem."""
+    forwarded = _end_to_end([(name.lower(), value) for name, value in response.raw_headers])
+    start = {"type": "http.response.start", "status": response.status, "headers": forwarded}
+    if response.content_length is not None and response.content_length <= HELD_BYTES:
+        whole = await response.read()
+        body.answered = True
+        await send(start)
+        await send({"type": "http.response.body", "body": whole, "more_body": False})
+        return
+    await send(start)
+    async for part in response.content.iter_any():
+        await send({"type": "http.response.body", "body": part, "more_body": True})
+    body.answered = True
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def _end_to_end(headers: Headers) -> Headers:
@@ -243,19 +292,3 @@ def _end_to_end(headers: Headers) -> Headers:
     """
     named = {name.encode("latin-1") for name in tokens(lines_of(headers, b"connection"))} - _OF_THE_BODY
     return [(name, value) for name, value in headers if name not in NOT_FORWARDED and name not in named]
-
-
-async def _read_body(receive: Receive) -> bytes:
-    """Return the complete body.
-
-    Raises:
-        ClientDisconnect: the client left before its body was complete.
-    """
-    chunks: list[bytes] = []
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        chunks.append(message.get("body", b""))
-        if not message.get("more_body", False):
-            return b"".join(chunks)

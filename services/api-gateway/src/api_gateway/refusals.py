@@ -27,7 +27,7 @@ MAX_WRITTEN: Final = 10
 MINUTE: Final = 60.0
 ACTIONS: Final = {401: Action.IDENTITY_REFUSED, 403: Action.PERMISSION_REFUSED}
 METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
-UNKNOWN_CALLER: Final = Actor("none", "unknown")
+UNKNOWN_CALLER: Final = Actor("none", None)
 CALLERS_KEY: Final = "flotilla.callers"
 """The key in the ASGI scope of a list that has the caller once it is identified."""
 

@@ -11,9 +11,8 @@ from api_gateway.hop import Call, Hop
 from shared_clients.errors import Transient
 from shared_models.frames import TerminalEvent, terminal_frame
 from shared_models.requests import Principal, RequestList
+from shared_models.services import API_GATEWAY, REQUEST_MANAGER
 
-GATEWAY: Final = "api-gateway"
-"""The gateway's own name as a caller: no person asks for these rows."""
 ENDED_SCOPE: Final = "service:ended"
 MAX_ENDED_QUERY: Final = 1000
 """Runs that request-manager takes in one question."""
@@ -34,7 +33,7 @@ async def terminal_frames_of(hop: Hop, tenant: str, execution_ids: Sequence[UUID
     for some in batched(execution_ids, MAX_ENDED_QUERY):
         body = to_json({"request_ids": [str(execution_id) for execution_id in some]})
         call = Call("POST", "/internal/ended", body, headers=[(b"content-type", b"application/json")])
-        answer = await hop.call("request-manager", _gateway_as_caller(tenant), call)
+        answer = await hop.call(REQUEST_MANAGER.name, _gateway_as_caller(tenant), call)
         if answer.status != 200:
             raise Transient(f"request-manager answered {answer.status} to POST /internal/ended; expected 200")
         views = RequestList.model_validate_json(answer.body).requests
@@ -43,11 +42,12 @@ async def terminal_frames_of(hop: Hop, tenant: str, execution_ids: Sequence[UUID
 
 
 def _gateway_as_caller(tenant: str) -> Principal:
+    """Return the gateway itself as a caller, because no person asks for these rows."""
     return Principal(
         issuer="flotilla",
-        subject=GATEWAY,
+        subject=API_GATEWAY.name,
         tenant=tenant,
-        credential=GATEWAY,
+        credential=API_GATEWAY.name,
         channel="service",
         scopes=frozenset({ENDED_SCOPE}),
     )

@@ -6,8 +6,8 @@ from starlette.routing import Match
 
 from api_gateway import api, dead_letters
 from api_gateway.api import METHODS, Caller
-from api_gateway.hop import ROUTES
 from shared_models.problems import Problem, Problems
+from shared_models.services import routes
 
 router = APIRouter()
 
@@ -28,5 +28,5 @@ async def refuse(path: str, request: Request, caller: Caller) -> None:
     if allowed:
         detail = f"{request.method} is not among the methods of {full}"
         raise Problem(Problems.METHOD_NOT_ALLOWED, detail, headers={"Allow": ", ".join(sorted(allowed))})
-    detail = f"There is no resource at {full}. Expected a path that begins with one of: {', '.join(ROUTES)}."
+    detail = f"There is no resource at {full}. Expected a path that begins with one of: {', '.join(routes())}."
     raise Problem(Problems.NOT_FOUND, detail)

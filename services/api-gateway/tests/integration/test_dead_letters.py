@@ -104,7 +104,7 @@ def malformed() -> Message:
 async def publish_truncated(house: House, tenant: str = "default") -> UUID:
     """Publish an event with truncated data, which dies in request-manager; return its request id."""
     request_id = new_id()
-    context = EventContext(request_id, new_id(), tenant, 1, datetime.now(UTC))
+    context = EventContext.of_request(request_id, new_id(), tenant, 1, datetime.now(UTC))
     sent = new_event("agent-service", RUN_CHANGED, RunChanged(status=Status.RUNNING, epoch=1), context)
     await house.bus.publish(Message(RUN_CHANGED.topic, sent.partitionkey, sent.attributes(), b"{", "test"))
     return request_id
@@ -308,7 +308,7 @@ async def test_request_that_has_not_failed_is_not_replayed(house: House, client:
 async def test_dead_cancellation_is_replayed_by_its_consumer(house: House, client: httpx.AsyncClient) -> None:
     await sql(house, "ALTER TABLE agent_service.cancellations ADD CONSTRAINT none CHECK (false) NOT VALID")
     request_id = new_id()
-    context = EventContext(request_id, new_id(), "default", 1, datetime.now(UTC))
+    context = EventContext.of_request(request_id, new_id(), "default", 1, datetime.now(UTC))
     cancelled = RequestCancelled(principal=person("default"))
     event = new_event("request-manager", REQUEST_CANCELLED, cancelled, context)
     await house.bus.publish(Message(REQUEST_CANCELLED.topic, "k", event.attributes(), event.data, "test"))

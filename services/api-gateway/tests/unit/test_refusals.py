@@ -15,5 +15,5 @@ def test_only_the_first_few_refusals_of_a_kind_in_a_minute_are_kept() -> None:
     assert len(refusals._unwritten) == MAX_WRITTEN + 1
     assert refusals._counted == {Action.IDENTITY_REFUSED: 1000 - MAX_WRITTEN}
     last = refusals._unwritten[-1]
-    assert (last.tenant, last.actor.credential, last.actor.person) == ("acme", "key-1", "us|somebody")
-    assert {entry.actor.person for entry in refusals._unwritten[:-1]} == {"unknown"}
+    assert (last.tenant, last.actor.credential, last.actor.person) == ("acme", "key-1", SOMEBODY.person)
+    assert {entry.actor.person for entry in refusals._unwritten[:-1]} == {None}

@@ -8,37 +8,22 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypedDict
 
 from pydantic import SecretStr
 
-import agent_service.app
 import api_gateway.app
-import request_manager.app
 from agent_service.adapters.agents import AgentFolder
-from agent_service.settings import Settings as AgentSettings
 from api_gateway.app import Gateway
 from api_gateway.settings import Settings as GatewaySettings
 from fleet.anchoring import Witness, anchoring
 from fleet.embedding import ReportProgress, embedded_postgres
 from fleet.migrate import migrate_all
-from request_manager.settings import Settings as RequestSettings
+from fleet.opening import OPENING, SharedResources, SharedSettings
 from service_process.settings import Mode, load_settings
 from shared_clients.bus import open_bus
 from shared_clients.identity import DevKey, Issuer, generate_key, trust
 from shared_clients.redis import open_redis
-
-SERVICES = frozenset({request_manager.app.NAME, agent_service.app.NAME})
-"""The services behind the gateway."""
-
-
-class SharedSettings(TypedDict):
-    """The settings that all services of one process share."""
-
-    mode: Mode
-    database_url: SecretStr
-    bus_url: str
-    redis_url: SecretStr
+from shared_models.services import API_GATEWAY, audiences
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,19 +60,13 @@ async def open_fleet(options: FleetOptions, report_progress: ReportProgress) -> 
         bus = await stack.enter_async_context(open_bus("memory://"))
         redis = await stack.enter_async_context(open_redis("memory://"))
         key = generate_key()
-        issuer = Issuer(api_gateway.app.NAME, key)
-        trusted = trust(issuer.service, key.public_key(), SERVICES)
+        issuer = Issuer(API_GATEWAY.name, key)
+        trusted = trust(issuer.service, key.public_key(), audiences())
         shared = SharedSettings(
             mode=Mode.DEV, database_url=SecretStr(url), bus_url="memory://", redis_url=SecretStr("memory://")
         )
-        requests = await stack.enter_async_context(
-            request_manager.app.open_app(load_settings(RequestSettings, **shared), bus, redis, trusted)
-        )
-        agent_settings = load_settings(AgentSettings, **shared)
-        agents = await stack.enter_async_context(
-            agent_service.app.open_app(agent_settings, options.agents, bus, redis, trusted=trusted)
-        )
-        services = {request_manager.app.NAME: requests, agent_service.app.NAME: agents}
+        resources = SharedResources(shared, options.agents, bus, redis, trusted)
+        services = {name: await stack.enter_async_context(opening(resources)) for name, opening in OPENING.items()}
         gateway_settings = load_settings(GatewaySettings, **shared, allowed_hosts=options.allowed_hosts)
         gateway = await stack.enter_async_context(
             api_gateway.app.open_app(gateway_settings, services, redis, issuer, keys=DevKey(options.dev_key))

@@ -14,6 +14,7 @@ from fleet.state_folder import load_or_make_secret
 from fleet.supervisor import Command
 from local_backends.server import free_port
 from shared_clients.errors import Permanent
+from shared_models.services import MOCK_EVENTING
 from shared_models.triggers import dump_triggers, triggers
 
 OWN_BROKER: Final = "http://"
@@ -51,7 +52,7 @@ def broker_command(
     documents = triggers(lambda name: f"http://127.0.0.1:{ports[name][0]}/events")
     file.write_text(dump_triggers(documents))
     environment = {**shared, "FLOTILLA_PORT": str(urlsplit(url).port), "FLOTILLA_TRIGGERS": str(file)}
-    return Command("mock-eventing-1", "mock_eventing", environment, url)
+    return Command(f"{MOCK_EVENTING.name}-1", MOCK_EVENTING.package, environment, url)
 
 
 def events_secret(state_folder: Path) -> dict[str, str]:

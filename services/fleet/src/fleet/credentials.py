@@ -7,17 +7,14 @@ an environment. Each service has a folder of its own: it mounts that folder and 
 import secrets
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
 
 from pydantic import SecretStr
 
-from fleet.app import SERVICES
 from fleet.state_folder import MIN_KEY_LENGTH, load_or_make_secret
 from shared_clients.errors import Permanent
 from shared_clients.identity import dump_trusted, generate_key, load_private, private_pem, trust
+from shared_models.services import API_GATEWAY, SERVICES, audiences
 from shared_models.triggers import dump_triggers, triggers
-
-ISSUER: Final = "api-gateway"
 
 
 def write_gateway_key(private: Path, trusted: Path) -> None:
@@ -27,7 +24,7 @@ def write_gateway_key(private: Path, trusted: Path) -> None:
         Permanent: the key cannot be kept.
     """
     key = load_private(load_or_make_secret(private, lambda: private_pem(generate_key())))
-    trusted.write_text(dump_trusted(trust(ISSUER, key.public_key(), SERVICES)))
+    trusted.write_text(dump_trusted(trust(API_GATEWAY.name, key.public_key(), audiences())))
 
 
 def write_credentials(folder: Path, *, database: str, redis: str, chosen_key: SecretStr | None) -> None:
@@ -55,7 +52,9 @@ def write_credentials(folder: Path, *, database: str, redis: str, chosen_key: Se
             (reader / "flotilla_redis_url").write_text(f"redis://:{redis_password}@{redis}/0")
         events_secret = load_or_make_secret(broker / "flotilla_events_secret", secrets.token_urlsafe)
         (services / "flotilla_events_secret").write_text(events_secret)
-        (broker / "triggers.yaml").write_text(dump_triggers(triggers(lambda service: f"http://{service}:8080/events")))
+        (broker / "triggers.yaml").write_text(
+            dump_triggers(triggers(lambda service: f"{SERVICES[service].url}/events"))
+        )
         write_gateway_key(gateway / "gateway-key.pem", services / "trusted-keys.json")
         _write_api_key(gateway / "flotilla_auth_dev_key", chosen_key)
     except OSError as error:

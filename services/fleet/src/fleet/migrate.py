@@ -1,20 +1,24 @@
 """Bring the database up to date: every service's schema, each with the tables of durable work."""
 
+from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-import agent_service.app
-import api_gateway.app
-import request_manager.app
 from durable_work.migrating import migrate
 from fleet.embedding import configured_database
 from fleet.settings import read_settings
 from shared_clients.bus import ensure_topics
 from shared_models.catalog import TOPICS
+from shared_models.services import CatalogueEntry, schemas
 
-SCHEMAS: Final[dict[str, Path]] = {
-    service.SCHEMA: service.MIGRATIONS for service in (request_manager.app, agent_service.app, api_gateway.app)
-}
+
+def revisions_of(entry: CatalogueEntry) -> Path:
+    """Return the folder of a service's Alembic revisions, which its package carries."""
+    return Path(str(files(entry.package))) / "migrations" / "versions"
+
+
+SCHEMAS: Final[dict[str, Path]] = {schema: revisions_of(entry) for schema, entry in schemas().items()}
+"""The revisions of every schema in the catalogue of services."""
 
 
 async def migrate_all(url: str) -> None:

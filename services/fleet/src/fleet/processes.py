@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from fleet.app import SERVICES
 from fleet.broker import OWN_BROKER, broker_command, events_secret, own_broker_url
 from fleet.credentials import write_gateway_key
 from fleet.embedding import ReportProgress
@@ -21,9 +20,8 @@ from shared_clients.bus import ensure_topics
 from shared_clients.errors import OutsideError, Permanent
 from shared_clients.outbound import HttpClient
 from shared_models.catalog import TOPICS
+from shared_models.services import API_GATEWAY, SERVICES, audiences
 
-GATEWAY: Final = "api-gateway"
-KINDS: Final = (*sorted(SERVICES), GATEWAY)
 READY_SECONDS: Final = 60.0
 
 
@@ -110,17 +108,19 @@ async def open_processes(
         report_progress(f"starting {len(commands)} processes")
         await supervisor.start(commands)
         await asyncio.gather(*(_wait_until_ready(command, state_folder) for command in commands))
-        gateways = tuple(command.url for command in commands if command.module == "api_gateway")
+        gateways = tuple(command.url for command in commands if command.module == API_GATEWAY.package)
         yield Processes(supervisor, {command.name: command for command in commands}, gateways, stores)
 
 
 def _commands(
     settings: FleetSettings, state_folder: Path, dev_key: str, stores: Stores, *, replicas: Mapping[str, int]
 ) -> list[Command]:
-    if unknown := set(replicas) - set(KINDS):
-        raise Permanent(f"there is no service {min(unknown)}; the services are {', '.join(KINDS)}")
-    gateways = [settings.port + number for number in range(replicas.get(GATEWAY, 1))]
-    ports = {name: [free_port() for _ in range(replicas.get(name, 1))] for name in sorted(SERVICES)}
+    behind_gateway = sorted(audiences())
+    if unknown := set(replicas) - {*behind_gateway, API_GATEWAY.name}:
+        known = ", ".join([*behind_gateway, API_GATEWAY.name])
+        raise Permanent(f"there is no service {min(unknown)}; the services are {known}")
+    gateways = [settings.port + number for number in range(replicas.get(API_GATEWAY.name, 1))]
+    ports = {name: [free_port() for _ in range(replicas.get(name, 1))] for name in behind_gateway}
     environment = inherited_environment()
     shared = {
         **environment,
@@ -146,11 +146,11 @@ def _commands(
     return brokers + [
         Command(
             f"{name}-{number}",
-            name.replace("-", "_"),
+            SERVICES[name].package,
             {**shared, "FLOTILLA_PORT": str(port)},
-            f"http://{'localhost' if name == GATEWAY else '127.0.0.1'}:{port}",
+            f"http://{'localhost' if name == API_GATEWAY.name else '127.0.0.1'}:{port}",
         )
-        for name, chosen in {**ports, GATEWAY: gateways}.items()
+        for name, chosen in {**ports, API_GATEWAY.name: gateways}.items()
         for number, port in enumerate(chosen, start=1)
     ]
 

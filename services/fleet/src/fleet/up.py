@@ -8,7 +8,6 @@ from rich.console import Console
 from rich.markup import escape
 
 from agent_service.adapters.agents import open_agents
-from api_gateway.app import SCHEMA
 from api_gateway.usecases.sign_in import make_code
 from fleet.agents import describe_agents, list_edited_agents, read_fleet_agents
 from fleet.anchoring import EMBEDDED, SERVER, anchoring, load_witness
@@ -23,6 +22,7 @@ from service_process.web import draining
 from shared_clients.identity import DevKey
 from shared_clients.postgres import Database, open_database
 from shared_clients.telemetry import configure
+from shared_models.services import API_GATEWAY
 
 CONSOLE: Final = Console(stderr=True, highlight=False)
 
@@ -91,7 +91,7 @@ async def run_processes(settings: FleetSettings, replicas: Mapping[str, int]) ->
         async with (
             open_stores(settings, state_folder, report_progress) as stores,
             open_processes(settings, state_folder, key, stores, replicas=replicas, report_progress=report_progress),
-            open_database(stores.database_url, SCHEMA) as database,
+            open_database(stores.database_url, API_GATEWAY.schema) as database,
             anchoring(stores.database_url, load_witness(settings, SERVER)),
         ):
             await print_access(database, settings, key, describe_agents(read))

@@ -16,14 +16,12 @@ from sqlalchemy import Connection, TextClause
 from sqlalchemy.dialects.postgresql.asyncpg import dialect
 from sqlalchemy.ext.asyncio import create_async_engine
 
-import agent_service
-import api_gateway
 import durable_work
-import request_manager
 from durable_work.migrating import MIGRATIONS
 from fleet.migrate import SCHEMAS, migrate_all
 from request_manager.queries.accepting import ACCEPT
 from shared_clients.postgres import sql
+from shared_models.services import schemas
 
 CATALOGUE = """
     SELECT 'column' AS kind, table_schema || '.' || table_name || '.' || column_name AS name,
@@ -67,12 +65,8 @@ def statements_of(package: ModuleType) -> Mapping[str, str]:
 SHARED = statements_of(durable_work)
 STATEMENTS = {
     (schema, name): statement
-    for schema, package in (
-        ("request_manager", request_manager),
-        ("agent_service", agent_service),
-        ("api_gateway", api_gateway),
-    )
-    for name, statement in {**SHARED, **statements_of(package)}.items()
+    for schema, entry in schemas().items()
+    for name, statement in {**SHARED, **statements_of(importlib.import_module(entry.package))}.items()
 } | {("request_manager", "request_manager.queries.accepting.ACCEPT"): ACCEPT}
 
 

@@ -17,8 +17,9 @@ from mock_eventing.usecases.deliver_event import DeliveryDependencies
 from service_process.web import BodyLimits, create_app, draining
 from shared_clients.errors import Permanent
 from shared_models.agents import ConfigError
+from shared_models.services import MOCK_EVENTING
 
-NAME: Final = "mock-eventing"
+NAME: Final = MOCK_EVENTING.name
 
 
 def load_triggers(path: Path) -> Triggers:

@@ -1,28 +1,14 @@
 """Start request-manager as a process of its own: `python -m request_manager`."""
 
-from request_manager.app import NAME, open_app
+from request_manager.app import open_app
 from request_manager.settings import Settings
-from service_process.serving import run, serve
+from service_process.running import run_service
 from service_process.settings import load_settings
-from service_process.web import draining
-from shared_clients.bus import open_bus
-from shared_clients.failpoints import arm
-from shared_clients.redis import open_redis
-from shared_clients.telemetry import configure
-
-
-async def main() -> None:
-    settings = load_settings(Settings)
-    settings.refuse_if_unfit()
-    arm(settings.failpoints, NAME)
-    configure(NAME, level=settings.log_level, json=True, otlp_endpoint=settings.otlp_endpoint)
-    async with (
-        open_bus(settings.bus_url, settings.broker_authentication(NAME)) as bus,
-        open_redis(settings.redis_url.get_secret_value()) as redis,
-        open_app(settings, bus, redis, settings.trusted()) as app,
-    ):
-        await serve(app, host=settings.host, port=settings.port, draining=draining(app).set)
-
+from shared_models.services import REQUEST_MANAGER
 
 if __name__ == "__main__":
-    run(main)
+    run_service(
+        REQUEST_MANAGER,
+        lambda: load_settings(Settings),
+        lambda settings, bus, redis: open_app(settings, bus, redis, settings.trusted()),
+    )

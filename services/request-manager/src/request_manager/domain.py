@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from shared_models.ids import new_id
+from shared_models.principals import Caller, Person
 from shared_models.requests import Links, NewRequest, Principal, RequestView, Status
 
 
@@ -22,7 +23,7 @@ class RequestDraft:
         request_id, session_id: the ids that the answer and the rows will have.
         opens_session: whether the session may be new: the body names none, or the signed identity vouches for it.
         owner: the person who may see the session, through any credential.
-        idempotency_scope: the credential and person within which an Idempotency-Key is unique.
+        caller: the credential and person within which an Idempotency-Key is unique.
         content: all text parts as one text.
         idempotency_key: the Idempotency-Key; None without one.
         body_hash: the hash of the body that the Idempotency-Key is used with; empty without a key.
@@ -32,8 +33,8 @@ class RequestDraft:
     request_id: UUID
     session_id: UUID
     opens_session: bool
-    owner: str
-    idempotency_scope: str
+    owner: Person
+    caller: Caller
     principal: Principal
     content: str
     agent: str | None
@@ -155,16 +156,6 @@ class Balance:
         return self.accepted - self.terminal - self.pending
 
 
-def owner_of(principal: Principal) -> str:
-    """Return the key of the person who owns a principal's sessions and requests."""
-    return f"{principal.issuer}|{principal.subject}"
-
-
-def idempotency_scope_of(principal: Principal) -> str:
-    """Return the key of the credential and person within which an Idempotency-Key is unique."""
-    return f"{principal.credential}|{owner_of(principal)}"
-
-
 def normalise(
     body: NewRequest,
     principal: Principal,
@@ -189,8 +180,8 @@ def normalise(
         request_id=new_id(),
         session_id=body.session_id or new_id(),
         opens_session=body.session_id is None or body.session_id in vouched_sessions,
-        owner=owner_of(principal),
-        idempotency_scope=idempotency_scope_of(principal),
+        owner=principal.person,
+        caller=principal.caller,
         principal=principal,
         content=content,
         agent=body.agent,

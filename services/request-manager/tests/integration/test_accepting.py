@@ -27,7 +27,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 async def turns_of(database: Database, ask: Asking) -> Sequence[int]:
     """Return the turns of all requests of this caller, in order."""
-    owner = domain.owner_of(ask.principal)
+    owner = ask.principal.person.key
     found = await rows(
         database, "SELECT turn FROM requests WHERE owner = :owner ORDER BY session_id, turn", owner=owner
     )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from request_manager.domain import RequestDraft, etag_of, idempotency_scope_of, links_of, normalise, owner_of
+from request_manager.domain import RequestDraft, etag_of, links_of, normalise
 from shared_models.ids import new_id
 from shared_models.requests import STATES, TERMINAL, NewRequest, Principal, RequestView, Status, TextPart, settles
 
@@ -56,12 +56,12 @@ def test_named_session_is_opened_only_when_a_trusted_caller_vouches_for_it(vouch
 
 def test_person_owns_a_session_through_any_credential_and_keys_belong_to_one_credential() -> None:
     other = PRINCIPAL.model_copy(update={"credential": "browser-1", "channel": "web"})
-    assert owner_of(PRINCIPAL) == owner_of(other)
-    assert idempotency_scope_of(PRINCIPAL) != idempotency_scope_of(other)
+    assert PRINCIPAL.person == other.person
+    assert PRINCIPAL.caller.key != other.caller.key
 
 
 def test_same_subject_of_another_issuer_is_another_owner() -> None:
-    assert owner_of(PRINCIPAL) != owner_of(PRINCIPAL.model_copy(update={"issuer": "other"}))
+    assert PRINCIPAL.person != PRINCIPAL.model_copy(update={"issuer": "other"}).person
 
 
 def test_body_hash_differs_between_bodies_and_ignores_their_layout() -> None:

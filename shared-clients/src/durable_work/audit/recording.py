@@ -15,9 +15,12 @@ from shared_clients.tracing import trace_id
 from shared_models.audit import Action, Outcome
 from shared_models.audit_chain import Row
 from shared_models.ids import new_id
+from shared_models.principals import Person
 from shared_models.requests import Principal
 
 MOST_DETAILS: Final = 8
+UNKNOWN_PERSON: Final = "unknown"
+"""The person of an entry whose caller is not known."""
 MOST_CHARACTERS: Final = 500
 """Characters of a subject, of a detail's name and of its value; longer texts are cut."""
 
@@ -43,15 +46,20 @@ class Actor:
 
     Attributes:
         credential: the key or browser session that the person used, as in `Principal.credential`.
-        person: the effective person, as `issuer|subject`.
+        person: the effective person; None where the caller is not known.
     """
 
     credential: str
-    person: str
+    person: Person | None
+
+    @property
+    def person_key(self) -> str:
+        """The person as the rows of the audit log name it."""
+        return UNKNOWN_PERSON if self.person is None else self.person.key
 
     @classmethod
     def of(cls, principal: Principal) -> Self:
-        return cls(principal.credential, f"{principal.issuer}|{principal.subject}")
+        return cls(principal.credential, principal.person)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +97,7 @@ async def record(tx: Tx, entry: Entry) -> None:
         id=new_id(),
         tenant=entry.tenant,
         credential=_short(entry.actor.credential),
-        person=_short(entry.actor.person),
+        person=_short(entry.actor.person_key),
         action=entry.action,
         subject=_short(entry.subject),
         outcome=entry.outcome,

@@ -9,7 +9,7 @@ interface to a service's handlers, and `queries` holds the SQL.
 """
 
 from durable_work.inbox.consuming import Inbox
-from durable_work.inbox.outcomes import MAX_ATTEMPTS
+from durable_work.inbox.outcomes import MAX_ATTEMPTS, NotBelieved
 from durable_work.inbox.reactions import Reaction
 
-__all__ = ["MAX_ATTEMPTS", "Inbox", "Reaction"]
+__all__ = ["MAX_ATTEMPTS", "Inbox", "NotBelieved", "Reaction"]

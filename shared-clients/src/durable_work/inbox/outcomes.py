@@ -23,6 +23,10 @@ class NewerVersion(Exception):  # noqa: N818 - an outcome
     """The event has a known type in a version or shape that only a later release reads."""
 
 
+class NotBelieved(Permanent):
+    """The event contradicts itself or the rows of its consumer: its outcome is `Untrusted`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Done:
     """The effect and the inbox row are committed together."""
@@ -53,7 +57,14 @@ class Dead:
     reason: str
 
 
-type Outcome = Done | Duplicate | Ignored | Parked | Dead
+@dataclass(frozen=True, slots=True)
+class Untrusted:
+    """The event's source or its principal is not the right one, so nothing that the event says is believed."""
+
+    reason: str
+
+
+type Outcome = Done | Duplicate | Ignored | Parked | Dead | Untrusted
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +83,7 @@ class ParkedRow:
     age: timedelta
 
 
-def outcome_of_failure(error: Exception, row: ParkedRow | None) -> Parked | Dead:
+def outcome_of_failure(error: Exception, row: ParkedRow | None) -> Parked | Dead | Untrusted:
     """Return the outcome of a delivery whose handling raised an error.
 
     Args:
@@ -81,6 +92,8 @@ def outcome_of_failure(error: Exception, row: ParkedRow | None) -> Parked | Dead
     """
     reason = describe_error(error)
     match error:
+        case NotBelieved():
+            return Untrusted(reason)
         case Permanent():
             return Dead(reason)
         case NewerVersion() if row is not None and row.age > MAX_VERSION_WAIT:

@@ -6,11 +6,12 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from durable_work.inbox.outcomes import NewerVersion
+from durable_work.inbox.outcomes import NewerVersion, NotBelieved
 from shared_clients.errors import Permanent
 from shared_clients.postgres import Tx
-from shared_models.catalog import EventType
+from shared_models.catalog import SESSION, EventType
 from shared_models.envelope import Envelope
+from shared_models.requests import Principal
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +35,26 @@ def parse_data(reaction: Reaction, event: Envelope) -> BaseModel:
 
     Raises:
         NewerVersion: the data has a member that only a later release knows.
-        Permanent: the source may not write this type, or the data does not fit the type.
+        Permanent: the data does not fit the type.
+        NotBelieved: the principal in the data is of another tenant than the event, or the event names no request
+            although its type is about one.
     """
-    if event.source.removeprefix("/flotilla/") not in reaction.event.producers:
-        msg = f"the source {event.source} may not write {event.type}"
-        raise Permanent(msg)
     try:
-        return reaction.event.data.model_validate_json(event.data)
+        data = reaction.event.data.model_validate_json(event.data)
     except ValidationError as error:
         if any(fault["type"] in {"union_tag_invalid", "literal_error", "enum"} for fault in error.errors()):
             msg = f"{reaction.event.name} has a member that this release does not know: {describe_faults(error)}"
             raise NewerVersion(msg) from error
         msg = f"the data of {reaction.event.name} is not as agreed: {describe_faults(error)}"
         raise Permanent(msg) from error
+    if reaction.event.key == SESSION and event.correlationid is None:
+        msg = f"{reaction.event.name} is about a request, and the event names none: correlationid is missing"
+        raise NotBelieved(msg)
+    principal = getattr(data, "principal", None)
+    if isinstance(principal, Principal) and principal.tenant != event.tenantid:
+        msg = f"the principal of the event is of another tenant than the event ({event.tenantid[:100]})"
+        raise NotBelieved(msg)
+    return data
 
 
 def type_family(event_type: str) -> str:

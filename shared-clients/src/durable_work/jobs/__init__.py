@@ -1,8 +1,8 @@
 """Jobs: durable work in a service's own table, done by one worker at a time, and taken over when that worker dies.
 
 `leases` says which workers are alive. `statements` makes the SQL over a table that a service owns: claim, fence, hand
-back, retry later. `slots` runs claimed jobs side by side in this process. `performing` stops jobs that were cancelled,
-and repeats a write until the database has it.
+back, retry later, finish. `slots` runs claimed jobs side by side in this process. `performing` stops jobs that were
+cancelled, and repeats a write until the database has it. `runner` takes one type of job through all of these.
 
 A job is *ready* when a worker may claim it; then its `ready_at` is set. It is *blocked* while an earlier job has to end
 first, *waiting* while it needs a result from outside, and *delayed* until its `due_at`. Only ready jobs are in the
@@ -11,14 +11,21 @@ index that a claim reads, so a claim costs the same however many jobs are blocke
 
 from durable_work.jobs.leases import RENEW_SECONDS, WorkerLease
 from durable_work.jobs.performing import ActiveJobs, until_stored
-from durable_work.jobs.slots import Slots, run_slots
-from durable_work.jobs.statements import Claim, JobTable
+from durable_work.jobs.runner import JobRunner, JobType, RetryPolicy
+from durable_work.jobs.slots import ClaimJobs, Job, Slots, run_slots
+from durable_work.jobs.statements import Claim, ClaimedJob, JobTable
 
 __all__ = [
     "RENEW_SECONDS",
     "ActiveJobs",
     "Claim",
+    "ClaimJobs",
+    "ClaimedJob",
+    "Job",
+    "JobRunner",
     "JobTable",
+    "JobType",
+    "RetryPolicy",
     "Slots",
     "WorkerLease",
     "run_slots",

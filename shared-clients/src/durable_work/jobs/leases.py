@@ -39,9 +39,9 @@ class WorkerLease:
         tables: the service's job tables, whose rows may name a worker.
     """
 
-    def __init__(self, database: Database, tables: Iterable[JobTable]) -> None:
+    def __init__(self, database: Database, tables: Iterable[JobTable] = ()) -> None:
         self._database = database
-        self._delete_unused = sql(DELETE_UNUSED + "".join(table.not_referenced("l.worker") for table in tables))
+        self._tables = tuple(tables)
         self.worker: UUID = new_id()
         self._alive_until = 0.0
 
@@ -49,6 +49,10 @@ class WorkerLease:
     def alive(self) -> bool:
         """Whether the lease is certainly still valid, by the monotonic clock of this process."""
         return asyncio.get_running_loop().time() < self._alive_until
+
+    def add_tables(self, tables: Iterable[JobTable]) -> None:
+        """Have the lease cover further job tables of the service; before the worker claims a job of them."""
+        self._tables = (*self._tables, *tables)
 
     async def renew(self) -> None:
         """Extend the lease; to be called every `RENEW_SECONDS`."""
@@ -73,5 +77,6 @@ class WorkerLease:
 
     async def delete_unused(self) -> int:
         """Delete leases that ran out an hour ago and that no job names, and return how many."""
+        unused = sql(DELETE_UNUSED + "".join(table.not_referenced("l.worker") for table in self._tables))
         async with self._database.autocommit() as tx:
-            return await tx.run(self._delete_unused)
+            return await tx.run(unused)

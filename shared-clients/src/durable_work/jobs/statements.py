@@ -18,7 +18,7 @@ equal parts. So a tenant with ten thousand jobs delays another tenant's first jo
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Final, Self
 from uuid import UUID
 
 from sqlalchemy import RowMapping
@@ -29,6 +29,11 @@ PROBED_TENANTS: Final = 16
 """Tenants that one claim looks at; each costs one descent of an index."""
 PROMOTE_BATCH: Final = 200
 """Due jobs that one `promote` makes ready at most."""
+
+COLUMNS: Final = (
+    "ready_at timestamptz, due_at timestamptz, worker uuid, epoch bigint NOT NULL DEFAULT 0, "
+    "tries integer NOT NULL DEFAULT 0"
+)
 
 EXPIRED: Final = """
     l.expires_at <= now() AND pg_postmaster_start_time() < now() - interval '3 seconds'
@@ -52,6 +57,22 @@ class Claim:
     epoch: int
     tries: int
 
+    @classmethod
+    def of(cls, row: RowMapping) -> Self:
+        """Return the claim of a row that a claim returned; its key is the column `key`."""
+        return cls(row["tenant"], row["key"], row["epoch"], row["tries"])
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedJob:
+    """A job that this process has claimed; a service adds its own fields."""
+
+    claim: Claim
+
+    @property
+    def tenant(self) -> str:
+        return self.claim.tenant
+
 
 class JobTable:
     """The statements over one job table.
@@ -62,6 +83,7 @@ class JobTable:
         progressed: SQL over the row `j` that is true where the last claim made progress; then tries begin at 1 again.
         claimed: further columns that a claim sets, as SQL over the row `j`, such as `status = 'running'`.
         handed_back: further columns that a hand-back and a retry set.
+        finished: further columns that the end of a job sets, such as `ended_at = now()`.
         returning: columns that a claim returns, as SQL over the row `j`; by default those of `Claim`.
     """
 
@@ -73,6 +95,7 @@ class JobTable:
         progressed: str = "false",
         claimed: str = "",
         handed_back: str = "",
+        finished: str = "",
         returning: str = "",
     ) -> None:
         self.name = name
@@ -94,10 +117,15 @@ class JobTable:
         self._hand_back = sql(HAND_BACK.format(**names))
         self._retry = sql(RETRY.format(**names))
         self._held = sql(HELD.format(**names))
+        self._finish = sql(FINISH.format(table=name, key=key, also=f", {finished}" if finished else ""))
 
     def not_referenced(self, worker: str) -> str:
         """Return SQL to add to a condition; it is true where no job of the table names the worker."""
         return f" AND NOT EXISTS (SELECT FROM {self.name} j WHERE j.worker = {worker})"
+
+    def columns(self) -> str:
+        """Return the DDL of the columns that every job table has, beside `tenant` and the key."""
+        return COLUMNS
 
     def indexes(self) -> tuple[str, ...]:
         """Return the DDL of the indexes that the statements read, for the service's migration."""
@@ -132,6 +160,10 @@ class JobTable:
     async def retry_later(self, tx: Tx, claim: Claim, pause: float) -> bool:
         """Delay a held job by `pause` seconds; return False where the claim is stale."""
         return await tx.run(self._retry, **_held_by(claim), pause=timedelta(seconds=pause)) == 1
+
+    async def finish(self, tx: Tx, claim: Claim) -> bool:
+        """End a held job, which then is neither ready nor delayed; return False where the claim is stale."""
+        return await tx.run(self._finish, **_held_by(claim)) == 1
 
     async def held(self, tx: Tx, worker: UUID) -> list[Claim]:
         """Return all jobs whose row names the worker."""
@@ -205,6 +237,11 @@ HAND_BACK: Final = """
 
 RETRY: Final = """
     UPDATE {table} SET worker = NULL, due_at = now() + CAST(:pause AS interval){also}
+    WHERE tenant = :tenant AND {key} = :key AND epoch = :epoch AND worker IS NOT NULL
+"""
+
+FINISH: Final = """
+    UPDATE {table} SET worker = NULL, ready_at = NULL, due_at = NULL{also}
     WHERE tenant = :tenant AND {key} = :key AND epoch = :epoch AND worker IS NOT NULL
 """
 

@@ -32,6 +32,7 @@ def create_app(
     ready: Callable[[], Awaitable[None]],
     limits: BodyLimits = BodyLimits(),  # noqa: B008 - frozen
     docs: bool = False,
+    draining: asyncio.Event | None = None,
     lifespan: Lifespan | None = None,
 ) -> FastAPI:
     """Return a service's app.
@@ -44,6 +45,7 @@ def create_app(
         limits: of the body of one request.
         docs: serve `/openapi.json`; never in production. There is no page for it, because FastAPI's documentation page
             loads scripts from a CDN.
+        draining: becomes `app.state.draining`; by default a new event.
         lifespan: opens and closes the resources of the service.
 
     `app.state.draining` is an asyncio.Event: once it is set, the service is not ready, and open streams end.
@@ -65,7 +67,7 @@ def create_app(
             "exclude": _probe,
         },
     )
-    app.state.draining = asyncio.Event()
+    app.state.draining = asyncio.Event() if draining is None else draining
     app.add_middleware(RequestGuard, limits)
     app.add_exception_handler(Problem, on_problem)
     app.add_exception_handler(Transient, on_transient)

@@ -71,6 +71,9 @@ class _Claims(BaseModel):
     credential: str
     channel: str
     scopes: frozenset[str]
+    roles: frozenset[str] = frozenset()
+    groups: frozenset[str] = frozenset()
+    assurance: str = ""
     sessions: frozenset[UUID]
 
 
@@ -117,6 +120,9 @@ class Issuer:
             credential=caller.credential,
             channel=caller.channel,
             scopes=caller.scopes,
+            roles=caller.roles,
+            groups=caller.groups,
+            assurance=caller.assurance,
             sessions=sessions,
         )
         return _JWS.encode(
@@ -215,6 +221,9 @@ def _identity(claims: _Claims) -> Identity:
         credential=claims.credential,
         channel=claims.channel,
         scopes=claims.scopes,
+        roles=claims.roles,
+        groups=claims.groups,
+        assurance=claims.assurance,
     )
     return Identity(principal, claims.sessions)
 

@@ -62,7 +62,7 @@ class ClaimedRun:
 
     @property
     def context(self) -> EventContext:
-        return EventContext(self.execution_id, self.session_id, self.tenant, self.turn, self.expires_at)
+        return EventContext.of_request(self.execution_id, self.session_id, self.tenant, self.turn, self.expires_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,12 @@ class AlreadyStored:
     """The run had been stored before; nothing was written."""
 
 
-InsertOutcome = ClaimedRun | Queued | AlreadyStored
+@dataclass(frozen=True, slots=True)
+class OtherOwner:
+    """The session belongs to another person; nothing may be written."""
+
+
+InsertOutcome = ClaimedRun | Queued | AlreadyStored | OtherOwner
 """The outcome of storing a new run."""
 
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import Field, StringConstraints
 
-from shared_models.requests import ClosedModel, Name, OpenModel, Principal, Status, Truncation
+from shared_models.requests import ClosedModel, Name, OpenModel, Status, Truncation
 
 Title = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
 
@@ -59,11 +59,6 @@ class MessageView(OpenModel):
 class MessagePage(OpenModel):
     messages: tuple[MessageView, ...]
     next: str | None = Field(default=None, description="Send it as `before` to get the page of older messages.")
-
-
-def owner_of(principal: Principal) -> str:
-    """Return the owner of a principal's sessions: its issuer and its subject."""
-    return f"{principal.issuer}|{principal.subject}"
 
 
 @dataclass(frozen=True, slots=True)

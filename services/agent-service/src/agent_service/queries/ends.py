@@ -8,12 +8,14 @@ from agent_service.queries.runs import CLAIMED_COLUMNS, claimed_run
 from shared_clients.postgres import Database, Tx, sql
 from shared_models.envelope import EventContext
 from shared_models.frames import TerminalEvent
+from shared_models.principals import Person
 from shared_models.requests import TERMINAL, Failure, Response, ResponseFailed, ResponseReady, Status, Usage
 
 INSERT_CANCELLATION = sql("""
     INSERT INTO cancellations (tenant, execution_id) VALUES (:tenant, :execution_id) ON CONFLICT DO NOTHING
 """)
 DELETE_EXPIRED_CANCELLATIONS = sql("DELETE FROM cancellations WHERE asked_at < now() - interval '8 days'")
+LOAD_OWNER = sql("SELECT owner FROM sessions WHERE tenant = :tenant AND session_id = :session_id AND owner <> ''")
 LOCK_QUEUED_RUN = sql(f"""
     SELECT {CLAIMED_COLUMNS.format(run="r")}
     FROM sessions s JOIN runs r ON r.tenant = s.tenant AND r.session_id = s.session_id
@@ -46,6 +48,12 @@ LOAD_RUN_STATE = sql("""
 async def insert_cancellation(tx: Tx, tenant: str, execution_id: UUID) -> None:
     """Store a cancellation, which also holds for a run that is not stored yet."""
     await tx.run(INSERT_CANCELLATION, tenant=tenant, execution_id=execution_id)
+
+
+async def load_owner(tx: Tx, tenant: str, session_id: UUID) -> Person | None:
+    """Return the owner of a session; None for a session that is not stored yet, or only with failed runs."""
+    row = await tx.row(LOAD_OWNER, tenant=tenant, session_id=session_id)
+    return None if row is None else Person.parse(row["owner"])
 
 
 async def delete_expired_cancellations(database: Database) -> int:
@@ -91,7 +99,7 @@ async def load_run_state(tx: Tx, tenant: str, execution_id: UUID) -> RunState | 
     row = await tx.row(LOAD_RUN_STATE, tenant=tenant, execution_id=execution_id)
     if row is None:
         return None
-    context = EventContext(execution_id, row["session_id"], tenant, row["turn"], row["expires_at"])
+    context = EventContext.of_request(execution_id, row["session_id"], tenant, row["turn"], row["expires_at"])
     status, usage = row["status"], Usage.model_validate(row["usage"] or {})
     end: ResponseReady | ResponseFailed | None = None
     if status == Status.COMPLETED:

@@ -14,6 +14,7 @@ from agent_service.domain.runs import (
     InsertOutcome,
     LoadedRun,
     NewRun,
+    OtherOwner,
     OwnedRun,
     Queued,
     Step,
@@ -52,7 +53,7 @@ LOCK_SESSION = sql("""
                            THEN CAST(:execution_id AS uuid) ELSE sessions.current_run END,
         owner = CASE WHEN sessions.owner = '' THEN excluded.owner ELSE sessions.owner END,
         title = CASE WHEN sessions.title = '' THEN excluded.title ELSE sessions.title END
-    RETURNING agent, current_run IS NOT DISTINCT FROM :execution_id AS may_start
+    RETURNING agent, owner, current_run IS NOT DISTINCT FROM :execution_id AS may_start
 """)
 """Locks a session until the end of the transaction, and makes the new run its current one if the run's turn has come.
 A session has one current run, which is ready or running; `next_turn` is the lowest turn that has neither ended nor
@@ -152,16 +153,18 @@ LIST_OWNED_RUNS = sql(f"""
 """)
 
 
-async def insert_run(tx: Tx, run: NewRun, owner: str, worker: UUID | None) -> InsertOutcome:
+async def insert_run(tx: Tx, run: NewRun, worker: UUID | None) -> InsertOutcome:
     """Store a run, claimed for `worker` if there is one and the run's turn may start.
 
     Raises:
         Transient: another transaction stores the same run now, so roll back.
     """
-    context = run.context
+    context, owner = run.context, run.principal.person.key
     session = await _lock_session(tx, context, owner=owner, agent=run.agent, title=title_of(run.content))
     if session is None:
         return AlreadyStored()
+    if session["owner"] != owner:
+        return OtherOwner()
     claimed = session["may_start"] and worker is not None
     row = await tx.row(
         INSERT_RUN,
@@ -199,7 +202,7 @@ async def insert_failed_run(tx: Tx, context: EventContext, end: ResponseFailed, 
 async def _lock_session(
     tx: Tx, context: EventContext, *, owner: str = "", agent: str | None = None, title: str = "", runnable: bool = True
 ) -> RowMapping | None:
-    """Lock a new run's session; return its agent and whether the run may start, or None if the run is stored."""
+    """Lock a new run's session; return agent, owner and whether the run may start, or None if the run is stored."""
     keys = _keys_of(context)
     return await tx.row(LOCK_SESSION, **keys, owner=owner, agent=agent, title=title, runnable=runnable)
 

@@ -4,6 +4,7 @@ from uuid import UUID
 
 from agent_service.domain.sessions import MessageView, PageCursor, SessionView
 from shared_clients.postgres import Database, Tx, sql
+from shared_models.principals import Person
 from shared_models.requests import STATES, Status
 
 COLUMNS = """
@@ -39,27 +40,27 @@ LIST_TURNS = sql("""
 
 
 async def create_session(
-    tx: Tx, tenant: str, owner: str, session_id: UUID, *, title: str, agent: str | None
+    tx: Tx, tenant: str, owner: Person, session_id: UUID, *, title: str, agent: str | None
 ) -> SessionView:
-    row = await tx.row(CREATE_SESSION, tenant=tenant, owner=owner, session_id=session_id, title=title, agent=agent)
+    row = await tx.row(CREATE_SESSION, tenant=tenant, owner=owner.key, session_id=session_id, title=title, agent=agent)
     return SessionView.model_validate(dict(row or {}))
 
 
-async def load_session(database: Database, tenant: str, owner: str, session_id: UUID) -> SessionView | None:
+async def load_session(database: Database, tenant: str, owner: Person, session_id: UUID) -> SessionView | None:
     async with database.autocommit() as tx:
-        row = await tx.row(LOAD_SESSION, tenant=tenant, owner=owner, session_id=session_id)
+        row = await tx.row(LOAD_SESSION, tenant=tenant, owner=owner.key, session_id=session_id)
     return None if row is None else SessionView.model_validate(dict(row))
 
 
 async def list_sessions(
-    database: Database, tenant: str, owner: str, *, before: PageCursor | None, most: int
+    database: Database, tenant: str, owner: Person, *, before: PageCursor | None, most: int
 ) -> tuple[SessionView, ...]:
     """Return a page of the owner's sessions after the cursor `before`, the last used first."""
     async with database.autocommit() as tx:
         rows = await tx.rows(
             LIST_SESSIONS,
             tenant=tenant,
-            owner=owner,
+            owner=owner.key,
             updated_before=before.updated_at if before else None,
             id_before=before.session_id if before else None,
             most=most,
@@ -68,16 +69,16 @@ async def list_sessions(
 
 
 async def rename_session(
-    database: Database, tenant: str, owner: str, session_id: UUID, *, title: str
+    database: Database, tenant: str, owner: Person, session_id: UUID, *, title: str
 ) -> SessionView | None:
     async with database.autocommit() as tx:
-        row = await tx.row(RENAME_SESSION, tenant=tenant, owner=owner, session_id=session_id, title=title)
+        row = await tx.row(RENAME_SESSION, tenant=tenant, owner=owner.key, session_id=session_id, title=title)
     return None if row is None else SessionView.model_validate(dict(row))
 
 
-async def delete_session(tx: Tx, tenant: str, owner: str, session_id: UUID) -> bool:
+async def delete_session(tx: Tx, tenant: str, owner: Person, session_id: UUID) -> bool:
     """Hide a session for good, so that later requests in it are refused; return False if there is none."""
-    return await tx.run(DELETE_SESSION, tenant=tenant, owner=owner, session_id=session_id) == 1
+    return await tx.run(DELETE_SESSION, tenant=tenant, owner=owner.key, session_id=session_id) == 1
 
 
 async def list_messages(

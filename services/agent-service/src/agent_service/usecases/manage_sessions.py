@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from agent_service.domain.sessions import NewSession, SessionView, owner_of
+from agent_service.domain.sessions import NewSession, SessionView
 from agent_service.queries import sessions as queries
 from durable_work.audit import Actor, Entry, record
 from shared_clients.postgres import Database
@@ -16,7 +16,7 @@ async def open_session(database: Database, principal: Principal, new: NewSession
     session_id = new_id()
     async with database.transaction() as tx:
         session = await queries.create_session(
-            tx, principal.tenant, owner_of(principal), session_id, title=new.title or "", agent=new.agent
+            tx, principal.tenant, principal.person, session_id, title=new.title or "", agent=new.agent
         )
         await record(tx, Entry(principal.tenant, Actor.of(principal), Action.SESSION_CREATED, str(session_id)))
     return session
@@ -25,7 +25,7 @@ async def open_session(database: Database, principal: Principal, new: NewSession
 async def delete_session(database: Database, principal: Principal, session_id: UUID) -> bool:
     """Hide a session for good, so that later requests in it are refused; return False if the principal has none."""
     async with database.transaction() as tx:
-        if not await queries.delete_session(tx, principal.tenant, owner_of(principal), session_id):
+        if not await queries.delete_session(tx, principal.tenant, principal.person, session_id):
             return False
         await record(tx, Entry(principal.tenant, Actor.of(principal), Action.SESSION_DELETED, str(session_id)))
     return True

@@ -4,10 +4,10 @@ request-manager sends a request again when it has heard nothing of its run for a
 published again.
 """
 
-from agent_service.domain.runs import AlreadyStored, ClaimedRun, NewRun, trace_of
-from agent_service.domain.sessions import owner_of
+from agent_service.domain.runs import AlreadyStored, ClaimedRun, NewRun, OtherOwner, trace_of
 from agent_service.queries import runs as queries
 from agent_service.usecases.republish_state import republish_state
+from durable_work.inbox import NotBelieved
 from durable_work.jobs import Slots
 from durable_work.outbox import Outbox
 from shared_clients.postgres import Tx
@@ -17,15 +17,22 @@ from shared_models.requests import RunChanged, Status
 
 
 async def queue_run(tx: Tx, outbox: Outbox, slots: Slots[ClaimedRun], run: NewRun) -> None:
-    """Store the run in the transaction of its event; a run that is claimed there starts right after the commit."""
+    """Store the run in the transaction of its event; a run that is claimed there starts right after the commit.
+
+    Raises:
+        NotBelieved: the session belongs to another person than the run's principal.
+    """
     reserved = slots.reserve_for(run.context.tenant)
     if reserved:
         tx.after_rollback(slots.release)
-    outcome = await queries.insert_run(tx, run, owner_of(run.principal), slots.worker if reserved else None)
+    outcome = await queries.insert_run(tx, run, slots.worker if reserved else None)
     if isinstance(outcome, ClaimedRun):
         await announce_running(tx, outbox, outcome)
         tx.after_commit(lambda: slots.start(outcome))
         return
+    if isinstance(outcome, OtherOwner):
+        msg = f"the session {run.context.session_id} belongs to another person than the principal of the request"
+        raise NotBelieved(msg)
     if reserved:
         tx.after_commit(slots.release)
     if isinstance(outcome, AlreadyStored):

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import RowMapping
 
-from request_manager.domain import StoredRequest, owner_of
+from request_manager.domain import StoredRequest
 from shared_clients.postgres import Database, Tx, sql
 from shared_models.envelope import EventContext
 from shared_models.requests import (
@@ -66,7 +66,7 @@ SETTLE_REQUEST = sql("""
 async def load_view(database: Database, caller: Principal, request_id: UUID) -> RequestView | None:
     """Return one of the caller's requests; None where the caller has no such request."""
     async with database.autocommit() as tx:
-        row = await tx.row(LOAD_VIEW, tenant=caller.tenant, owner=owner_of(caller), request_id=request_id)
+        row = await tx.row(LOAD_VIEW, tenant=caller.tenant, owner=caller.person.key, request_id=request_id)
     return None if row is None else _view(row)
 
 
@@ -78,7 +78,7 @@ async def list_views(
         rows = await tx.rows(
             LIST_VIEWS,
             tenant=caller.tenant,
-            owner=owner_of(caller),
+            owner=caller.person.key,
             session_id=session_id,
             before=before,
             limit=limit,
@@ -109,10 +109,10 @@ async def store_cancellation(tx: Tx, caller: Principal, request_id: UUID) -> Eve
 
     Returns None, and changes nothing, for a request that has ended, is cancelled already or is not the caller's.
     """
-    row = await tx.row(STORE_CANCELLATION, tenant=caller.tenant, owner=owner_of(caller), request_id=request_id)
+    row = await tx.row(STORE_CANCELLATION, tenant=caller.tenant, owner=caller.person.key, request_id=request_id)
     if row is None:
         return None
-    return EventContext(request_id, row["session_id"], caller.tenant, row["turn"], row["expires_at"])
+    return EventContext.of_request(request_id, row["session_id"], caller.tenant, row["turn"], row["expires_at"])
 
 
 async def store_run_status(tx: Tx, tenant: str, request_id: UUID, change: RunChanged) -> None:

@@ -26,7 +26,9 @@ async def accept_request(database: Database, outbox: Outbox, draft: RequestDraft
     data = RequestCreated(content=draft.content, agent=draft.agent, principal=draft.principal, metadata=draft.metadata)
     if _may_be_too_large(draft) and (size := len(data.model_dump_json().encode())) > MAX_DATA:
         return TooLarge(size)
-    context = EventContext(draft.request_id, draft.session_id, draft.principal.tenant, expires=draft.expires_at)
+    context = EventContext.of_request(
+        draft.request_id, draft.session_id, draft.principal.tenant, expires=draft.expires_at
+    )
     message = message_of(new_event("request-manager", REQUEST_CREATED, data, context, trace=inject()))
     outcome = await accepting.insert_request(database, draft, message)
     if isinstance(outcome, Accepted):

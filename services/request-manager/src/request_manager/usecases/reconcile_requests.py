@@ -31,7 +31,7 @@ async def reconcile_requests(database: Database, outbox: Outbox, silence: timede
     async with database.transaction() as tx:
         silent = await reconciling.claim_silent_requests(tx, silence, BATCH)
         for request in silent:
-            context = EventContext(
+            context = EventContext.of_request(
                 request.request_id, request.session_id, request.tenant, request.turn, request.expires_at
             )
             principal = Principal.model_validate(request.principal)

@@ -13,10 +13,10 @@ from shared_models.requests import ResponseFailed, ResponseReady, RunChanged
 
 async def record_run_status(tx: Tx, event: Envelope, change: RunChanged) -> None:
     """Show a run's status as its request's status."""
-    await requests.store_run_status(tx, event.tenantid, event.correlationid, change)
+    await requests.store_run_status(tx, event.tenantid, event.request_id, change)
 
 
 async def settle_request(tx: Tx, event: Envelope, end: ResponseReady | ResponseFailed) -> None:
     """Store a request's end, which is final."""
-    await requests.settle_request(tx, event.tenantid, event.correlationid, end)
+    await requests.settle_request(tx, event.tenantid, event.request_id, end)
     reached(Failpoint.AFTER_SETTLE_BEFORE_COMMIT)
