@@ -70,10 +70,13 @@ class WorkerLease:
         self._alive_until = asked_at + LEASE_SECONDS
 
     async def release(self) -> None:
-        """Let the lease expire now, so that other workers take over at once."""
+        """Let the lease expire now, so that others take over at once; without the database it expires by itself."""
         self._alive_until = 0.0
-        async with self._database.autocommit() as tx:
-            await tx.run(EXPIRE, worker=self.worker)
+        try:
+            async with self._database.autocommit() as tx:
+                await tx.run(EXPIRE, worker=self.worker)
+        except Unconfirmed as error:
+            log.warning("lease_not_released", error=str(error))
 
     async def delete_unused(self) -> int:
         """Delete leases that ran out an hour ago and that no job names, and return how many."""
