@@ -168,7 +168,9 @@ async def _examine_database(settings: FleetSettings) -> list[Finding]:
     except Unconfirmed:
         if settings.database_url is not None:
             raise
-        return [_note("postgres", "the embedded database does not run: it runs while a fleet does")]
+        return [
+            _note("postgres", "the embedded database does not run: `make up` starts it, `up --processes` has another")
+        ]
     findings = [_good("postgres", "it answers")]
     lacking = {schema: await missing_revisions(url, schema, versions) for schema, versions in SCHEMAS.items()}
     if behind := sorted(schema for schema, revisions in lacking.items() if revisions):
