@@ -171,10 +171,11 @@ def joined_persons(source: Source) -> Iterator[str]:
     if source.test or source.module == "shared_models.principals":
         return
     for node in nodes(source.tree):
-        joins = isinstance(node, ast.JoinedStr) or (
-            isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".join")
-        )
-        if joins and {"issuer", "subject"} <= {part.attr for part in ast.walk(node) if isinstance(part, ast.Attribute)}:
+        if not isinstance(node, ast.JoinedStr | ast.Call):
+            continue
+        if isinstance(node, ast.Call) and not ast.unparse(node.func).endswith(".join"):
+            continue
+        if {"issuer", "subject"} <= {part.attr for part in ast.walk(node) if isinstance(part, ast.Attribute)}:
             yield f"{source.path}:{node.lineno}: joins an issuer and a subject; use shared_models.principals.Person"
 
 
