@@ -141,13 +141,13 @@ async def test_event_that_can_never_be_published_is_dead_and_on_dead_is_called(
     async def on_dead(tx: Tx, dead: Envelope, error: str) -> None:
         assert error == "as scripted"
         assert await tx.row(sql("SELECT 1 AS one FROM outbox WHERE id = :id AND state = 'dead'"), id=dead.id)
-        dead_requests.append(dead.correlationid)
+        dead_requests.append(dead.request_id)
 
     outbox, written = Outbox(database, bus, on_dead), event()
     bus.faults = [Permanent]
     async with outbox.running(), database.transaction() as tx:
         await outbox.publish(tx, written)
-    assert dead_requests == [written.correlationid]
+    assert dead_requests == [written.request_id]
     assert await rows(database) == {written.id: "dead"}
     await overdue(database)
     assert await outbox.sweep() == 0, "dead rows are not tried again"

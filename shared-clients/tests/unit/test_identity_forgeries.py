@@ -314,7 +314,7 @@ def test_clocks_may_differ_by_the_leeway(now: float) -> None:
 
 
 def test_a_claim_that_a_later_release_adds_is_ignored() -> None:
-    assert verifier().verify(signed(assurance="high"), METHOD, PATH).principal == PRINCIPAL
+    assert verifier().verify(signed(region="north"), METHOD, PATH).principal == PRINCIPAL
 
 
 def test_a_refused_token_is_refused_again_after_a_good_one() -> None:

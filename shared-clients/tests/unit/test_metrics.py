@@ -32,6 +32,7 @@ FEW_VALUES = {
     "provider",
     "service",
     "state",
+    "table",
     "type",
 }
 """Labels whose values are known in advance."""

@@ -118,8 +118,11 @@ async def test_end_from_another_source_is_dead_lettered(database: Database, ask:
     forged = {**message.attributes, "source": "/flotilla/api-gateway"}
     await inbox.consume(Message(message.topic, message.key, forged, message.data))
     assert (await shown(database, ask, accepted)).status is Status.ACCEPTED
-    found = await row(database, "SELECT state FROM inbox WHERE id = :id", id=message.attributes["id"])
-    assert found == {"state": "dead"}
+    kept = f"untrusted:{message.attributes['id']}"
+    assert await row(database, "SELECT state, tenant FROM inbox WHERE id = :id", id=kept) == {
+        "state": "dead",
+        "tenant": "",
+    }
 
 
 async def test_cancellation_is_published_once_under_concurrent_and_repeated_calls(
