@@ -173,14 +173,9 @@ def joined_persons(source: Source) -> Iterator[str]:
     for node in nodes(source.tree):
         if not isinstance(node, ast.JoinedStr | ast.Call):
             continue
-<<<<<<< HEAD
-        joins = isinstance(node, ast.JoinedStr) or ast.unparse(node.func).endswith(".join")
-        if joins and {"issuer", "subject"} <= {part.attr for part in ast.walk(node) if isinstance(part, ast.Attribute)}:
-=======
         if isinstance(node, ast.Call) and not ast.unparse(node.func).endswith(".join"):
             continue
         if {"issuer", "subject"} <= {part.attr for part in ast.walk(node) if isinstance(part, ast.Attribute)}:
->>>>>>> catalogue
             yield f"{source.path}:{node.lineno}: joins an issuer and a subject; use shared_models.principals.Person"
 
 
