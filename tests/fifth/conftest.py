@@ -94,11 +94,19 @@ class Fleet:
 
     async def hear(self, greeting: Message) -> Message:
         """Wait for the greeter's event about a greeting, and drop all events before it."""
+        [message] = await self.hear_all(greeting)
+        return message
+
+    async def hear_all(self, *greetings: Message) -> list[Message]:
+        """Return the greeter's event about each greeting, in whichever order they come; others are dropped."""
+        subjects = [greeting.attributes["subject"] for greeting in greetings]
+        came: dict[str, Message] = {}
         async with asyncio.timeout(60):
-            while True:
+            while came.keys() < set(subjects):
                 message = await self.heard.get()
-                if message.attributes["subject"] == greeting.attributes["subject"]:
-                    return message
+                if message.attributes["subject"] in subjects:
+                    came[message.attributes["subject"]] = message
+        return [came[subject] for subject in subjects]
 
 
 def asked(name: str, *, tenant: str = "acme", subject: UUID | None = None) -> Message:

@@ -131,11 +131,8 @@ def test_what_people_do_is_on_record_and_whoever_changes_the_record_is_found(
         }
         live = flotilla("verify", "--json")
         assert (live.status, live.json()["ok"]) == (0, True), live
-        assert {one["chain"]: one["sealed"] for one in live.json()["chains"]} == {
-            "request_manager": 1,
-            "agent_service": 2,
-            "api_gateway": 1,
-        }
+        sealed = {name: len(entries) for name, entries in found.items()}
+        assert {one["chain"]: one["sealed"] for one in live.json()["chains"]} == sealed
     finally:
         background.run(running.aclose())
 
@@ -145,8 +142,9 @@ def test_what_people_do_is_on_record_and_whoever_changes_the_record_is_found(
     background.run(tamper(postgres))
     tampered = flotilla("verify", "--json")
     assert (tampered.status, tampered.json()["ok"]) == (1, False)
-    assert [one["anchored"] for one in tampered.json()["chains"]] == [1, 2, 1]
-    [fault] = tampered.json()["chains"][2]["faults"]
+    chains = {one["chain"]: one for one in tampered.json()["chains"]}
+    assert {name: chain["anchored"] for name, chain in chains.items()} == sealed
+    [fault] = chains["api_gateway"]["faults"]
     assert (fault["number"], "was changed" in fault["what"]) == (1, True)
     assert "api_gateway, number 1: the entry " in flotilla("verify").out
 
