@@ -59,7 +59,7 @@ async def open_app(
         app = create_app(
             NAME,
             version="0.1.0",
-            routers=[api.router, dead_letter_routes(letters, verifier), *event_routes(bus)],
+            routers=[api.router, api.operations, dead_letter_routes(letters, verifier), *event_routes(bus)],
             ready=database.ping,
             docs=settings.mode is Mode.DEV,
         )

@@ -81,7 +81,8 @@ async def test_session_is_created_read_renamed_and_deleted(call: Caller) -> None
     created = await call("POST", SESSIONS, json={"title": "  Party ", "agent": "assistant"})
     assert created.status_code == 201
     body = created.json()
-    assert set(body) == {"session_id", "title", "agent", "created_at", "updated_at", "active_request_id"}
+    known = {"session_id", "title", "agent", "created_at", "updated_at", "active_request_id", "channel", "match"}
+    assert set(body) == known
     assert (body["title"], body["agent"], body["active_request_id"]) == ("Party", "assistant", None)
     place = created.headers["location"]
     assert place == f"{SESSIONS}/{body['session_id']}"
@@ -197,6 +198,33 @@ async def test_running_request_shows_in_its_session(call: Caller, talk: Talk) ->
     await talk.worker.end(mine)
     shown = (await call("GET", f"{SESSIONS}/{session.session_id}")).json()
     assert shown["active_request_id"] == str(session.request(2))
+
+
+async def test_search_finds_titles_questions_answers_and_shows_where(call: Caller, talk: Talk) -> None:
+    named, asked, answered, other = (talk.session() for _ in range(4))
+    await talk.turn(named, 1, "The harbour at night", "ok")
+    await talk.turn(asked, 1, "First", "ok")
+    await talk.turn(asked, 2, "and the HARBOUR 100%_sure?", "ok")
+    await talk.turn(answered, 1, "Where?", f"{'far away ' * 30} in the harbour, of course")
+    await talk.turn(other, 1, "Something else", "ok")
+    found = (await call("GET", f"{SESSIONS}?search=harbour")).json()["sessions"]
+    assert {(one["title"], one["match"]) for one in found} == {
+        ("The harbour at night", None),
+        ("First", "and the HARBOUR 100%_sure?"),
+    }
+    assert [one["title"] for one in (await call("GET", f"{SESSIONS}?search=100%25_s")).json()["sessions"]] == ["First"]
+    assert (await call("GET", f"{SESSIONS}?search=100%25%25")).json()["sessions"] == []
+    assert (await call.another()("GET", f"{SESSIONS}?search=harbour")).json()["sessions"] == []
+    problem(await call("GET", f"{SESSIONS}?search="), 422, "invalid-parameter")
+
+
+async def test_list_tells_the_way_in_of_the_first_request(call: Caller, talk: Talk) -> None:
+    session = talk.session()
+    session.principal = call.principal.model_copy(update={"channel": "cli"})
+    await talk.turn(session, 1, "hi", "ok")
+    session.principal = call.principal.model_copy(update={"channel": "web"})
+    await talk.turn(session, 2, "hi again", "ok")
+    assert [one["channel"] for one in (await call("GET", SESSIONS)).json()["sessions"]] == ["cli"]
 
 
 async def test_title_comes_from_the_first_message_unless_it_was_given(call: Caller, talk: Talk) -> None:

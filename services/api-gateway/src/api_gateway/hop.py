@@ -27,7 +27,11 @@ from shared_models.requests import Principal
 
 log = structlog.get_logger()
 
-ROUTES: Final = {"/api/v1/requests": "request-manager", "/api/v1/sessions": "agent-service"}
+ROUTES: Final = {
+    "/api/v1/requests": "request-manager",
+    "/api/v1/sessions": "agent-service",
+    "/api/v1/runs": "agent-service",
+}
 """The service behind each part of the API, by the beginning of the path."""
 
 NOT_FORWARDED: Final = frozenset(

@@ -4,7 +4,7 @@ from uuid import UUID
 
 from agent_service.domain.runs import failed
 from agent_service.queries import ends as queries
-from agent_service.usecases.end_run import end_run
+from agent_service.usecases.end_run import end_queued_run
 from durable_work.outbox import Outbox
 from shared_clients.postgres import Tx
 from shared_models.requests import FailureReason
@@ -15,4 +15,4 @@ async def cancel_run(tx: Tx, outbox: Outbox, tenant: str, execution_id: UUID) ->
     await queries.insert_cancellation(tx, tenant, execution_id)
     run = await queries.lock_queued_run(tx, tenant, execution_id)
     if run is not None:
-        await end_run(tx, outbox, run, failed(FailureReason.CANCELLED_BY_CALLER), queued=True)
+        await end_queued_run(tx, outbox, run, failed(FailureReason.CANCELLED_BY_CALLER))
