@@ -45,22 +45,27 @@ class CountingModels:
     """Models that count the calls for a reply, may fail like a bug, and may return a reply that nothing checked.
 
     Attributes:
-        sent: the history of the last call.
+        histories: the history that each call was sent.
     """
 
     models: Models
     replies: int = 0
-    sent: Sequence[ModelMessage] = ()
+    histories: list[Sequence[ModelMessage]] = field(default_factory=list)
     bug: Exception | None = None
     unchecked: ModelResponse | None = None
     begun: asyncio.Event = field(default_factory=asyncio.Event)
     called_twice: asyncio.Event = field(default_factory=asyncio.Event)
 
+    @property
+    def sent(self) -> Sequence[ModelMessage]:
+        """The history of the last call."""
+        return self.histories[-1]
+
     async def stream_reply(
         self, history: Sequence[ModelMessage], tools: Sequence[Tool], frames: Frames
     ) -> ModelResponse:
         self.replies += 1
-        self.sent = tuple(history)
+        self.histories.append(tuple(history))
         self.begun.set()
         if self.replies == 2:
             self.called_twice.set()

@@ -14,6 +14,7 @@ from agent_service.usecases.end_run import end_run
 from service_process.web import create_app
 from shared_clients.identity import Verifier
 from shared_clients.postgres import Database
+from shared_models.dead_letters import OPERATE
 from shared_models.ids import new_id
 from shared_models.requests import FailureReason
 from tests.problems import problem
@@ -33,7 +34,7 @@ SESSIONS = "/api/v1/sessions"
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def app(opened: Database) -> FastAPI:
     """The routes alone: no loop of the service changes the rows of the tests."""
-    app = create_app(NAME, version="0", routers=[api.router], ready=opened.ping)
+    app = create_app(NAME, version="0", routers=[api.router, api.operations], ready=opened.ping)
     app.state.verifier = Verifier(NAME, trusted(NAME))
     app.state.database = opened
     return app
@@ -225,6 +226,28 @@ async def test_list_tells_the_way_in_of_the_first_request(call: Caller, talk: Ta
     session.principal = call.principal.model_copy(update={"channel": "web"})
     await talk.turn(session, 2, "hi again", "ok")
     assert [one["channel"] for one in (await call("GET", SESSIONS)).json()["sessions"]] == ["cli"]
+
+
+async def test_operator_reads_the_runs_of_the_tenant_without_their_words(call: Caller, talk: Talk) -> None:
+    session = talk.session()
+    for turn in (1, 2, 3):
+        await talk.turn(session, turn, "a secret question", "a secret answer")
+    scopes = frozenset({OPERATE})
+    operator = Caller(call.app, call.service, call.another().principal.model_copy(update={"scopes": scopes}))
+    first = await operator("GET", "/api/v1/runs?limit=2")
+    assert "secret" not in first.text
+    assert [run["turn"] for run in first.json()["runs"]] == [3, 2]
+    following = first.headers["link"].partition("<")[2].partition(">")[0]
+    assert [run["turn"] for run in (await operator("GET", following)).json()["runs"]] == [1]
+    shown = (await operator("GET", f"/api/v1/runs/{session.request(2)}")).json()
+    assert (shown["status"], shown["tries"], shown["epoch"], shown["steps"]) == ("completed", 1, 1, [])
+    other = operator.principal.model_copy(update={"tenant": "other"})
+    problem(
+        await Caller(call.app, call.service, other)("GET", f"/api/v1/runs/{session.request(2)}"), 404, "unknown-request"
+    )
+    assert (await Caller(call.app, call.service, other)("GET", "/api/v1/runs")).json() == {"runs": []}
+    for path in ("/api/v1/runs", f"/api/v1/runs/{session.request(2)}"):
+        problem(await call("GET", path), 403, "forbidden")
 
 
 async def test_title_comes_from_the_first_message_unless_it_was_given(call: Caller, talk: Talk) -> None:

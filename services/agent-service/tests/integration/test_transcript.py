@@ -1,7 +1,7 @@
 """One transcript: what people see of a run, what its session keeps, and what the next model is sent are the same."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 
 import pytest
@@ -54,10 +54,9 @@ async def listed(harness: RunHarness, *, all_branches: bool = False) -> tuple[Me
     )
 
 
-def heard(history: tuple[ModelMessage, ...] | object) -> list[str]:
+def heard(history: Sequence[ModelMessage]) -> list[str]:
     """Return what a model was sent: texts of people and models, and results of tools."""
     said: list[str] = []
-    assert isinstance(history, tuple)
     for message in history:
         if isinstance(message, ModelResponse):
             said += [text] if (text := text_of(message)) else []
