@@ -5,6 +5,7 @@ written so that they run on the real fleet as well, which keeps this stand-in ho
 """
 
 import asyncio
+import base64
 import socket
 import threading
 from collections.abc import AsyncIterator
@@ -111,6 +112,9 @@ class Routes:
         self.faults = Faults()
         self.agent = FakeAgent()
         self.page_size = 100
+        self.letters: dict[str, dict[str, object]] = {}
+        self.settled: list[tuple[str, str, str]] = []
+        self.run_reports: dict[str, dict[str, object]] = {}
 
     def _reply(self, run: Run, after: Cursor) -> Response:
         headers = {"Flotilla-Execution-Id": run.id, "Flotilla-Session-Id": run.session, "Cache-Control": "no-store"}
@@ -125,7 +129,8 @@ class Routes:
                 return missing("session")
             session = session or Session(str(uuid4()), body["content"].split("\n")[0][:60])
             self.sessions[session.id] = session
-            self.keys[key] = run = session.ask(body["content"])
+            place = {name: body[name] for name in ("instead_of", "after") if name in body}
+            self.keys[key] = run = session.ask(body["content"], **place)
             self.runs[run.id] = run
             self.agent.wake(session)
         if self.faults.lost_accepts > 0:
@@ -153,6 +158,10 @@ class Routes:
         limit, before = min(self.page_size, 50), request.query_params.get("before", "~")
         sessions = [] if self.faults.unlisted else self.sessions.values()
         ordered = sorted(sessions, key=lambda each: each.updated_at, reverse=True)
+        if (words := request.query_params.get("search")) is not None:
+            matching = [(session, session.match(words)) for session in ordered]
+            rows = [{**session.row(), "match": match} for session, match in matching if match is not None]
+            return JSONResponse({"sessions": rows, "next": None})
         found = [session.row() for session in ordered if session.updated_at < before]
         more = found[limit - 1]["updated_at"] if len(found) > limit else None
         return JSONResponse({"sessions": found[:limit], "next": more})
@@ -186,6 +195,39 @@ class Routes:
         response = Response(status_code=204)
         response.set_cookie(COOKIE, cookie, httponly=True, samesite="strict")
         return response
+
+    async def log_out(self, request: Request) -> Response:
+        self.cookies.discard(request.cookies.get(COOKIE, ""))
+        response = Response(status_code=204)
+        response.delete_cookie(COOKIE, httponly=True, samesite="strict")
+        return response
+
+    async def list_letters(self, request: Request) -> Response:
+        state = request.query_params.get("state", "dead")
+        return JSONResponse({"letters": [letter for letter in self.letters.values() if letter["state"] == state]})
+
+    async def letter(self, request: Request) -> Response:
+        letter = self.letters.get(request.path_params["id"])
+        if letter is None:
+            return missing("dead letter")
+        if request.query_params.get("content") == "true":
+            data = base64.b64encode(b'{"content":"Which berth is free?","agent":null}').decode()
+            return JSONResponse({**letter, "content": {"attributes": {"id": "e-1"}, "data_base64": data}})
+        return JSONResponse(letter)
+
+    async def settle_letter(self, request: Request) -> Response:
+        body = await request.json()
+        self.settled.append((request.path_params["id"], request.path_params["how"], body.get("reason", "")))
+        del self.letters[request.path_params["id"]]
+        return JSONResponse({"id": request.path_params["id"], "outcome": f"{request.path_params['how']}ed"})
+
+    async def list_runs(self, _: Request) -> Response:
+        rows = [{name: value for name, value in run.items() if name != "steps"} for run in self.run_reports.values()]
+        return JSONResponse({"runs": rows})
+
+    async def run_report(self, request: Request) -> Response:
+        report = self.run_reports.get(request.path_params["id"])
+        return missing("run") if report is None else JSONResponse(report)
 
     async def me(self, _: Request) -> Response:
         return JSONResponse({"subject": "developer", "tenant": "default"})
@@ -233,6 +275,12 @@ def fake_app(routes: Routes) -> Starlette:
             Route("/", routes.index),
             Route("/auth/link", routes.link_in, methods=["POST"]),
             Route("/auth/me", routes.me),
+            Route("/auth/logout", routes.log_out, methods=["POST"]),
+            Route("/api/v1/dead-letters", routes.list_letters),
+            Route("/api/v1/dead-letters/{id}", routes.letter),
+            Route("/api/v1/dead-letters/{id}/{how}", routes.settle_letter, methods=["POST"]),
+            Route("/api/v1/runs", routes.list_runs),
+            Route("/api/v1/runs/{id}", routes.run_report),
             Route("/chat", routes.chat, methods=["POST"]),
             Route("/chat/{id}", routes.resume),
             Route("/api/v1/requests/{id}", routes.cancel, methods=["DELETE"]),
@@ -282,10 +330,10 @@ class FakeGateway(Routes):
         self.codes.add(code)
         return f"{self.url}/#code={code}"
 
-    def remember(self, title: str, *turns: tuple[str, str], days_ago: float = 0) -> str:
+    def remember(self, title: str, *turns: tuple[str, str], days_ago: float = 0, channel: str = "web") -> str:
         """Put a conversation of the past into the store; its session id."""
         at = (datetime.now(UTC) - timedelta(days=days_ago)).isoformat()
-        session = Session(str(uuid4()), title, at, at)
+        session = Session(str(uuid4()), title, at, at, channel=channel)
         for question, answer in turns:
             run = session.ask(question)
             run.status, run.answer, run.asked_at, run.ended_at = "completed", answer, at, at

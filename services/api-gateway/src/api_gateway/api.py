@@ -25,7 +25,7 @@ from shared_clients.identity import Credentials, no_identity
 from shared_clients.postgres import Database
 from shared_models.frames import START, Cursor
 from shared_models.problems import Problem, Problems
-from shared_models.requests import TERMINAL, Accepted, ClosedModel, NewRequest, OpenModel, Principal, RequestView
+from shared_models.requests import TERMINAL, Accepted, ClosedModel, NewRequest, Principal, RequestView
 
 ACCEPTING: Final = "/api/v1/requests"
 METHODS: Final = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -163,18 +163,10 @@ async def create_code(dependencies: Dependencies, caller: Caller) -> dict[str, s
     return {"code": await make_code(dependencies.database, caller)}
 
 
-class Me(OpenModel):
-    """The body of `GET /auth/me`."""
-
-    subject: str
-    tenant: str
-    scopes: tuple[str, ...]
-
-
 @router.get("/auth/me", tags=["auth"])
-async def get_me(caller: Caller) -> Me:
-    """Return the caller's subject, tenant and scopes."""
-    return Me(subject=caller.subject, tenant=caller.tenant, scopes=tuple(sorted(caller.scopes)))
+async def get_me(caller: Caller) -> dict[str, str]:
+    """Return the caller's subject and tenant."""
+    return {"subject": caller.subject, "tenant": caller.tenant}
 
 
 @router.post("/auth/logout", status_code=204, tags=["auth"])
