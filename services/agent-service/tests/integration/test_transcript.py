@@ -215,3 +215,24 @@ async def test_answer_of_a_run_without_stored_messages_is_still_shown(harness: R
     answer = (await listed(harness))[1]
     assert [part.text for part in answer.parts if not isinstance(part, ToolPart)] == ["heard 1, first one"]
     assert not [part for part in answer.parts if isinstance(part, ReasoningPart)]
+
+
+async def test_messages_that_cannot_be_read_hide_neither_question_nor_answer(harness: RunHarness) -> None:
+    await harness.answer(ScriptedAgents(ECHO), "one")
+    await run(harness.database, """UPDATE messages SET message = '{"kind": "of another version"}'""")
+    assert [view.content for view in await listed(harness)] == ["one", "heard 1, first one"]
+
+
+async def test_run_whose_journal_cannot_be_read_ends_with_notice_and_keeps_its_question(harness: RunHarness) -> None:
+    dying = harness.perform(ScriptedAgents(CALCULATES_THEN_STALLS), await harness.claimed("sum"))
+    await harness.shown("Let me see.now it")
+    mine = await harness.taken_over()
+    await run(harness.database, """UPDATE steps SET result = '{"kind": "of another version"}'""")
+    await harness.perform(ScriptedAgents(ECHO), mine).task
+    dying.task.cancel()
+    with suppress(asyncio.CancelledError):
+        await dying.task
+    question, answer = await listed(harness)
+    assert (question.content, answer.status) == ("sum", "failed")
+    assert answer.error is not None
+    assert answer.error.reason is FailureReason.INTERNAL

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 from uuid import UUID, uuid5
 
+from pydantic import ValidationError
 from pydantic_ai.messages import (
     ModelMessage,
     ModelMessagesTypeAdapter,
@@ -217,3 +218,11 @@ def load(text: str) -> ModelMessage:
     """
     [message] = ModelMessagesTypeAdapter.validate_json(f"[{text}]")
     return message
+
+
+def load_readable(texts: Iterable[str]) -> tuple[ModelMessage, ...]:
+    """Return the messages of one run; none if another version wrote them so that this one cannot read them."""
+    try:
+        return tuple(load(text) for text in texts)
+    except ValidationError:
+        return ()

@@ -4,7 +4,7 @@ from uuid import UUID
 
 from sqlalchemy import RowMapping
 
-from agent_service.domain.history import load
+from agent_service.domain.history import load_readable
 from agent_service.domain.sessions import MessageView, PageCursor, SessionView, match_of
 from agent_service.domain.transcript import StoredRun, message_views
 from agent_service.queries.branches import BRANCH
@@ -154,7 +154,7 @@ def _stored_run(row: RowMapping) -> StoredRun:
         answer=row["answer"],
         truncated=row["truncated"],
         failure=None if row["failure"] is None else Failure.model_validate(row["failure"]),
-        messages=tuple(load(message) for message in row["messages"]),
+        messages=load_readable(row["messages"]),
         after_turn=row["follows"],
         current=row["current"],
         branches=tuple(row["branches"]),

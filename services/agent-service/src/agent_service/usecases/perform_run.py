@@ -201,6 +201,14 @@ class Attempt:
         usage = self.journal.usage() if self.journal is not None else Usage()
         return self.ended(failed(reason, explanation, revision=self.revision, usage=usage))
 
+    def crashed(self) -> RunOutcome:
+        """Return a failure that keeps what can be read of the run: its journal may be the reason for the crash."""
+        try:
+            return self.failed(FailureReason.INTERNAL)
+        except ValidationError:
+            self.journal = None
+            return self.failed(FailureReason.INTERNAL)
+
 
 async def perform_run(dependencies: RunDependencies, run: ClaimedRun, cancellation: CancellationScope) -> None:
     """Perform a run and write its end.
@@ -262,7 +270,7 @@ async def _outcome_of(dependencies: RunDependencies, run: ClaimedRun, cancellati
         raise
     except Exception:  # the worker's outermost edge: a bug in a run ends that run, with notice
         log.exception("run_crashed", execution_id=str(run.execution_id))
-        return attempt.failed(FailureReason.INTERNAL)
+        return attempt.crashed()
 
 
 async def _answer(

@@ -196,7 +196,10 @@ export function Shell({ state, identity }: { state: State; identity: Identity })
   const find = useCallback((words: string, signal: AbortSignal) => searchSaid(desk, words, signal), [desk]);
   const loadMore = useCallback(() => void loadMoreSessions(desk), [desk]);
   useKeys({
-    escape: () => (drawer.open ? drawer.show(false) : stopRun(running)),
+    escape: () => {
+      if (drawer.open) drawer.show(false);
+      else if (page === 'chat') stopRun(running);
+    },
     search: () => {
       search.current?.focus();
       if (!drawer.narrow) return;

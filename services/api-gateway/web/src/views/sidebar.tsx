@@ -30,6 +30,7 @@ function Row({
 }): JSX.Element {
   const title = session.title || 'Untitled';
   const tabIndex = current ? 0 : -1;
+  const way = CHANNELS[session.channel ?? ''];
   return (
     <li class={current ? 'row is-current' : 'row'}>
       <a href={`#/c/${session.session_id}`} aria-current={current ? 'page' : undefined} title={title}>
@@ -42,9 +43,9 @@ function Row({
           <span class="row-title">{title}</span>
           {session.match && <span class="row-match">{session.match}</span>}
         </span>
-        {CHANNELS[session.channel ?? ''] !== undefined && (
-          <span class="tag" title={`Asked ${CHANNELS[session.channel ?? '']?.long}`}>
-            {CHANNELS[session.channel ?? '']?.short}
+        {way !== undefined && (
+          <span class="tag" title={`Asked ${way.long}`}>
+            {way.short}
           </span>
         )}
       </a>
