@@ -22,6 +22,7 @@ from agent_service.domain.history import text_of
 from agent_service.domain.sessions import MessageView
 from agent_service.queries.sessions import list_messages
 from agent_service.usecases.cancel_run import cancel_run
+from agent_service.usecases.end_run import append_due_terminal_frames
 from durable_work.migrating import migrate
 from run_frames.log import log_key, read_log
 from shared_clients.postgres import Database, open_database
@@ -29,6 +30,7 @@ from shared_clients.redis import Redis, open_redis
 from shared_models.frames import sse
 from shared_models.requests import FailureReason
 from tests.simulators.performing import RunHarness, ScriptedAgents
+from tests.simulators.rows import run
 from tests.simulators.working import Session, Worker, emptied
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -90,10 +92,10 @@ async def loses_its_worker(harness: RunHarness, agents: ScriptedAgents, turn: in
     await harness.worker.die()
     harness.worker = await Worker(harness.database).open()
     claimed = await harness.worker.claim()
-    for run in claimed:
+    for taken in claimed:
         if draw.random() < 0.5:
             await harness.worker.inbox.consume(harness.session.cancelled(turn))
-        await harness.perform(agents, run).task
+        await harness.perform(agents, taken).task
     await dying.task
 
 
@@ -164,6 +166,8 @@ async def converse(database: Database, redis: Redis, draw: random.Random) -> dic
         if agents.models.histories:
             before = [view for view in current if view.turn < turn or view.role == "user"]
             assert heard(agents.models.histories[0]) == told(before)
+    await run(database, "UPDATE runs SET finished_at = finished_at - interval '2 seconds'")
+    await append_due_terminal_frames(database, redis)
     views = await list_messages(database, "acme", session.session_id, before=None, most=100, all_branches=True)
     runs = {
         str(session.request(turn)): b"".join(

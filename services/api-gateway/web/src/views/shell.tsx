@@ -61,11 +61,12 @@ function useKeys(keys: { escape: () => void; search: () => void; list: () => voi
   }, []);
 }
 
-function useTitle(thread: Thread, session: Session | null, running: boolean): string {
+/** @param shown whether the conversation is what the page shows; other pages have titles of their own. */
+function useTitle(thread: Thread, session: Session | null, running: boolean, shown: boolean): string {
   const title = session?.title || (thread.sessionId === null ? 'New chat' : 'Untitled');
   useEffect(() => {
-    document.title = `${running ? '● ' : ''}${title} · Flotilla`;
-  }, [title, running]);
+    if (shown) document.title = `${running ? '● ' : ''}${title} · Flotilla`;
+  }, [title, running, shown]);
   return title;
 }
 
@@ -192,7 +193,7 @@ export function Shell({ state, identity }: { state: State; identity: Identity })
   const running = currentRun(thread);
   const session = state.sessions.find(({ session_id }) => session_id === thread.sessionId) ?? null;
   const { page, detail } = state.route;
-  const title = useTitle(thread, session, running !== null);
+  const title = useTitle(thread, session, running !== null, page === 'chat');
   const find = useCallback((words: string, signal: AbortSignal) => searchSaid(desk, words, signal), [desk]);
   const loadMore = useCallback(() => void loadMoreSessions(desk), [desk]);
   useKeys({
