@@ -4,6 +4,7 @@ import asyncio
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 from uuid import uuid4
 
 from tests.browser.fake_scripts import Fail, Gate, Replace, Restart, Say, Step, Think, Use, script_for
@@ -197,8 +198,9 @@ class FakeAgent:
         await run.add("TOOL_CALL_START", toolCallId=call, toolCallName=step.tool)
         await run.add("TOOL_CALL_ARGS", toolCallId=call, delta=step.arguments)
         await run.add("TOOL_CALL_END", toolCallId=call)
-        error = {"error": step.result} if step.failed else {}
-        fields = {"messageId": f"r-{call}", "toolCallId": call, "milliseconds": step.milliseconds, **error}
+        fields: dict[str, Any] = {"messageId": f"r-{call}", "toolCallId": call, "milliseconds": step.milliseconds}
+        if step.failed:
+            fields["error"] = step.result
         await run.add("TOOL_CALL_RESULT", content=step.result, **fields)
         tool = {"type": "tool", "id": call, "name": step.tool, "arguments": step.arguments, "result": step.result}
         run.parts.append({**tool, "failed": step.failed, "milliseconds": step.milliseconds})

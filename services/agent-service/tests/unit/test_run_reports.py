@@ -20,13 +20,16 @@ def calls(*names: str) -> ModelResponse:
 
 def result(name: str, milliseconds: int | None, *, failed: bool = False) -> ModelRequest:
     metadata = None if milliseconds is None else {MILLISECONDS: milliseconds}
-    outcome = "failed" if failed else "success"
-    return ModelRequest(parts=[ToolReturnPart(name, "x", name, metadata=metadata, outcome=outcome)])
+    part = ToolReturnPart(name, "x", name, metadata=metadata, outcome="failed" if failed else "success")
+    return ModelRequest(parts=[part])
+
+
+def seconds(moment: datetime) -> float:
+    return (moment - BEGAN).total_seconds()
 
 
 def spans(*steps: tuple[str, int, ModelMessage, float]) -> list[tuple[str, float, float]]:
     stored = [StoredStep(key, epoch, message, at(end)) for key, epoch, message, end in steps]
-    seconds = lambda moment: (moment - BEGAN).total_seconds()  # noqa: E731 - read where it is used
     return [(one.name, seconds(one.started_at), seconds(one.finished_at)) for one in step_reports(stored, BEGAN)]
 
 

@@ -76,12 +76,12 @@ def said_by_run(
         if results:
             messages.append(ModelRequest(parts=results))
     known = {message_id(message) for message in messages}
-    for shown, reply in unfinished.items():
+    for shown, seen in unfinished.items():
         parts: list[ModelResponsePart] = []
-        if reply.reasoning:
-            parts.append(ThinkingPart(reply.reasoning))
-        if reply.text:
-            parts.append(TextPart(reply.text))
+        if seen.reasoning:
+            parts.append(ThinkingPart(seen.reasoning))
+        if seen.text:
+            parts.append(TextPart(seen.text))
         if shown not in known and parts:
             messages.append(ModelResponse(parts=parts, metadata={MESSAGE_ID: shown, INTERRUPTED: True}))
     return messages
