@@ -5,7 +5,6 @@ written so that they run on the real fleet as well, which keeps this stand-in ho
 """
 
 import asyncio
-import base64
 import socket
 import threading
 from collections.abc import AsyncIterator
@@ -26,6 +25,8 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tests.browser.fake_agent import Cursor, FakeAgent, Run, Session
+from tests.browser.fake_operations import FakeOperations
+from tests.browser.fake_problems import missing, problem
 
 STATIC = Path(__file__).parents[2] / "services/api-gateway/src/api_gateway/static"
 CSP = (
@@ -35,16 +36,6 @@ CSP = (
 )
 COOKIE = "flotilla"
 UNAVAILABLE = "A part that is needed does not answer at the moment"
-
-
-def problem(status: int, title: str, detail: str) -> JSONResponse:
-    body = {"type": "urn:flotilla:problem:fake", "title": title, "status": status, "detail": detail}
-    trace = {"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"}
-    return JSONResponse({**body, **trace}, status, media_type="application/problem+json")
-
-
-def missing(what: str) -> JSONResponse:
-    return problem(404, f"There is no such {what}", "It was deleted, or never was.")
 
 
 @dataclass
@@ -112,9 +103,7 @@ class Routes:
         self.faults = Faults()
         self.agent = FakeAgent()
         self.page_size = 100
-        self.letters: dict[str, dict[str, object]] = {}
-        self.settled: list[tuple[str, str, str]] = []
-        self.run_reports: dict[str, dict[str, object]] = {}
+        self.operations = FakeOperations()
 
     def _reply(self, run: Run, after: Cursor) -> Response:
         headers = {"Flotilla-Execution-Id": run.id, "Flotilla-Session-Id": run.session, "Cache-Control": "no-store"}
@@ -202,33 +191,6 @@ class Routes:
         response.delete_cookie(COOKIE, httponly=True, samesite="strict")
         return response
 
-    async def list_letters(self, request: Request) -> Response:
-        state = request.query_params.get("state", "dead")
-        return JSONResponse({"letters": [letter for letter in self.letters.values() if letter["state"] == state]})
-
-    async def letter(self, request: Request) -> Response:
-        letter = self.letters.get(request.path_params["id"])
-        if letter is None:
-            return missing("dead letter")
-        if request.query_params.get("content") == "true":
-            data = base64.b64encode(b'{"content":"Which berth is free?","agent":null}').decode()
-            return JSONResponse({**letter, "content": {"attributes": {"id": "e-1"}, "data_base64": data}})
-        return JSONResponse(letter)
-
-    async def settle_letter(self, request: Request) -> Response:
-        body = await request.json()
-        self.settled.append((request.path_params["id"], request.path_params["how"], body.get("reason", "")))
-        del self.letters[request.path_params["id"]]
-        return JSONResponse({"id": request.path_params["id"], "outcome": f"{request.path_params['how']}ed"})
-
-    async def list_runs(self, _: Request) -> Response:
-        rows = [{name: value for name, value in run.items() if name != "steps"} for run in self.run_reports.values()]
-        return JSONResponse({"runs": rows})
-
-    async def run_report(self, request: Request) -> Response:
-        report = self.run_reports.get(request.path_params["id"])
-        return missing("run") if report is None else JSONResponse(report)
-
     async def me(self, _: Request) -> Response:
         return JSONResponse({"subject": "developer", "tenant": "default"})
 
@@ -276,11 +238,11 @@ def fake_app(routes: Routes) -> Starlette:
             Route("/auth/link", routes.link_in, methods=["POST"]),
             Route("/auth/me", routes.me),
             Route("/auth/logout", routes.log_out, methods=["POST"]),
-            Route("/api/v1/dead-letters", routes.list_letters),
-            Route("/api/v1/dead-letters/{id}", routes.letter),
-            Route("/api/v1/dead-letters/{id}/{how}", routes.settle_letter, methods=["POST"]),
-            Route("/api/v1/runs", routes.list_runs),
-            Route("/api/v1/runs/{id}", routes.run_report),
+            Route("/api/v1/dead-letters", routes.operations.list_letters),
+            Route("/api/v1/dead-letters/{id}", routes.operations.letter),
+            Route("/api/v1/dead-letters/{id}/{how}", routes.operations.settle_letter, methods=["POST"]),
+            Route("/api/v1/runs", routes.operations.list_runs),
+            Route("/api/v1/runs/{id}", routes.operations.run_report),
             Route("/chat", routes.chat, methods=["POST"]),
             Route("/chat/{id}", routes.resume),
             Route("/api/v1/requests/{id}", routes.cancel, methods=["DELETE"]),

@@ -1,11 +1,58 @@
 """Dead letters and runs for the fake gateway, as the services report them."""
 
+import base64
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from tests.browser.fake_problems import missing
 
 type Row = dict[str, object]
 
 NOW = datetime(2026, 11, 30, 14, 2, 31, tzinfo=UTC)
+
+
+class FakeOperations:
+    """The routes of dead letters and runs.
+
+    Attributes:
+        letters, run_reports: by their ids.
+        settled: the id, decision and reason of each letter that was decided about.
+    """
+
+    def __init__(self) -> None:
+        self.letters: dict[str, Row] = {}
+        self.settled: list[tuple[str, str, str]] = []
+        self.run_reports: dict[str, Row] = {}
+
+    async def list_letters(self, request: Request) -> Response:
+        state = request.query_params.get("state", "dead")
+        return JSONResponse({"letters": [letter for letter in self.letters.values() if letter["state"] == state]})
+
+    async def letter(self, request: Request) -> Response:
+        letter = self.letters.get(request.path_params["id"])
+        if letter is None:
+            return missing("dead letter")
+        if request.query_params.get("content") == "true":
+            data = base64.b64encode(b'{"content":"Which berth is free?","agent":null}').decode()
+            return JSONResponse({**letter, "content": {"attributes": {"id": "e-1"}, "data_base64": data}})
+        return JSONResponse(letter)
+
+    async def settle_letter(self, request: Request) -> Response:
+        body = await request.json()
+        self.settled.append((request.path_params["id"], request.path_params["how"], body.get("reason", "")))
+        del self.letters[request.path_params["id"]]
+        return JSONResponse({"id": request.path_params["id"], "outcome": f"{request.path_params['how']}ed"})
+
+    async def list_runs(self, _: Request) -> Response:
+        rows = [{name: value for name, value in run.items() if name != "steps"} for run in self.run_reports.values()]
+        return JSONResponse({"runs": rows})
+
+    async def run_report(self, request: Request) -> Response:
+        report = self.run_reports.get(request.path_params["id"])
+        return missing("run") if report is None else JSONResponse(report)
 
 
 def letter(kind: str, reason: str, *, service: str = "agent-service", state: str = "dead", minutes: int = 5) -> Row:

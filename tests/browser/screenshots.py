@@ -163,11 +163,13 @@ def show_search(page: Page, _: FakeGateway) -> None:
 
 
 def show_keys(page: Page, _: FakeGateway) -> None:
+    page.get_by_role("textbox", name="Message").wait_for()
     page.keyboard.press("Control+/")
     page.get_by_role("heading", name="Keyboard shortcuts").wait_for()
 
 
 def go(page: Page, address: str) -> None:
+    page.get_by_role("textbox", name="Message").wait_for()
     page.evaluate("address => { location.hash = `#/${address}` }", address)
     page.locator(".page").wait_for()
     page.wait_for_timeout(300)
@@ -186,8 +188,8 @@ def operations(gateway: FakeGateway) -> tuple[str, str]:
         run("failed", epoch=6, tries=6, reason="internal"),
         run("cancelled", step("model:1", "gpt-5-mini", 0, 1.2), reason="cancelled_by_caller"),
     ]
-    gateway.letters.update({str(one["id"]): one for one in letters})
-    gateway.run_reports.update({str(one["request_id"]): one for one in runs})
+    gateway.operations.letters.update({str(one["id"]): one for one in letters})
+    gateway.operations.run_reports.update({str(one["request_id"]): one for one in runs})
     return str(letters[0]["id"]), str(runs[0]["request_id"])
 
 

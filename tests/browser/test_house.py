@@ -15,7 +15,7 @@ pytestmark = pytest.mark.browser
 
 
 def keep_letters(gateway: FakeGateway, *letters: dict[str, object]) -> None:
-    gateway.letters.update({str(one["id"]): one for one in letters})
+    gateway.operations.letters.update({str(one["id"]): one for one in letters})
 
 
 def test_dead_letter_is_shown_with_its_content_only_on_demand(gateway: FakeGateway, fake_page: Page) -> None:
@@ -42,7 +42,7 @@ def test_dead_letters_are_replayed_and_discarded_with_a_reason(gateway: FakeGate
     fake_page.get_by_role("textbox", name="Reason to discard it").fill("an old test")
     discard.click()
     expect(fake_page.get_by_role("heading", name="No dead letters")).to_be_visible()
-    assert gateway.settled == [(first["id"], "replay", ""), (second["id"], "discard", "an old test")]
+    assert gateway.operations.settled == [(first["id"], "replay", ""), (second["id"], "discard", "an old test")]
 
 
 def test_refused_list_says_why_and_is_asked_again(gateway: FakeGateway, fake_page: Page) -> None:
@@ -55,7 +55,7 @@ def test_refused_list_says_why_and_is_asked_again(gateway: FakeGateway, fake_pag
 
 def test_runs_show_state_tries_epochs_and_their_steps(gateway: FakeGateway, fake_page: Page) -> None:
     whole, failed = waterfall(), run("failed", epoch=6, tries=6, reason="internal")
-    gateway.run_reports.update({str(one["request_id"]): one for one in (whole, failed)})
+    gateway.operations.run_reports.update({str(one["request_id"]): one for one in (whole, failed)})
     fake_page.get_by_role("link", name="Operations").click()
     fake_page.get_by_role("link", name="Runs").click()
     expect(fake_page.locator(".entries")).to_contain_text("internal · 6 epochs · 6 tries")
@@ -151,7 +151,7 @@ def test_no_page_of_the_house_shuts_anybody_out(
     gateway: FakeGateway, open_page: OpenPage, look: dict[str, object]
 ) -> None:
     whole = waterfall()
-    gateway.run_reports[str(whole["request_id"])] = whole
+    gateway.operations.run_reports[str(whole["request_id"])] = whole
     kept = letter("request.created", "the event carries no turn")
     keep_letters(gateway, kept)
     page = open_page(gateway.link(), **look)
