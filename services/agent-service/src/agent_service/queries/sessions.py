@@ -9,7 +9,7 @@ from agent_service.domain.sessions import MessageView, PageCursor, SessionView, 
 from agent_service.domain.transcript import StoredRun, message_views
 from agent_service.queries.branches import BRANCH
 from shared_clients.postgres import Database, Tx, sql
-from shared_models.requests import Failure, Status, Usage
+from shared_models.requests import Failure, Status, Truncation, Usage
 
 COLUMNS = """
     s.session_id, s.title, s.agent, s.created_at, s.updated_at,
@@ -152,7 +152,7 @@ def _stored_run(row: RowMapping) -> StoredRun:
         status=Status.ACCEPTED if row["status"] == "queued" else Status(row["status"]),
         question=row["content"],
         answer=row["answer"],
-        truncated=row["truncated"],
+        truncated=None if row["truncated"] is None else Truncation(row["truncated"]),
         failure=None if row["failure"] is None else Failure.model_validate(row["failure"]),
         messages=load_readable(row["messages"]),
         after_turn=row["follows"],
