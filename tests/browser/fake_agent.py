@@ -4,9 +4,10 @@ import asyncio
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 from uuid import uuid4
 
-from tests.browser.fake_scripts import Fail, Gate, Replace, Restart, Say, Step, Use, script_for
+from tests.browser.fake_scripts import Fail, Gate, Replace, Restart, Say, Step, Think, Use, script_for
 
 type Cursor = tuple[int, int]
 
@@ -31,6 +32,9 @@ class Run:
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     text: dict[str, str] = field(default_factory=dict)
+    after_turn: int = 0
+    parts: list[dict[str, object]] = field(default_factory=list)
+    error: dict[str, str] | None = None
 
     async def add(self, type_: str, *, terminal: bool = False, lost: bool = False, **fields: object) -> None:
         self.sequence += 1
@@ -48,7 +52,7 @@ class Run:
 
     @property
     def said_last(self) -> str:
-        return next(reversed(self.text.values()), "")
+        return next((text for name, text in reversed(self.text.items()) if ":" not in name), "")
 
     def view(self) -> dict[str, object]:
         ids: dict[str, object] = {"request_id": self.id, "session_id": self.session}
@@ -56,11 +60,22 @@ class Run:
 
     def messages(self) -> list[dict[str, object]]:
         asked = self._message("user", self.content, self.asked_at)
-        return [asked] if self.answer is None else [asked, self._message("assistant", self.answer, self.ended_at)]
+        if not self.ended:
+            return [asked]
+        parts = [part for part in self.parts if part["type"] == "tool" or self.text.get(str(part["id"]))]
+        shown = [{**part, "text": self.text[str(part["id"])]} if part["type"] == "text" else part for part in parts]
+        if not shown and self.answer:
+            shown = [{"type": "text", "id": f"{self.id}-answer", "text": self.answer}]
+        said = self.answer if self.answer is not None else (self.said_last or (self.error or {}).get("message", ""))
+        details = {"agent": "demo", "revision": "4f1c2a9e", "models": ["demo-large"], "started_at": self.asked_at}
+        usage = {"input_tokens": 1240, "output_tokens": 86, "model_calls": 2}
+        answer = self._message("assistant", said, self.ended_at)
+        return [asked, {**answer, **details, "usage": usage, "parts": shown, "error": self.error}]
 
     def _message(self, role: str, content: str, at: str) -> dict[str, object]:
         shared: dict[str, object] = {"turn": self.turn, "request_id": self.id, "status": self.status}
-        return {"id": f"{self.id}-{role}", "role": role, "content": content, "created_at": at, **shared}
+        place = {"after_turn": self.after_turn, "current": True, "branches": [self.id]}
+        return {"id": f"{self.id}-{role}", "role": role, "content": content, "created_at": at, **shared, **place}
 
 
 @dataclass
@@ -71,9 +86,13 @@ class Session:
     updated_at: str = field(default_factory=now)
     runs: list[Run] = field(default_factory=list)
     worker: asyncio.Task[None] | None = None
+    channel: str = "web"
 
-    def ask(self, content: str) -> Run:
-        run = Run(str(uuid4()), self.id, content, len(self.runs) + 1)
+    def ask(self, content: str, *, instead_of: str | None = None, after: str | None = None) -> Run:
+        run = Run(str(uuid4()), self.id, content, len(self.runs) + 1, after_turn=len(self.runs))
+        named = next((run for run in self.runs if run.id in {instead_of, after}), None)
+        if named is not None:
+            run.after_turn = named.turn if after else named.after_turn
         self.runs.append(run)
         self.updated_at = now()
         return run
@@ -86,7 +105,13 @@ class Session:
             "created_at": self.created_at,
             "updated_at": self.updated_at,
             "active_request_id": next((run.id for run in self.runs if not run.ended), None),
+            "channel": self.channel,
         }
+
+    def match(self, words: str) -> str | None:
+        """The text in which the words were said, or None."""
+        texts = [text for run in self.runs for text in (run.content, run.answer or "")]
+        return next((text for text in texts if words.lower() in text.lower()), None)
 
 
 class FakeAgent:
@@ -114,6 +139,7 @@ class FakeAgent:
         run.ended_at = now()
         if run.stop.is_set():
             run.status = "cancelled"
+            run.error = {"reason": "cancelled_by_caller", "message": "This request was cancelled."}
             await run.add("RUN_ERROR", terminal=True, message="This request was cancelled.", code="cancelled_by_caller")
         elif not run.ended:
             run.status, run.answer = "completed", run.said_last
@@ -123,6 +149,8 @@ class FakeAgent:
         match step:
             case Say():
                 await self._say(run, step)
+            case Think():
+                await self._think(run, step)
             case Use():
                 await self._use(run, step)
             case Gate():
@@ -132,18 +160,20 @@ class FakeAgent:
                 await run.add("CUSTOM", name="reset", value={} if keep is None else {"keep": f"1-{keep}"})
                 await run.add("MESSAGES_SNAPSHOT", messages=[])
                 run.text.popitem()
+                run.parts.pop()
             case Replace(content, lost):
                 message = next(reversed(run.text))
                 run.text[message] = content
                 await run.add("TEXT_MESSAGE_CONTENT", lost=True, messageId=message, delta=lost)
                 await run.add("CUSTOM", name="resync", value={"messageId": message, "content": content})
             case Fail(code, message):
-                run.status = "failed"
+                run.status, run.error = "failed", {"reason": code, "message": message}
                 await run.add("RUN_ERROR", terminal=True, message=message, code=code)
 
     async def _say(self, run: Run, step: Say) -> None:
         if step.message not in run.text:
             run.text[step.message] = ""
+            run.parts.append({"type": "text", "id": step.message})
             await run.add("TEXT_MESSAGE_START", messageId=step.message, role="assistant")
         for piece in step.pieces:
             if run.stop.is_set():
@@ -152,13 +182,28 @@ class FakeAgent:
             await run.add("TEXT_MESSAGE_CONTENT", messageId=step.message, delta=piece)
             await asyncio.sleep(step.delay)
 
+    async def _think(self, run: Run, step: Think) -> None:
+        message = f"{step.message}:reasoning"
+        run.parts.append({"type": "reasoning", "id": message, "text": "".join(step.pieces)})
+        run.text[message] = "".join(step.pieces)
+        await run.add("REASONING_START", messageId=message)
+        await run.add("REASONING_MESSAGE_START", messageId=message, role="reasoning")
+        for piece in step.pieces:
+            await run.add("REASONING_MESSAGE_CONTENT", messageId=message, delta=piece)
+        await run.add("REASONING_MESSAGE_END", messageId=message)
+        await run.add("REASONING_END", messageId=message)
+
     async def _use(self, run: Run, step: Use) -> None:
-        call, at = f"call-{run.sequence}", int(datetime.now(UTC).timestamp() * 1000)
-        await run.add("TOOL_CALL_START", toolCallId=call, toolCallName=step.tool, timestamp=at)
+        call = f"call-{run.sequence}"
+        await run.add("TOOL_CALL_START", toolCallId=call, toolCallName=step.tool)
         await run.add("TOOL_CALL_ARGS", toolCallId=call, delta=step.arguments)
         await run.add("TOOL_CALL_END", toolCallId=call)
-        ended = at + step.milliseconds
-        await run.add("TOOL_CALL_RESULT", messageId=f"r-{call}", toolCallId=call, content=step.result, timestamp=ended)
+        fields: dict[str, Any] = {"messageId": f"r-{call}", "toolCallId": call, "milliseconds": step.milliseconds}
+        if step.failed:
+            fields["error"] = step.result
+        await run.add("TOOL_CALL_RESULT", content=step.result, **fields)
+        tool = {"type": "tool", "id": call, "name": step.tool, "arguments": step.arguments, "result": step.result}
+        run.parts.append({**tool, "failed": step.failed, "milliseconds": step.milliseconds})
 
 
 async def _first(*events: asyncio.Event) -> None:

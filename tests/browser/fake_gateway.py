@@ -25,6 +25,8 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tests.browser.fake_agent import Cursor, FakeAgent, Run, Session
+from tests.browser.fake_operations import FakeOperations
+from tests.browser.fake_problems import missing, problem
 
 STATIC = Path(__file__).parents[2] / "services/api-gateway/src/api_gateway/static"
 CSP = (
@@ -34,16 +36,6 @@ CSP = (
 )
 COOKIE = "flotilla"
 UNAVAILABLE = "A system that this service needs does not answer at the moment"
-
-
-def problem(status: int, title: str, detail: str) -> JSONResponse:
-    body = {"type": "urn:flotilla:problem:fake", "title": title, "status": status, "detail": detail}
-    trace = {"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"}
-    return JSONResponse({**body, **trace}, status, media_type="application/problem+json")
-
-
-def missing(what: str) -> JSONResponse:
-    return problem(404, f"There is no such {what}", "It was deleted, or never was.")
 
 
 @dataclass
@@ -111,6 +103,7 @@ class Routes:
         self.faults = Faults()
         self.agent = FakeAgent()
         self.page_size = 100
+        self.operations = FakeOperations()
 
     def _reply(self, run: Run, after: Cursor) -> Response:
         headers = {"Flotilla-Execution-Id": run.id, "Flotilla-Session-Id": run.session, "Cache-Control": "no-store"}
@@ -125,7 +118,8 @@ class Routes:
                 return missing("session")
             session = session or Session(str(uuid4()), body["content"].split("\n")[0][:60])
             self.sessions[session.id] = session
-            self.keys[key] = run = session.ask(body["content"])
+            place = {name: body[name] for name in ("instead_of", "after") if name in body}
+            self.keys[key] = run = session.ask(body["content"], **place)
             self.runs[run.id] = run
             self.agent.wake(session)
         if self.faults.lost_accepts > 0:
@@ -153,6 +147,10 @@ class Routes:
         limit, before = min(self.page_size, 50), request.query_params.get("before", "~")
         sessions = [] if self.faults.unlisted else self.sessions.values()
         ordered = sorted(sessions, key=lambda each: each.updated_at, reverse=True)
+        if (words := request.query_params.get("search")) is not None:
+            matching = [(session, session.match(words)) for session in ordered]
+            rows = [{**session.row(), "match": match} for session, match in matching if match is not None]
+            return JSONResponse({"sessions": rows, "next": None})
         found = [session.row() for session in ordered if session.updated_at < before]
         more = found[limit - 1]["updated_at"] if len(found) > limit else None
         return JSONResponse({"sessions": found[:limit], "next": more})
@@ -185,6 +183,12 @@ class Routes:
         self.cookies.add(cookie)
         response = Response(status_code=204)
         response.set_cookie(COOKIE, cookie, httponly=True, samesite="strict")
+        return response
+
+    async def log_out(self, request: Request) -> Response:
+        self.cookies.discard(request.cookies.get(COOKIE, ""))
+        response = Response(status_code=204)
+        response.delete_cookie(COOKIE, httponly=True, samesite="strict")
         return response
 
     async def me(self, _: Request) -> Response:
@@ -233,6 +237,12 @@ def fake_app(routes: Routes) -> Starlette:
             Route("/", routes.index),
             Route("/auth/link", routes.link_in, methods=["POST"]),
             Route("/auth/me", routes.me),
+            Route("/auth/logout", routes.log_out, methods=["POST"]),
+            Route("/api/v1/dead-letters", routes.operations.list_letters),
+            Route("/api/v1/dead-letters/{id}", routes.operations.letter),
+            Route("/api/v1/dead-letters/{id}/{how}", routes.operations.settle_letter, methods=["POST"]),
+            Route("/api/v1/runs", routes.operations.list_runs),
+            Route("/api/v1/runs/{id}", routes.operations.run_report),
             Route("/chat", routes.chat, methods=["POST"]),
             Route("/chat/{id}", routes.resume),
             Route("/api/v1/requests/{id}", routes.cancel, methods=["DELETE"]),
@@ -282,10 +292,10 @@ class FakeGateway(Routes):
         self.codes.add(code)
         return f"{self.url}/#code={code}"
 
-    def remember(self, title: str, *turns: tuple[str, str], days_ago: float = 0) -> str:
+    def remember(self, title: str, *turns: tuple[str, str], days_ago: float = 0, channel: str = "web") -> str:
         """Put a conversation of the past into the store; its session id."""
         at = (datetime.now(UTC) - timedelta(days=days_ago)).isoformat()
-        session = Session(str(uuid4()), title, at, at)
+        session = Session(str(uuid4()), title, at, at, channel=channel)
         for question, answer in turns:
             run = session.ask(question)
             run.status, run.answer, run.asked_at, run.ended_at = "completed", answer, at, at

@@ -21,6 +21,15 @@ class Use:
     arguments: str
     result: str
     milliseconds: int = 240
+    failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Think:
+    """Reasoning before a text."""
+
+    pieces: tuple[str, ...]
+    message: str = "m1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +58,7 @@ class Fail:
     message: str
 
 
-type Step = Say | Use | Gate | Restart | Replace | Fail
+type Step = Say | Think | Use | Gate | Restart | Replace | Fail
 
 
 def words(text: str) -> tuple[str, ...]:
@@ -146,6 +155,12 @@ SCRIPTS: dict[str, tuple[Step, ...]] = {
         Say(words(RULES), "m2"),
         Gate(),
         Say(words("more of it."), "m2"),
+    ),
+    "failing tool": (
+        Think(words("The person wants the tide at a harbour. I have a tool for that, and need its name.")),
+        Say(words("I look up the tide.")),
+        Use("tide.lookup", '{"harbour":"Atlantis"}', "There is no harbour named 'Atlantis'.", 62, failed=True),
+        Say(words("I know no harbour of that name. Which one do you mean?"), "m2"),
     ),
     "restart": (
         Say(words("Kept words. ")),

@@ -21,7 +21,7 @@ def answer(page: Page, number: int = -1) -> Locator:
 
 def finished(page: Page) -> None:
     """Wait until the newest answer of the conversation that is drawn is complete: let another be drawn first."""
-    expect(page.get_by_role("button", name="Regenerate")).to_be_visible(timeout=20_000)
+    expect(page.locator(".exchange").last.get_by_role("button", name="Regenerate")).to_be_visible(timeout=20_000)
 
 
 def conversation(page: Page, title: str) -> Locator:

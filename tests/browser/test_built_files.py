@@ -22,8 +22,11 @@ def test_the_built_files_were_made_from_these_sources() -> None:
 def test_the_page_asks_for_nothing_but_its_own_files() -> None:
     index = (STATIC / "index.html").read_text()
     assert "http" not in index
-    for asset in (STATIC / "assets").iterdir():
-        assert f"/assets/{asset.name}" in index
+    at_start = {asset.name for asset in (STATIC / "assets").iterdir() if f"/assets/{asset.name}" in index}
+    assert {name.rpartition(".")[2] for name in at_start} == {"css", "js", "svg"}
+    for page in ("inbox", "dead_letters", "runs"):
+        assert not [name for name in at_start if name.startswith(page)], "a page of the house is loaded when opened"
+        assert list((STATIC / "assets").glob(f"{page}-*.js"))
     assert "style=" not in index
     assert index.count("<script") == 1
 

@@ -83,7 +83,8 @@ def test_a_failed_run_says_why_and_can_be_tried_again(fake_page: Page) -> None:
     expect(alert.get_by_text("model_unavailable")).to_be_visible()
     expect(answer(fake_page)).to_contain_text("I begin, but")
     fake_page.get_by_role("button", name="Try again").click()
-    expect(fake_page.locator(".question")).to_have_count(2)
+    expect(fake_page.locator(".branches [role=status]")).to_have_text("2/2")
+    expect(fake_page.locator(".question")).to_have_count(1)
 
 
 def test_an_accept_whose_answer_is_lost_makes_one_request(gateway: FakeGateway, fake_page: Page) -> None:

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import OpenPage
 from tests.browser.steps import (
@@ -117,16 +117,125 @@ def test_a_queued_message_can_be_taken_back(page: Page) -> None:
     expect(page.locator("details.tool")).to_have_count(0)
 
 
-def test_regenerate_asks_the_same_again_and_edit_puts_it_into_the_box(page: Page) -> None:
+def version(page: Page) -> Locator:
+    return page.locator(".branches [role=status]")
+
+
+def test_regenerate_makes_a_second_version_and_both_can_be_read(page: Page) -> None:
+    ask(page, "Hello there")
+    finished(page)
     ask(page, CLOCK)
     finished(page)
-    page.get_by_role("button", name="Regenerate").click()
-    expect(page.locator(".question")).to_have_count(2)
+    answer(page).get_by_role("button", name="Regenerate").click()
+    expect(version(page)).to_have_text("2/2")
     finished(page)
+    expect(page.locator(".bubble")).to_have_text(["Hello there", CLOCK])
+    page.get_by_role("button", name="Show the version before").click()
+    expect(version(page)).to_have_text("1/2")
+    ask(page, "Hello again")
+    finished(page)
+    expect(page.locator(".bubble")).to_have_text(["Hello there", CLOCK, "Hello again"])
+    page.reload()
+    finished(page)
+    expect(version(page)).to_have_text("1/2")
+    expect(page.locator(".bubble")).to_have_text(["Hello there", CLOCK, "Hello again"])
+    page.get_by_role("button", name="Show the version after").click()
+    expect(page.locator(".bubble")).to_have_text(["Hello there", CLOCK])
+
+
+def test_edit_happens_in_the_messages_place_and_escape_gives_it_up(page: Page) -> None:
+    ask(page, CLOCK)
+    finished(page)
+    message_box(page).fill("a draft")
     page.locator(".question").last.hover()
     page.get_by_role("button", name="Edit this message and send it again").click()
-    expect(message_box(page)).to_have_value(CLOCK)
-    expect(message_box(page)).to_be_focused()
+    box = page.get_by_role("textbox", name="Edit your message")
+    expect(box).to_be_focused()
+    expect(box).to_have_value(CLOCK)
+    box.fill("something else")
+    page.keyboard.press("Escape")
+    expect(box).to_be_hidden()
+    expect(page.locator(".bubble")).to_have_text([CLOCK])
+    expect(version(page)).to_have_count(0)
+    page.locator(".question").last.hover()
+    page.get_by_role("button", name="Edit this message and send it again").click()
+    box.fill("Hello there")
+    box.press("Enter")
+    expect(page.locator(".bubble")).to_have_text(["Hello there"])
+    expect(version(page)).to_have_text("2/2")
+    finished(page)
+    expect(message_box(page)).to_have_value("a draft")
+
+
+def test_tool_calls_and_the_words_before_them_are_there_after_a_reload(page: Page) -> None:
+    ask(page, CLOCK)
+    finished(page)
+    before = answer(page).locator(".prose, details.tool summary").all_inner_texts()
+    assert len(before) == 3, "words, a tool, and the answer"
+    page.reload()
+    finished(page)
+    assert answer(page).locator(".prose, details.tool summary").all_inner_texts() == before
+    answer(page).locator("details.tool summary").click()
+    expect(answer(page).locator("details.tool").get_by_text("Result", exact=True)).to_be_visible()
+
+
+def test_text_before_a_stop_is_there_after_a_reload_and_marked(page: Page) -> None:
+    ask(page, STORY)
+    page.locator(".prose > p").nth(1).wait_for()
+    page.keyboard.press("Escape")
+    expect(answer(page).get_by_text("Stopped", exact=True)).to_be_visible()
+    shown = shown_text(page)
+    page.reload()
+    expect(answer(page).get_by_text("Stopped", exact=True)).to_be_visible()
+    assert words(shown_text(page)) == words(shown)
+
+
+def test_details_tell_agent_model_and_tokens_on_demand(page: Page) -> None:
+    ask(page, CLOCK)
+    finished(page)
+    expect(page.get_by_text("Tokens out")).to_have_count(0)
+    answer(page).get_by_role("button", name="Details").click()
+    for name in ("Agent", "Model", "Revision", "Tokens in", "Tokens out", "Took"):
+        expect(answer(page).get_by_text(name, exact=True)).to_be_visible()
+
+
+def test_search_finds_what_was_said(page: Page) -> None:
+    ask(page, "Hello there")
+    finished(page)
+    ask(page, "The lighthouse of Alexandria")
+    finished(page)
+    start_another(page)
+    page.keyboard.press("Control+k")
+    page.keyboard.type("of alexandria")
+    expect(conversation(page, "Hello there")).to_be_visible()
+    expect(page.get_by_text("In what was said")).to_be_visible()
+    page.get_by_role("searchbox").fill("of atlantis")
+    expect(page.get_by_text("No conversation has this in its name or in what was said.")).to_be_visible()
+
+
+def test_signing_out_leaves_nothing_behind(page: Page) -> None:
+    ask(page, "Hello there")
+    finished(page)
+    message_box(page).fill("a secret draft")
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("heading", name="You are signed out")).to_be_visible()
+    assert page.evaluate("() => Object.keys(localStorage).filter(name => name !== 'flotilla.theme')") == []
+    page.reload()
+    expect(page.get_by_role("heading", name="Sign in to Flotilla")).to_be_visible()
+
+
+def test_the_house_has_an_inbox_and_operations_and_the_way_back(page: Page) -> None:
+    ask(page, "Hello there")
+    finished(page)
+    page.get_by_role("link", name="Inbox").click()
+    expect(page.get_by_role("heading", name="Nothing waits for you")).to_be_visible()
+    page.get_by_role("link", name="Operations").click()
+    expect(page.get_by_role("heading", name="No dead letters")).to_be_visible()
+    page.get_by_role("link", name="Runs").click()
+    page.reload()
+    expect(page.get_by_role("link", name="Runs")).to_have_attribute("aria-current", "page")
+    page.get_by_role("navigation", name="Main").get_by_role("link", name="Chat").click()
+    expect(message_box(page)).to_be_visible()
 
 
 def test_a_conversation_is_listed_found_renamed_and_deleted(page: Page) -> None:

@@ -91,6 +91,9 @@ def test_the_keyboard_alone_reaches_everything(gateway: FakeGateway, fake_page: 
     page.keyboard.press("Control+k")
     page.keyboard.press("Shift+Tab")
     expect(page.get_by_role("link", name="New chat")).to_be_focused()
+    for name in ("Operations", "Inbox", "Chat"):
+        page.keyboard.press("Shift+Tab")
+        expect(page.get_by_role("link", name=name, exact=True)).to_be_focused()
     page.keyboard.press("Shift+Tab")
     expect(page.get_by_role("button", name="Skip to the message box")).to_be_focused()
     page.keyboard.press("Enter")
@@ -116,7 +119,7 @@ def test_what_has_the_focus_can_be_seen(fake_page: Page) -> None:
     finished(fake_page)
     shown = "e => getComputedStyle(e).outlineStyle !== 'none' || e.closest('.search, .composer-box') !== null"
     seen = set()
-    for _ in range(30):
+    for _ in range(40):
         fake_page.keyboard.press("Shift+Tab")
         focused = fake_page.locator(":focus")
         if focused.count() == 0:

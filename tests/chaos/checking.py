@@ -211,14 +211,15 @@ def turns(case: Case) -> Iterator[Finding]:
 
 
 def model_calls(case: Case) -> Iterator[Finding]:
-    """A turn's model is asked when every turn before it has ended, and is sent those that were answered, in order."""
+    """A turn's model is asked when every turn before it has ended, and is sent all their questions, in order."""
     place = {row.content: row for row in case.facts.rows}
     for call in case.facts.calls:
         row = place.get(call.contents[-1]) if call.contents else None
         if row is None:
             continue
         before = [earlier for earlier in case.sessions[row.session_id] if earlier.turn < row.turn]
-        expected = [earlier.content for earlier in before if earlier.status == Status.COMPLETED]
+        runs = [case.runs.get(earlier.request_id) for earlier in before]
+        expected = [run.content for run in runs if run is not None and run.said]
         if list(call.contents[:-1]) != expected:
             found = f"turn {row.turn} was asked after {list(call.contents[:-1])}; expected {expected}"
             yield Finding(Fault.ORDER, row.content, found)

@@ -25,7 +25,7 @@ class Run:
     Attributes:
         untold: its terminal frame is still due.
         held: a worker is said to work on it.
-        said: how many of its session's messages are a person's and of this run: one, if it was answered.
+        said: how many of its session's messages are its question; none, where the request could not become a run.
     """
 
     execution_id: str

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 from pydantic_ai.messages import ModelMessage, ModelResponse
+from pydantic_core import from_json
 
 from agent_service.adapters.models import ModelCandidate, ModelChain, RetryPolicy
 from agent_service.adapters.scripted import ScriptedModel
@@ -41,19 +42,30 @@ NO_RETRIES = RetryPolicy(attempts=1, rounds=1, first_pause=0.001)
 
 @dataclass
 class CountingModels:
-    """Models that count the calls for a reply, may fail like a bug, and may return a reply that nothing checked."""
+    """Models that count the calls for a reply, may fail like a bug, and may return a reply that nothing checked.
+
+    Attributes:
+        histories: the history that each call was sent.
+    """
 
     models: Models
     replies: int = 0
+    histories: list[Sequence[ModelMessage]] = field(default_factory=list)
     bug: Exception | None = None
     unchecked: ModelResponse | None = None
     begun: asyncio.Event = field(default_factory=asyncio.Event)
     called_twice: asyncio.Event = field(default_factory=asyncio.Event)
 
+    @property
+    def sent(self) -> Sequence[ModelMessage]:
+        """The history of the last call."""
+        return self.histories[-1]
+
     async def stream_reply(
         self, history: Sequence[ModelMessage], tools: Sequence[Tool], frames: Frames
     ) -> ModelResponse:
         self.replies += 1
+        self.histories.append(tuple(history))
         self.begun.set()
         if self.replies == 2:
             self.called_twice.set()
@@ -139,9 +151,9 @@ class RunHarness:
     worker: Worker
     session: Session = field(default_factory=Session)
 
-    async def claimed(self, content: str = "hi", turn: int = 1) -> ClaimedRun:
+    async def claimed(self, content: str = "hi", turn: int = 1, *, after_turn: int | None = None) -> ClaimedRun:
         """Store a new request, and claim its run."""
-        await self.worker.inbox.consume(self.session.created(turn, content))
+        await self.worker.inbox.consume(self.session.created(turn, content, after_turn=after_turn))
         return await self.worker.claim_one()
 
     async def taken_over(self) -> ClaimedRun:
@@ -157,9 +169,11 @@ class RunHarness:
         cancellation = CancellationScope()
         return PerformedRun(asyncio.ensure_future(perform_run(dependencies, run, cancellation)), cancellation)
 
-    async def answer(self, agents: ScriptedAgents, content: str = "hi", turn: int = 1) -> Row:
+    async def answer(
+        self, agents: ScriptedAgents, content: str = "hi", turn: int = 1, *, after_turn: int | None = None
+    ) -> Row:
         """Perform the run of a request, and return its row."""
-        await self.perform(agents, await self.claimed(content, turn)).task
+        await self.perform(agents, await self.claimed(content, turn, after_turn=after_turn)).task
         return await self.row(turn)
 
     async def row(self, turn: int = 1) -> Row:
@@ -167,6 +181,16 @@ class RunHarness:
 
     async def published_types(self, turn: int = 1) -> list[str]:
         return await self.session.published_types(self.database, turn)
+
+    async def shown(self, text: str, turn: int = 1) -> None:
+        """Wait until people see this text."""
+        while (await self.viewer(turn)).text != text:  # noqa: ASYNC110 - nothing tells of a new entry in the log
+            await asyncio.sleep(0.01)
+
+    async def frames(self, turn: int = 1) -> list[tuple[str, dict[str, object]]]:
+        """Return type and fields of each frame in the log of a run."""
+        log = await read_log(self.redis, log_key("acme", self.session.request(turn)))
+        return [(frame.type, from_json(frame.data)) for frame in log]
 
     async def viewer(self, turn: int = 1) -> Viewer:
         """Return a viewer that has read the whole log of a run."""

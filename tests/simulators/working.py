@@ -90,8 +90,10 @@ class Session:
     principal: Principal = ADA
     requests: dict[int, UUID] = field(default_factory=dict)
 
-    def created(self, turn: int, content: str = "hi", *, expires: timedelta = LIFETIME) -> Message:
-        data = RequestCreated(content=content, principal=self.principal)
+    def created(
+        self, turn: int, content: str = "hi", *, expires: timedelta = LIFETIME, after_turn: int | None = None
+    ) -> Message:
+        data = RequestCreated(content=content, principal=self.principal, after_turn=after_turn)
         return message_of(new_event("request-manager", REQUEST_CREATED, data, self._context(turn, expires)))
 
     def cancelled(self, turn: int) -> Message:

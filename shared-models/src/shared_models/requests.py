@@ -8,10 +8,10 @@ status and the sentence of each failure reason.
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from shared_models.principals import Caller, Person
 
@@ -133,18 +133,41 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0
 
 
 class NewRequest(ClosedModel):
-    """The body of `POST /api/v1/requests` and of `POST /chat`."""
+    """The body of `POST /api/v1/requests` and of `POST /chat`.
+
+    Attributes:
+        instead_of: a request of the same session that this one replaces in a new branch: the agent reads what was said
+            before that request, and neither its question nor its answer.
+        after: a request of the same session that this one follows; unset, it follows the last one.
+    """
 
     content: (
         Annotated[str, StringConstraints(min_length=1, max_length=MAX_CONTENT)]
         | Annotated[tuple[TextPart, ...], Field(min_length=1, max_length=64)]
     )
     session_id: UUID | None = None
+    instead_of: UUID | None = None
+    after: UUID | None = None
     agent: Name | None = None
     metadata: dict[
         Annotated[str, StringConstraints(min_length=1, max_length=64)],
         Annotated[str, StringConstraints(max_length=1024)],
     ] = Field(default_factory=dict, max_length=32)
+
+    @model_validator(mode="after")
+    def _names_one_place(self) -> Self:
+        if self.instead_of is not None and self.after is not None:
+            msg = "`instead_of` and `after` exclude each other; expected at most one of them"
+            raise ValueError(msg)
+        if self.session_id is None and self.named_request is not None:
+            msg = "`instead_of` and `after` name a request of a session; expected `session_id` beside them"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def named_request(self) -> UUID | None:
+        """The request that this one replaces or follows."""
+        return self.instead_of or self.after
 
 
 class Principal(OpenModel):
@@ -281,12 +304,14 @@ class RequestCreated(OpenModel):
         agent: the agent that the caller chose; where it is unset, the session's agent or the default one.
         principal: the caller, whose permissions the run has.
         metadata: the caller's own labels.
+        after_turn: the turn that the request follows, where that is not the turn before it; 0 is the beginning.
     """
 
     content: str
     agent: str | None = None
     principal: Principal
     metadata: dict[str, str] = Field(default_factory=dict)
+    after_turn: int | None = None
 
 
 class RequestCancelled(OpenModel):

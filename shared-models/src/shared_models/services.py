@@ -48,7 +48,7 @@ REQUEST_MANAGER: Final = CatalogueEntry(
 AGENT_SERVICE: Final = CatalogueEntry(
     "agent-service",
     schema="agent_service",
-    routes=("/api/v1/sessions", "/api/v1/agents"),
+    routes=("/api/v1/sessions", "/api/v1/agents", "/api/v1/runs"),
     audience=True,
     dead_letters=True,
 )

@@ -1,12 +1,14 @@
-"""The HTTP door: sessions, which their owner opens, lists, reads, renames and deletes; and the list of agents."""
+"""The HTTP door: owners use their sessions, people who may ask list the agents, and operators read runs."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from agent_service.domain.agents import AgentList
+from agent_service.domain.history import plain
+from agent_service.domain.run_reports import RunPage, RunReport
 from agent_service.domain.sessions import (
     MessagePage,
     NewSession,
@@ -15,11 +17,13 @@ from agent_service.domain.sessions import (
     SessionPage,
     SessionView,
 )
+from agent_service.queries import run_reports
 from agent_service.queries import sessions as queries
 from agent_service.usecases import manage_sessions
 from service_process.web import json_body, parse_body
 from shared_clients.identity import Identity, Verifier, require_scope
 from shared_clients.postgres import Database
+from shared_models.dead_letters import OPERATE
 from shared_models.problems import Problem, Problems, unknown_agent
 
 
@@ -29,10 +33,20 @@ class MessagesQuery:
 
     limit: Annotated[int, Query(ge=1, le=200, description="The number of turns at most.")] = 100
     before: Annotated[int | None, Query(ge=1, lt=2**63, description="Only turns before this one.")] = None
+    branches: Annotated[
+        Literal["current", "all"],
+        Query(description="`current`: only the branch that ends with the last turn, which is what a model is sent."),
+    ] = "current"
 
 
 Most = Annotated[int, Query(ge=1, le=200, alias="limit", description="The number of sessions at most.")]
 
+
+MostRuns = Annotated[int, Query(ge=1, le=200, alias="limit", description="The number of runs at most.")]
+Search = Annotated[
+    str | None,
+    Query(min_length=1, max_length=200, description="Words in a title, a question, an answer or a tool's result."),
+]
 
 SCOPE = "sessions"
 """The scope that a caller's credential needs for every route of sessions."""
@@ -60,10 +74,17 @@ def _database(request: Request) -> Database:
     return database
 
 
+async def operator_of(request: Request) -> Identity:
+    verifier: Verifier = request.app.state.verifier
+    return await require_scope(verifier, OPERATE)(request)
+
+
 Caller = Annotated[Identity, Depends(caller_of)]
+Operator = Annotated[Identity, Depends(operator_of)]
 
 agents = APIRouter(prefix="/api/v1/agents", tags=["agents"])
 router = APIRouter(prefix="/api/v1/sessions", tags=["sessions"])
+operations = APIRouter(prefix="/api/v1/runs", tags=["runs"])
 
 
 @agents.get("")
@@ -86,10 +107,19 @@ async def create_session(request: Request, response: Response, caller: Caller) -
 
 @router.get("")
 async def list_sessions(
-    request: Request, caller: Caller, *, response: Response, most: Most = 50, before: str | None = None
+    request: Request,
+    caller: Caller,
+    *,
+    response: Response,
+    most: Most = 50,
+    before: str | None = None,
+    search: Search = None,
 ) -> SessionPage:
-    """List the caller's sessions, the last used first."""
+    """List the caller's sessions, the last used first; with `search`, one page of those in which the words occur."""
     tenant, owner = caller.principal.tenant, caller.principal.person
+    if search is not None:
+        matching = await queries.search_sessions(_database(request), tenant, owner, words=plain(search), most=most)
+        return SessionPage(sessions=matching)
     found = await queries.list_sessions(_database(request), tenant, owner, before=_cursor(before), most=most + 1)
     page = found[:most]
     next_page = str(PageCursor(page[-1].updated_at, page[-1].session_id)) if len(found) > most else None
@@ -133,10 +163,40 @@ async def list_messages(
     """Read a session's messages, oldest first; `before` pages back."""
     await _load_session(request, caller, session_id)
     tenant = caller.principal.tenant
-    messages = await queries.list_messages(_database(request), tenant, session_id, before=page.before, most=page.limit)
-    older = str(messages[0].turn) if messages and messages[0].turn > 1 else None
-    _link(response, f"/api/v1/sessions/{session_id}/messages", page.limit, older)
+    messages = await queries.list_messages(
+        _database(request),
+        tenant,
+        session_id,
+        before=page.before,
+        most=page.limit,
+        all_branches=page.branches == "all",
+    )
+    more = messages[0].turn > 1 if page.branches == "all" and messages else bool(messages and messages[0].after_turn)
+    older = str(messages[0].turn) if more else None
+    chosen = "" if page.branches == "current" else f"&branches={page.branches}"
+    _link(response, f"/api/v1/sessions/{session_id}/messages", page.limit, older, chosen)
     return MessagePage(messages=messages, next=older)
+
+
+@operations.get("", response_model_exclude_none=True)
+async def list_runs(
+    request: Request, caller: Operator, *, response: Response, most: MostRuns = 50, before: UUID | None = None
+) -> RunPage:
+    """List the runs of the operator's tenant without their texts, the newest first."""
+    found = await run_reports.list_runs(_database(request), caller.principal.tenant, before=before, most=most + 1)
+    page = found[:most]
+    following = page[-1].request_id if len(found) > most else None
+    _link(response, "/api/v1/runs", most, None if following is None else str(following))
+    return RunPage(runs=page, next=following)
+
+
+@operations.get("/{request_id}", response_model_exclude_none=True)
+async def get_run(request_id: UUID, request: Request, caller: Operator) -> RunReport:
+    """Read one run of the operator's tenant: its state, tries and epochs, and when each step began and ended."""
+    report = await run_reports.load_report(_database(request), caller.principal.tenant, request_id)
+    if report is None:
+        raise Problem(Problems.UNKNOWN_REQUEST, f"There is no run {request_id} that you may see.")
+    return report
 
 
 async def _load_session(request: Request, caller: Identity, session_id: UUID) -> SessionView:
@@ -161,6 +221,6 @@ def _cursor(before: str | None) -> PageCursor | None:
         raise Problem(Problems.INVALID_PARAMETER, detail) from error
 
 
-def _link(response: Response, path: str, most: int, before: str | None) -> None:
+def _link(response: Response, path: str, most: int, before: str | None, more: str = "") -> None:
     if before is not None:
-        response.headers["Link"] = f'<{path}?limit={most}&before={before.replace("+", "%2B")}>; rel="next"'
+        response.headers["Link"] = f'<{path}?limit={most}{more}&before={before.replace("+", "%2B")}>; rel="next"'

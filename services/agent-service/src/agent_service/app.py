@@ -49,7 +49,7 @@ async def open_app(
             lambda worker, most, after, full: claim_runs(database, outbox, worker, most, after=after, full=full),
         )
         app = await opening.start(
-            [api.router, api.agents],
+            [api.router, api.agents, api.operations],
             reactions=events.reactions(outbox, slots),
             loops=workers.loops(dependencies, active_runs, slots.worker),
         )

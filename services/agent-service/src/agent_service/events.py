@@ -41,6 +41,7 @@ async def on_request_created(
         principal=request.principal,
         traceparent=inject().get("traceparent"),
         cause=event.id,
+        after_turn=request.after_turn,
     )
     await queue_run(tx, outbox, slots, run)
 

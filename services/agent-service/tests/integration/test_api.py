@@ -16,6 +16,7 @@ from service_process.web import create_app
 from shared_clients.identity import Verifier
 from shared_clients.postgres import Database
 from shared_models.agents import parse_agent
+from shared_models.dead_letters import OPERATE
 from shared_models.ids import new_id
 from shared_models.requests import FailureReason
 from tests.problems import problem
@@ -36,7 +37,7 @@ SESSIONS = "/api/v1/sessions"
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def app(opened: Database) -> FastAPI:
     """The routes alone: no loop of the service changes the rows of the tests."""
-    app = create_app(NAME, version="0", routers=[api.router], ready=opened.ping)
+    app = create_app(NAME, version="0", routers=[api.router, api.operations], ready=opened.ping)
     app.state.verifier = Verifier(NAME, trusted(NAME))
     app.state.database = opened
     file = AgentFile("agents/assistant-v1.yaml", 1, "", parse_agent("assistant-v1.yaml", AGENT))
@@ -86,7 +87,8 @@ async def test_session_is_created_read_renamed_and_deleted(call: Caller) -> None
     created = await call("POST", SESSIONS, json={"title": "  Party ", "agent": "assistant"})
     assert created.status_code == 201
     body = created.json()
-    assert set(body) == {"session_id", "title", "agent", "created_at", "updated_at", "active_request_id"}
+    known = {"session_id", "title", "agent", "created_at", "updated_at", "active_request_id", "channel", "match"}
+    assert set(body) == known
     assert (body["title"], body["agent"], body["active_request_id"]) == ("Party", "assistant", None)
     place = created.headers["location"]
     assert place == f"{SESSIONS}/{body['session_id']}"
@@ -202,6 +204,55 @@ async def test_running_request_shows_in_its_session(call: Caller, talk: Talk) ->
     await talk.worker.end(mine)
     shown = (await call("GET", f"{SESSIONS}/{session.session_id}")).json()
     assert shown["active_request_id"] == str(session.request(2))
+
+
+async def test_search_finds_titles_questions_answers_and_shows_where(call: Caller, talk: Talk) -> None:
+    named, asked, answered, other = (talk.session() for _ in range(4))
+    await talk.turn(named, 1, "The harbour at night", "ok")
+    await talk.turn(asked, 1, "First", "ok")
+    await talk.turn(asked, 2, "and the HARBOUR 100%_sure?", "ok")
+    await talk.turn(answered, 1, "Where?", f"{'far away ' * 30} in the harbour, of course")
+    await talk.turn(other, 1, "Something else", "ok")
+    found = (await call("GET", f"{SESSIONS}?search=harbour")).json()["sessions"]
+    assert {(one["title"], one["match"]) for one in found} == {
+        ("The harbour at night", None),
+        ("First", "and the HARBOUR 100%_sure?"),
+    }
+    assert [one["title"] for one in (await call("GET", f"{SESSIONS}?search=100%25_s")).json()["sessions"]] == ["First"]
+    assert (await call("GET", f"{SESSIONS}?search=100%25%25")).json()["sessions"] == []
+    assert (await call.another()("GET", f"{SESSIONS}?search=harbour")).json()["sessions"] == []
+    problem(await call("GET", f"{SESSIONS}?search="), 422, "invalid-parameter")
+
+
+async def test_list_tells_the_way_in_of_the_first_request(call: Caller, talk: Talk) -> None:
+    session = talk.session()
+    session.principal = call.principal.model_copy(update={"channel": "cli"})
+    await talk.turn(session, 1, "hi", "ok")
+    session.principal = call.principal.model_copy(update={"channel": "web"})
+    await talk.turn(session, 2, "hi again", "ok")
+    assert [one["channel"] for one in (await call("GET", SESSIONS)).json()["sessions"]] == ["cli"]
+
+
+async def test_operator_reads_the_runs_of_the_tenant_without_their_words(call: Caller, talk: Talk) -> None:
+    session = talk.session()
+    for turn in (1, 2, 3):
+        await talk.turn(session, turn, "a secret question", "a secret answer")
+    scopes = frozenset({OPERATE})
+    operator = Caller(call.app, call.service, call.another().principal.model_copy(update={"scopes": scopes}))
+    first = await operator("GET", "/api/v1/runs?limit=2")
+    assert "secret" not in first.text
+    assert [run["turn"] for run in first.json()["runs"]] == [3, 2]
+    following = first.headers["link"].partition("<")[2].partition(">")[0]
+    assert [run["turn"] for run in (await operator("GET", following)).json()["runs"]] == [1]
+    shown = (await operator("GET", f"/api/v1/runs/{session.request(2)}")).json()
+    assert (shown["status"], shown["tries"], shown["epoch"], shown["steps"]) == ("completed", 1, 1, [])
+    other = operator.principal.model_copy(update={"tenant": "other"})
+    problem(
+        await Caller(call.app, call.service, other)("GET", f"/api/v1/runs/{session.request(2)}"), 404, "unknown-request"
+    )
+    assert (await Caller(call.app, call.service, other)("GET", "/api/v1/runs")).json() == {"runs": []}
+    for path in ("/api/v1/runs", f"/api/v1/runs/{session.request(2)}"):
+        problem(await call("GET", path), 403, "forbidden")
 
 
 async def test_title_comes_from_the_first_message_unless_it_was_given(call: Caller, talk: Talk) -> None:

@@ -10,6 +10,7 @@ from pydantic_ai.messages import ModelResponse, TextPart
 from structlog.testing import capture_logs
 
 from agent_service.adapters.replies import MAX_ANSWER
+from agent_service.domain.history import load
 from agent_service.domain.runs import MAX_TRIES
 from agent_service.queries import runs as queries
 from agent_service.usecases.end_run import append_due_terminal_frames
@@ -99,7 +100,6 @@ async def test_run_that_is_stopped_in_mid_answer_ends_with_the_reason(
     assert stored.failure is not None
     assert stored.failure["reason"] == reason.value
     assert await harness.published_types() == [CHANGED, FAILED]
-    assert await rows(harness.database, "SELECT turn FROM messages") == []
     outcome = (await harness.viewer()).outcome
     assert outcome is not None
     assert (outcome[0], outcome[1]["code"]) == ("RUN_ERROR", reason.value)
@@ -246,7 +246,8 @@ async def test_drained_worker_hands_its_run_back_and_the_next_goes_on(harness: R
     await harness.perform(agents, await successor.claim_one()).task
     assert (await harness.row()).answer == "one two three"
     viewer = await harness.viewer()
-    assert (viewer.text, viewer.resets) == ("one two three", [None])
+    assert viewer.text == "one two three"
+    assert set(viewer.resets) == {None}
 
 
 async def test_worker_that_lost_its_run_in_mid_answer_writes_nothing_more(harness: RunHarness) -> None:
@@ -347,4 +348,4 @@ async def test_second_request_of_a_session_is_claimed_as_soon_as_the_first_has_e
     second = await harness.worker.claim_one()
     assert second.turn == 2
     loaded = await queries.load_run(harness.database, second, 10)
-    assert loaded.window == (), "a request that failed is not part of what was said"
+    assert [load(message).kind for message in loaded.window] == ["request"], "its question was said"

@@ -12,7 +12,7 @@ const SAID = `Let me look.\n\n${ANSWER}`;
 type Connection = { frames?: number; after?: 'end' | 'hang' | 'break'; status?: number; beats?: number };
 
 function bytesOf(frame: Frame): Uint8Array {
-  const { cursor, timestamp: _, type, ...fields } = frame;
+  const { cursor, type, ...fields } = frame;
   const names: Record<string, unknown> = { ...fields };
   let agui: string = type;
   if (type === 'RESET') {

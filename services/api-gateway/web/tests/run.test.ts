@@ -21,7 +21,7 @@ function play(frames: readonly Frame[], from: Run = QUEUED): Run {
 
 function shown(run: Run): readonly string[] {
   const show = (part: Part): string =>
-    part.kind === 'text' ? part.text : `[${part.name} ${part.args} ${part.result}]`;
+    part.kind === 'tool' ? `[${part.name} ${part.args} ${part.result}]` : part.text;
   return run.parts.map(show).filter(line => line !== '');
 }
 
@@ -69,10 +69,41 @@ describe('a run', () => {
     expect(shown(run)).toEqual([]);
   });
 
-  it('knows how long a tool took from the times of the frames', () => {
-    const tool = play(STORY).parts.find(part => part.kind === 'tool');
-    expect(tool?.endedAt).toBe(1250);
-    expect(tool?.startedAt).toBe(1000);
+  it('knows how long a tool took, and whether it failed', () => {
+    expect(play(STORY).parts.find(part => part.kind === 'tool')).toMatchObject({
+      milliseconds: 250,
+      failed: false,
+    });
+    const failing = [
+      started('1-1'),
+      frame('1-2', 'TOOL_CALL_START', { toolCallId: 't1', toolCallName: 'clock.now' }),
+      frame('1-3', 'TOOL_CALL_RESULT', {
+        toolCallId: 't1',
+        content: 'No such zone.',
+        error: 'No such zone.',
+      }),
+    ];
+    expect(play(failing).parts).toMatchObject([
+      { result: 'No such zone.', failed: true, milliseconds: null },
+    ]);
+  });
+
+  it('keeps reasoning apart from the text', () => {
+    const id = 'm1:reasoning';
+    const run = play([
+      started('1-1'),
+      frame('1-2', 'REASONING_START', { messageId: id }),
+      frame('1-3', 'REASONING_MESSAGE_CONTENT', { messageId: id, delta: 'Let me ' }),
+      frame('1-4', 'REASONING_MESSAGE_CONTENT', { messageId: id, delta: 'think.' }),
+      begun('1-5'),
+      text('1-6', 'Yes.'),
+      finished('2-0', 'Yes.'),
+    ]);
+    expect(run.parts).toEqual([
+      { kind: 'reasoning', id, text: 'Let me think.' },
+      { kind: 'text', id: 'm1', text: 'Yes.' },
+    ]);
+    expect(textOf(run.parts)).toBe('Yes.');
   });
 
   it('is not ended by frames that this page does not know, and resumes after them', () => {

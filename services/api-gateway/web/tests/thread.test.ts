@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
+import { exchangesOf } from '../src/state/branches.ts';
 import { hasEnded, QUEUED } from '../src/state/run.ts';
 import {
   currentRun,
   type Exchange,
-  exchangesOf,
   newThread,
   type Thread,
   withExchange,
@@ -33,13 +33,30 @@ function message(
 const asked = (turn: number, status?: Status): Message => message(turn, 'user', status);
 const told = (turn: number, status?: Status): Message => message(turn, 'assistant', status);
 
-function live(key: string, requestId: string | null, question = 'live'): Exchange {
-  return { key, requestId, question, askedAt: null, run: QUEUED, delivery: 'sent', problem: null };
+function live(
+  key: string,
+  requestId: string | null,
+  question = 'live',
+  after: string | null = null,
+): Exchange {
+  return {
+    key,
+    requestId,
+    after,
+    insteadOf: null,
+    question,
+    askedAt: null,
+    run: QUEUED,
+    delivery: 'sent',
+    sentAs: null,
+    problem: null,
+    details: null,
+  };
 }
 
 function shown(thread: Thread): readonly string[] {
   return exchangesOf(thread).map(({ question, run }) => {
-    const answer = run.parts.map(part => (part.kind === 'text' ? part.text : part.name)).join();
+    const answer = run.parts.map(part => (part.kind === 'tool' ? part.name : part.text)).join();
     return `${question} > ${answer || run.status}`;
   });
 }
@@ -112,7 +129,10 @@ describe('runs that go on', () => {
 
   it('stand in for what is stored of them, in their place', () => {
     const run = { ...QUEUED, status: 'running' as const };
-    const known = { ...EMPTY, live: [{ ...live('key', 'r1', 'what I typed'), run }, live('other', null)] };
+    const known = {
+      ...EMPTY,
+      live: [{ ...live('key', 'r1', 'what I typed'), run }, live('other', null, 'live', 'r2')],
+    };
     expect(shown(withMessages(known, [asked(1), told(1), asked(2), told(2)]))).toEqual([
       'what I typed > running',
       'user 2 > assistant 2',

@@ -173,7 +173,7 @@ def _send(connection: HTTPConnection, fleet: RemoteFleet, request: RemoteCall, s
         raise Transient(msg) from error
     connection.sock.settimeout(seconds)
     media = {} if request.body is None else {"Content-Type": "application/json"}
-    headers = {"Authorization": f"Bearer {fleet.key}", **media, **request.headers}
+    headers = {"Authorization": f"Bearer {fleet.key}", "User-Agent": "flotilla-cli", **media, **request.headers}
     try:
         connection.request(request.method, urlsplit(fleet.url).path + request.path, request.body, headers)
         return connection.getresponse()

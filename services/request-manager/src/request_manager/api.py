@@ -105,6 +105,7 @@ async def create_request(request: Request, dependencies: Dependencies, caller: C
         caller.sessions,
         idempotency_key=idempotency_key,
         lifetime=dependencies.lifetime,
+        after_turn=await _after_turn(dependencies, caller.principal, body),
     )
     outcome = await accept_request(dependencies.database, dependencies.outbox, draft)
     reached(Failpoint.AFTER_ACCEPT_BEFORE_ANSWER)
@@ -222,6 +223,21 @@ async def _load(
     if view is None:
         raise Problem(Problems.UNKNOWN_REQUEST, f"You have no request {request_id}.")
     return view
+
+
+async def _after_turn(dependencies: RouteDependencies, caller: Principal, body: NewRequest) -> int | None:
+    """Return the turn that a body names by one of its requests; None where it names none.
+
+    Raises:
+        Problem: UNKNOWN_REQUEST, where that request is not the caller's or belongs to another session.
+    """
+    if body.named_request is None:
+        return None
+    named = await requests.load_place(dependencies.database, caller, body.named_request)
+    if named is None or named.session_id != body.session_id:
+        detail = f"You have no request {body.named_request} in session {body.session_id}."
+        raise Problem(Problems.UNKNOWN_REQUEST, detail)
+    return domain.turn_before(body, named)
 
 
 def _accepted(outcome: domain.AcceptOutcome, session_id: UUID) -> Accepted:

@@ -28,6 +28,7 @@ class RequestDraft:
         idempotency_key: the Idempotency-Key; None without one.
         body_hash: the hash of the body that the Idempotency-Key is used with; empty without a key.
         retry_of: the failed request that this one replaces.
+        after_turn: the turn that this one follows, where that is not the turn before it; 0 is the beginning.
     """
 
     request_id: UUID
@@ -43,6 +44,20 @@ class RequestDraft:
     body_hash: bytes
     expires_at: datetime
     retry_of: UUID | None
+    after_turn: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The place of a request among the turns of its session.
+
+    Attributes:
+        after_turn: the turn that it follows, where that is not the turn before it.
+    """
+
+    session_id: UUID
+    turn: int
+    after_turn: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +117,11 @@ class StoredRequest:
     """A stored request with everything that a retry copies from it.
 
     Attributes:
+        place: the retry takes the same place, so that an agent reads the question once.
         retried_as: the request that replaces this one already; None where there is none.
     """
 
-    session_id: UUID
+    place: Place
     status: Status
     principal: Principal
     content: str
@@ -133,6 +149,7 @@ class SilentRequest:
     metadata: dict[str, str]
     expires_at: datetime
     cancel_requested: bool
+    after_turn: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +181,7 @@ def normalise(
     idempotency_key: str | None,
     lifetime: timedelta,
     retry_of: UUID | None = None,
+    after_turn: int | None = None,
 ) -> RequestDraft:
     """Return the draft of a request: its ids, owner, text and deadline.
 
@@ -174,6 +192,7 @@ def normalise(
         idempotency_key: the Idempotency-Key.
         lifetime: time from now to the request's deadline.
         retry_of: the failed request that this one replaces.
+        after_turn: the turn that it follows, where the body names one; see `turn_before`.
     """
     content = body.content if isinstance(body.content, str) else "\n\n".join(part.text for part in body.content)
     return RequestDraft(
@@ -190,13 +209,25 @@ def normalise(
         body_hash=_body_hash(body) if idempotency_key else b"",
         expires_at=datetime.now(UTC) + lifetime,
         retry_of=retry_of,
+        after_turn=after_turn,
     )
 
 
+def turn_before(body: NewRequest, named: Place) -> int:
+    """Return the turn that a request follows whose body names another one, at `named`."""
+    if body.after is not None:
+        return named.turn
+    return named.turn - 1 if named.after_turn is None else named.after_turn
+
+
 def _body_hash(body: NewRequest) -> bytes:
-    """Return a hash that is equal for equal bodies; the order of `metadata` members does not count."""
+    """Return a hash that is equal for equal bodies; the order of `metadata` members does not count.
+
+    Members that came later are left out where they are unset, so that a key holds across an upgrade.
+    """
     ordered = body.model_copy(update={"metadata": dict(sorted(body.metadata.items()))})
-    return hashlib.sha256(ordered.model_dump_json().encode()).digest()
+    unset = {name for name in ("instead_of", "after") if getattr(body, name) is None}
+    return hashlib.sha256(ordered.model_dump_json(exclude=unset).encode()).digest()
 
 
 def links_of(request_id: UUID) -> Links:

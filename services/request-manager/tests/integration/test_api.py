@@ -21,7 +21,7 @@ from shared_clients.identity import IDENTITY_HEADER, Issuer, generate_key
 from shared_clients.redis import open_redis
 from shared_models.catalog import REQUEST_CREATED
 from shared_models.ids import new_id
-from shared_models.requests import FailureReason
+from shared_models.requests import FailureReason, RequestCreated
 from tests.problems import problem
 from tests.simulators.asking import ended, failed, ready, running
 from tests.simulators.calling import Caller, trusted
@@ -402,3 +402,51 @@ async def test_service_that_cannot_reach_its_database_says_so_and_stays_alive() 
         assert answer.headers["retry-after"] == "1"
         problem(await call.raw("GET", "/readyz"), 503, "unavailable")
         assert (await call.raw("GET", "/livez")).status_code == 200
+
+
+async def follows(agents: Agents, call: Caller, body: dict[str, object]) -> tuple[str, int | None]:
+    """Return the id of a new request and the turn that its event says it follows."""
+    answer = await call("POST", REQUESTS, json=body)
+    assert answer.status_code == 202, answer.text
+    request_id = answer.json()["request_id"]
+    event = await agents.received[f"{request_id} {REQUEST_CREATED.name}"]
+    return request_id, RequestCreated.model_validate_json(event.data).after_turn
+
+
+async def test_request_in_the_place_of_another_follows_what_that_one_follows(call: Caller, agents: Agents) -> None:
+    first = (await call("POST", REQUESTS, json={"content": "one"})).json()
+    session = {"session_id": first["session_id"]}
+    second, plain = await follows(agents, call, {"content": "two", **session})
+    assert plain is None
+    again, place = await follows(agents, call, {"content": "two", "instead_of": second, **session})
+    assert place == 1
+    _, place = await follows(agents, call, {"content": "other", "instead_of": again, **session})
+    assert place == 1
+    _, place = await follows(agents, call, {"content": "edited", "instead_of": first["request_id"], **session})
+    assert place == 0
+    _, place = await follows(agents, call, {"content": "on", "after": second, **session})
+    assert place == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "slug"),
+    [
+        ({"instead_of": NOTHING, "session_id": NOTHING}, 404, "unknown-request"),
+        ({"after": NOTHING, "session_id": NOTHING}, 404, "unknown-request"),
+        ({"after": NOTHING}, 422, "invalid-body"),
+        ({"after": NOTHING, "instead_of": NOTHING, "session_id": NOTHING}, 422, "invalid-body"),
+    ],
+)
+async def test_place_that_is_not_the_callers_is_refused(
+    call: Caller, body: dict[str, str], status: int, slug: str
+) -> None:
+    problem(await call("POST", REQUESTS, json={"content": "hi", **body}), status, slug)
+
+
+async def test_place_in_another_session_or_of_another_person_is_refused(call: Caller) -> None:
+    mine, other = [(await call("POST", REQUESTS, json={"content": "hi"})).json() for _ in range(2)]
+    body = {"content": "hi", "instead_of": mine["request_id"]}
+    wrong = await call("POST", REQUESTS, json={**body, "session_id": other["session_id"]})
+    problem(wrong, 404, "unknown-request")
+    stranger = await call.another()("POST", REQUESTS, json={**body, "session_id": mine["session_id"]})
+    problem(stranger, 404, "unknown-request")

@@ -17,6 +17,10 @@ IDENTITY_HEADER: Final = "Flotilla-Identity"
 """The header of the token from service to service; the gateway removes it from requests of clients."""
 
 
+COMMAND_LINE: Final = "flotilla-cli"
+"""The beginning of the User-Agent of our command line; it only decides how a person's requests are marked."""
+
+
 class Credentials(Protocol):
     """A way to authenticate the callers of the gateway."""
 
@@ -45,10 +49,13 @@ class DevKey:
             channel="api",
             scopes=frozenset({"requests", "sessions", OPERATE, OPERATE_FLEET, READ_CONTENT}),
         )
+        self._on_command_line = self.principal.model_copy(update={"channel": "cli"})
 
     async def authenticate(self, headers: Headers) -> Principal | None:
         key = bearer_token(headers.get("authorization", "")) or ""
-        return self.principal if hmac.compare_digest(key.encode(), self._key) else None
+        if not hmac.compare_digest(key.encode(), self._key):
+            return None
+        return self._on_command_line if headers.get("user-agent", "").startswith(COMMAND_LINE) else self.principal
 
 
 def require_scope(verifier: Verifier, scope: str) -> Callable[[Request], Awaitable[Identity]]:

@@ -20,6 +20,8 @@ from pydantic_ai.messages import (
     PartStartEvent,
     TextPart,
     TextPartDelta,
+    ThinkingPart,
+    ThinkingPartDelta,
 )
 from pydantic_ai.models import Model, ModelRequestParameters
 from pydantic_ai.settings import ModelSettings
@@ -30,7 +32,7 @@ from agent_service import metrics
 from agent_service.adapters.model_failures import PROVIDER_ERRORS, CallFailed, NextCall, at_host, translate
 from agent_service.adapters.replies import MAX_ANSWER, check_reply, cut, fitting, is_blank, printable, size_of
 from agent_service.adapters.wire import CallContext, calling
-from agent_service.domain.history import MESSAGE_ID, dump, text_of
+from agent_service.domain.history import MESSAGE_ID, REASONING_SUFFIX, dump, plain, text_of
 from agent_service.domain.transcript import transcript
 from agent_service.ports import Frames, Tool
 from shared_models.agents import ModelRef
@@ -106,7 +108,7 @@ class ModelChain:
         for candidate in self._candidates * self._retry_policy.rounds:
             if candidate in given_up:
                 continue
-            if message.shown:
+            if message.shown or message.reasoned:
                 frames.void(keep, transcript(history))
                 message = _Message(frames)
             if failures:
@@ -121,8 +123,7 @@ class ModelChain:
                 if failure.next_call is not NextCall.OTHER_MODELS_FIRST:
                     given_up.add(candidate)
             finally:
-                if message.shown:
-                    frames.append("TEXT_MESSAGE_END", messageId=str(message.id))
+                message.close()
         raise failures[-1].run_error("; ".join(dict.fromkeys(failure.detail for failure in failures)))
 
     async def _ask_with_retries(
@@ -174,14 +175,40 @@ class _Message:
 
     Attributes:
         shown: it has started.
+        reasoned: reasoning was shown before it.
     """
 
     def __init__(self, frames: Frames) -> None:
         self.id = new_id()
         self.shown = False
+        self.reasoned = False
+        self._reasoning_id = f"{self.id}{REASONING_SUFFIX}"
+        self._reasoning_open = False
         self._frames = frames
         self._blank = ""
         self._room = MAX_ANSWER
+
+    def show_reasoning(self, delta: str) -> None:
+        """Show what the model thinks before it answers; reasoning that comes after text is kept, and not shown."""
+        if self.shown or not delta:
+            return
+        if not self._reasoning_open:
+            self.reasoned = self._reasoning_open = True
+            self._frames.append("REASONING_START", messageId=self._reasoning_id)
+            self._frames.append("REASONING_MESSAGE_START", messageId=self._reasoning_id, role="reasoning")
+        self._frames.append("REASONING_MESSAGE_CONTENT", messageId=self._reasoning_id, delta=delta)
+
+    def close(self) -> None:
+        """End what has started."""
+        self._close_reasoning()
+        if self.shown:
+            self._frames.append("TEXT_MESSAGE_END", messageId=str(self.id))
+
+    def _close_reasoning(self) -> None:
+        if self._reasoning_open:
+            self._reasoning_open = False
+            self._frames.append("REASONING_MESSAGE_END", messageId=self._reasoning_id)
+            self._frames.append("REASONING_END", messageId=self._reasoning_id)
 
     def show(self, delta: str) -> bool:
         """Show the next text, and return whether all of it fit into an answer."""
@@ -190,6 +217,7 @@ class _Message:
             self._blank = delta
             return size_of(delta) <= self._room
         if not self.shown:
+            self._close_reasoning()
             self.shown, self._blank = True, ""
             self._frames.append("TEXT_MESSAGE_START", messageId=str(self.id), role="assistant")
         size = size_of(delta)
@@ -227,6 +255,7 @@ async def _ask(
                         async for event in stream:
                             began = True
                             call.report_bytes()
+                            message.show_reasoning(plain(_reasoning(event)))
                             if (delta := _text(event)) and not (fits := message.show(delta)):
                                 break
                         reply = stream.get()
@@ -250,6 +279,17 @@ def _request_text(history: Sequence[ModelMessage], parameters: ModelRequestParam
 def _text(event: ModelResponseStreamEvent) -> str:
     match event:
         case PartDeltaEvent(delta=TextPartDelta(content_delta=delta)) | PartStartEvent(part=TextPart(content=delta)):
+            return delta
+        case _:
+            return ""
+
+
+def _reasoning(event: ModelResponseStreamEvent) -> str:
+    match event:
+        case (
+            PartDeltaEvent(delta=ThinkingPartDelta(content_delta=str(delta)))
+            | PartStartEvent(part=ThinkingPart(content=delta))
+        ):
             return delta
         case _:
             return ""

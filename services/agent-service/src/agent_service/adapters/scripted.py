@@ -62,6 +62,7 @@ class ScriptedReply:
         token_seconds: the time for each token.
     """
 
+    reasoning: str
     tokens: tuple[str, ...]
     calls: tuple[ToolUse, ...]
     start_seconds: float
@@ -129,7 +130,9 @@ class ScriptedModel(Model):
         token_ms = self._script.spec.token_ms if reply.token_ms is None else reply.token_ms
         text = fill(reply.text, facts) * reply.repeat
         calls = tuple(ToolUse(tool=call.tool, arguments=_filled(call.arguments, facts)) for call in reply.calls)
-        return ScriptedReply(tuple(_TOKEN.findall(text)), calls, reply.start_ms / 1000, token_ms / 1000, fault)
+        return ScriptedReply(
+            reply.reasoning, tuple(_TOKEN.findall(text)), calls, reply.start_ms / 1000, token_ms / 1000, fault
+        )
 
 
 def script_input(messages: Sequence[ModelMessage]) -> ScriptInput:
@@ -219,6 +222,12 @@ class _ScriptedStream(StreamedResponse):
     async def _get_event_iterator(self) -> AsyncIterator[ModelResponseStreamEvent]:
         fault = self.reply.fault
         count = 0
+        if self.reply.reasoning:
+            thought = self._parts_manager.handle_thinking_delta(
+                vendor_part_id="reasoning", content=self.reply.reasoning
+            )
+            for event in thought:
+                yield event
         async for token in self._paced():
             if fault is not None and count == fault.after:
                 break

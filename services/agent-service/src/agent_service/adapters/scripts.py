@@ -83,6 +83,7 @@ class Reply(ConfigModel):
 
     Attributes:
         text: Markdown; `${name}` stands for a fact or for a named group of the rule's patterns.
+        reasoning: the text that it shows as its reasoning before that.
         calls: its tool calls.
         repeat: the number of times that the text is repeated, for long answers.
         token_ms: milliseconds for each token (a word and the space before it); the script's when unset.
@@ -91,6 +92,7 @@ class Reply(ConfigModel):
     """
 
     text: str = ""
+    reasoning: str = ""
     calls: tuple[ToolUse, ...] = ()
     repeat: Annotated[int, Field(ge=1, le=100_000)] = 1
     token_ms: Annotated[float, Field(ge=0, le=60_000)] | None = None

@@ -4,10 +4,12 @@ A provider refuses a history that starts in the middle of a turn, or in which a 
 stored conversation may have both faults, because turns fail and a window cuts turns. `window` makes it sendable.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
 from uuid import UUID, uuid5
 
+from pydantic import ValidationError
 from pydantic_ai.messages import (
     ModelMessage,
     ModelMessagesTypeAdapter,
@@ -32,12 +34,61 @@ MESSAGE_ID = "message_id"
 TRUNCATED = "truncated"
 """The key in a response's metadata of the `Truncation` of its text."""
 
+INTERRUPTED = "interrupted"
+"""The key in a response's metadata that is set where its run ended before the model was done."""
+
+REASONING_SUFFIX = ":reasoning"
+"""Follows a message's id in the id under which its reasoning is shown."""
+
 _ID_NAMESPACE = UUID("7c7e1e0c-4b0e-5d0c-9a55-0d6b4f1f2a10")
 
 
 def user_turn(content: str, message_id: UUID) -> ModelRequest:
     """Return the text of a person as a message."""
     return ModelRequest(parts=[UserPromptPart(content=plain(content))], metadata={MESSAGE_ID: str(message_id)})
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """What people saw of a reply that never finished."""
+
+    reasoning: str
+    text: str
+
+
+def said_by_run(
+    question: ModelRequest, finished: Callable[[str], ModelMessage | None], unfinished: Mapping[str, Unfinished]
+) -> list[ModelMessage]:
+    """Return the messages that a run adds to its session, however it ended.
+
+    Args:
+        question: the message of the person.
+        finished: returns the message of a finished step, `model:<n>` or `tool:<call id>`; None for any other.
+        unfinished: the replies of the run that people saw by their message ids; those that finished are passed over.
+    """
+    messages: list[ModelMessage] = [question]
+    for n in count(1):
+        reply = finished(f"model:{n}")
+        if not isinstance(reply, ModelResponse):
+            break
+        messages.append(reply)
+        results = [part for call in reply.tool_calls for part in _parts(finished(f"tool:{call.tool_call_id}"))]
+        if results:
+            messages.append(ModelRequest(parts=results))
+    known = {message_id(message) for message in messages}
+    for shown, seen in unfinished.items():
+        parts: list[ModelResponsePart] = []
+        if seen.reasoning:
+            parts.append(ThinkingPart(seen.reasoning))
+        if seen.text:
+            parts.append(TextPart(seen.text))
+        if shown not in known and parts:
+            messages.append(ModelResponse(parts=parts, metadata={MESSAGE_ID: shown, INTERRUPTED: True}))
+    return messages
+
+
+def _parts(message: ModelMessage | None) -> Sequence[ModelRequestPart]:
+    return message.parts if isinstance(message, ModelRequest) else ()
 
 
 def window(messages: Sequence[ModelMessage], limit: int) -> list[ModelMessage]:
@@ -167,3 +218,11 @@ def load(text: str) -> ModelMessage:
     """
     [message] = ModelMessagesTypeAdapter.validate_json(f"[{text}]")
     return message
+
+
+def load_readable(texts: Iterable[str]) -> tuple[ModelMessage, ...]:
+    """Return the messages of one run; none if another version wrote them so that this one cannot read them."""
+    try:
+        return tuple(load(text) for text in texts)
+    except ValidationError:
+        return ()

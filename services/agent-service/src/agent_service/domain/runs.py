@@ -32,6 +32,7 @@ class NewRun:
         context: the request, with its turn and its deadline.
         agent: the agent that the request names.
         cause: the id of the event.
+        after_turn: the turn that the request follows, where that is not the turn before it; 0 is the beginning.
     """
 
     context: EventContext
@@ -40,6 +41,7 @@ class NewRun:
     principal: Principal
     traceparent: str | None
     cause: str
+    after_turn: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from agent_service.domain.runs import (
     Step,
     title_of,
 )
+from agent_service.queries.branches import BRANCH
 from durable_work.jobs import JobTable
 from shared_clients.errors import Stale, Transient
 from shared_clients.postgres import Database, Tx, sql
@@ -60,11 +61,11 @@ A session has one current run, which is ready or running; `next_turn` is the low
 waits. For a run that is stored already the statement returns no row."""
 INSERT_RUN = sql(f"""
     INSERT INTO runs AS r (tenant, execution_id, session_id, turn, status, epoch, tries, worker, started_at, ready_at,
-                           agent, content, principal, traceparent, cause, expires_at)
+                           agent, content, principal, traceparent, cause, expires_at, after_turn)
     VALUES (:tenant, :execution_id, :session_id, :turn, CASE WHEN :claimed THEN 'running' ELSE 'queued' END,
             CAST(:claimed AS integer), CAST(:claimed AS integer), :worker, CASE WHEN :claimed THEN now() END,
             CASE WHEN :ready THEN now() END, :agent, :content, CAST(:principal AS jsonb), :traceparent, :cause,
-            :expires_at)
+            :expires_at, :after_turn)
     ON CONFLICT (tenant, execution_id) DO NOTHING
     RETURNING r.status, {CLAIMED_COLUMNS.format(run="r")}
 """)
@@ -94,17 +95,27 @@ ADVANCE_SESSION = sql("""
 the runs that were stored while this transaction waited for the lock."""
 CANCELLED = "EXISTS (SELECT FROM cancellations c WHERE c.tenant = r.tenant AND c.execution_id = r.execution_id)"
 LOAD_RUN = sql(f"""
+    WITH RECURSIVE mine AS (
+        SELECT r.*, coalesce(r.after_turn, r.turn - 1) AS follows FROM runs r
+        WHERE r.tenant = :tenant AND r.execution_id = :execution_id AND r.epoch = :epoch AND r.status = 'running'
+    ), {BRANCH.format(session="(SELECT session_id FROM mine)", tip="SELECT follows AS turn FROM mine")}
     SELECT {CANCELLED} AS cancelled, r.expires_at < now() AS expired,
            s.deleted_at IS NOT NULL AS session_deleted,
            (SELECT coalesce(array_agg(CAST(m.message AS text) ORDER BY m.turn, m.ordinal), '{{}}')
-            FROM (SELECT turn, ordinal, message FROM messages
-                  WHERE tenant = r.tenant AND session_id = r.session_id AND turn < r.turn
+            FROM (SELECT said.* FROM branch b CROSS JOIN LATERAL (
+                      SELECT turn, ordinal, message FROM messages
+                      WHERE tenant = :tenant AND session_id = r.session_id AND turn BETWEEN b.first AND b.last
+                      ORDER BY turn DESC, ordinal DESC LIMIT :window) said
                   ORDER BY turn DESC, ordinal DESC LIMIT :window) m) AS window_messages,
            (SELECT coalesce(jsonb_agg(jsonb_build_array(key, CAST(result AS text), keep)
                                       ORDER BY created_at, key), '[]')
             FROM steps t WHERE t.tenant = r.tenant AND t.execution_id = r.execution_id) AS steps
-    FROM runs r JOIN sessions s ON s.tenant = r.tenant AND s.session_id = r.session_id
-    WHERE r.tenant = :tenant AND r.execution_id = :execution_id AND r.epoch = :epoch AND r.status = 'running'
+    FROM mine r JOIN sessions s ON s.tenant = r.tenant AND s.session_id = r.session_id
+""")
+"""A run reads the messages of the branch that it follows, and no others of its session."""
+LOAD_STEPS = sql("""
+    SELECT key, CAST(result AS text) AS result, keep FROM steps
+    WHERE tenant = :tenant AND execution_id = :execution_id ORDER BY created_at, key
 """)
 SAVE_STEP = sql("""
     WITH owned_run AS (
@@ -178,6 +189,7 @@ async def insert_run(tx: Tx, run: NewRun, worker: UUID | None) -> InsertOutcome:
         traceparent=run.traceparent,
         cause=run.cause,
         expires_at=context.expires,
+        after_turn=run.after_turn,
     )
     if row is None:
         raise _stored_twice(context)
@@ -231,6 +243,12 @@ async def load_run(database: Database, run: ClaimedRun, window: int) -> LoadedRu
         expired=row["expired"],
         session_deleted=row["session_deleted"],
     )
+
+
+async def load_steps(tx: Tx, run: ClaimedRun) -> Sequence[Step]:
+    """Load the journal of a run that no worker has."""
+    found = await tx.rows(LOAD_STEPS, tenant=run.tenant, execution_id=run.execution_id)
+    return [Step(row["key"], row["result"], Cursor.parse(row["keep"])) for row in found]
 
 
 async def save_step(database: Database, run: ClaimedRun, step: Step) -> None:

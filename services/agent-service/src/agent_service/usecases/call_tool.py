@@ -4,11 +4,13 @@ A mistake of the model goes back to it as a failed result. A bug in this service
 """
 
 from collections.abc import Mapping
+from time import monotonic
 
 import jsonschema_rs
 from pydantic_ai.messages import ToolCallPart, ToolReturnPart
 
 from agent_service.domain.history import MESSAGE_ID, plain
+from agent_service.domain.transcript import MILLISECONDS
 from agent_service.errors import ToolFailed
 from agent_service.ports import Tool
 from shared_models.ids import new_id
@@ -19,12 +21,13 @@ MAX_ERROR = 1000
 
 async def call_tool(tools: Mapping[str, Tool], call: ToolCallPart) -> ToolReturnPart:
     """Run one call and return its result, or a failed result with the reason."""
+    began = monotonic()
     try:
         tool = _find(tools, call.tool_name)
         content = await tool.call(_arguments(tool, call))
     except ToolFailed as failure:
-        return _result(call, str(failure)[:MAX_ERROR], failed=True)
-    return _result(call, content)
+        return _result(call, str(failure)[:MAX_ERROR], monotonic() - began, failed=True)
+    return _result(call, content, monotonic() - began)
 
 
 def _find(tools: Mapping[str, Tool], name: str) -> Tool:
@@ -55,11 +58,11 @@ def _no_remote_schema(uri: str) -> bool:
     raise ValueError(msg)
 
 
-def _result(call: ToolCallPart, content: str, *, failed: bool = False) -> ToolReturnPart:
+def _result(call: ToolCallPart, content: str, seconds: float, *, failed: bool = False) -> ToolReturnPart:
     return ToolReturnPart(
         tool_name=call.tool_name,
         content=plain(content),
         tool_call_id=call.tool_call_id,
-        metadata={MESSAGE_ID: str(new_id())},
+        metadata={MESSAGE_ID: str(new_id()), MILLISECONDS: round(seconds * 1000)},
         outcome="failed" if failed else "success",
     )

@@ -2,7 +2,7 @@
 
 from agent_service.domain.runs import failed
 from agent_service.queries import ends as queries
-from agent_service.usecases.end_run import end_run
+from agent_service.usecases.end_run import end_queued_run
 from durable_work.inbox import NotBelieved
 from durable_work.outbox import Outbox
 from shared_clients.postgres import Tx
@@ -24,4 +24,4 @@ async def cancel_run(tx: Tx, outbox: Outbox, context: EventContext, person: Pers
     await queries.insert_cancellation(tx, context.tenant, context.request_id)
     run = await queries.lock_queued_run(tx, context.tenant, context.request_id)
     if run is not None:
-        await end_run(tx, outbox, run, failed(FailureReason.CANCELLED_BY_CALLER), queued=True)
+        await end_queued_run(tx, outbox, run, failed(FailureReason.CANCELLED_BY_CALLER))

@@ -6,6 +6,7 @@ run's log, so that a sweep can append it after a crash.
 
 from collections.abc import Sequence
 
+from agent_service.domain.history import dump, load, said_by_run, user_turn
 from agent_service.domain.runs import ClaimedRun, DueTerminalFrame, failed, trace_of, view_of
 from agent_service.failpoints import Failpoint
 from agent_service.queries import ends
@@ -45,6 +46,15 @@ async def end_run(
     return frame
 
 
+async def end_queued_run(tx: Tx, outbox: Outbox, run: ClaimedRun, end: ResponseFailed) -> None:
+    """Write the end of a run that no worker has, with the question and the steps that earlier workers finished."""
+    steps = {step.key: step.result for step in await queries.load_steps(tx, run)}
+    messages = said_by_run(
+        user_turn(run.content, run.execution_id), lambda key: load(steps[key]) if key in steps else None, {}
+    )
+    await end_run(tx, outbox, run, end, messages=[dump(message) for message in messages], queued=True)
+
+
 async def fail_unpublishable_response(tx: Tx, outbox: Outbox, event: Envelope, error: str) -> None:
     """Publish a failure in place of an answer that can never be published; the answer stays in its session."""
     if event.type == RESPONSE_READY.name:
@@ -58,7 +68,7 @@ async def end_overdue_runs(database: Database, outbox: Outbox) -> int:
     async with database.transaction() as tx:
         runs = await ends.lock_overdue_runs(tx)
         for run in runs:
-            await end_run(tx, outbox, run, failed(FailureReason.DEADLINE), queued=True)
+            await end_queued_run(tx, outbox, run, failed(FailureReason.DEADLINE))
     return len(runs)
 
 

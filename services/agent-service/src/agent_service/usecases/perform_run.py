@@ -15,10 +15,11 @@ from typing import Protocol
 
 import structlog
 from pydantic import ValidationError
+from pydantic_ai.messages import ModelMessage
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_jitter
 
 from agent_service import metrics
-from agent_service.domain.history import dump, load, usage_of, user_turn
+from agent_service.domain.history import dump, load, said_by_run, usage_of, user_turn
 from agent_service.domain.runs import (
     MAX_TRIES,
     AgentRevision,
@@ -37,7 +38,8 @@ from agent_service.ports import Models, Tool
 from agent_service.queries import ends
 from agent_service.queries import runs as queries
 from agent_service.usecases.end_run import append_due_terminal_frame, end_run
-from agent_service.usecases.run_agent import run_agent
+from agent_service.usecases.keep_shown_text import ShownText
+from agent_service.usecases.run_agent import Answered, run_agent
 from durable_work.outbox import Outbox
 from run_frames import FrameWriter
 from shared_clients.errors import Permanent, Stale, Unconfirmed
@@ -147,20 +149,66 @@ class StepJournal:
         self._database = database
         self._run = run
         self._finished = {step.key: step.result for step in steps}
+        self.keep = steps[-1].keep if steps else None
 
     def finished(self, key: str) -> str | None:
         return self._finished.get(key)
 
     async def record(self, key: str, message: str, keep: Cursor) -> None:
         reached(Failpoint.AFTER_STEP_BEFORE_JOURNAL)
+        # Its frames are shown: where the run is stopped before the row is known to be stored, its end keeps the step.
+        self._finished[key] = message
         step = Step(key, message, keep)
         await _retry_transient(lambda: queries.save_step(self._database, self._run, step))
+        self.keep = keep
         reached(Failpoint.AFTER_JOURNAL_BEFORE_NEXT_STEP)
-        self._finished[key] = message
+
+    def message(self, key: str) -> ModelMessage | None:
+        """Return the message of a finished step; None for any other."""
+        return None if (stored := self._finished.get(key)) is None else load(stored)
 
     def usage(self) -> Usage:
         """Return the usage of the finished steps; the usage of a call that was cut off is not known."""
         return usage_of(load(message) for message in self._finished.values())
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One worker's attempt at a run: what is known of it by now, so that each way to end it says the same.
+
+    Attributes:
+        revision: the agent, once it is found.
+        journal: the finished steps, once they are loaded.
+        shown: the text that people see, once frames are written.
+    """
+
+    run: ClaimedRun
+    revision: AgentRevision | None = None
+    journal: StepJournal | None = None
+    shown: ShownText | None = None
+
+    def messages(self, *, unfinished: bool = True) -> list[ModelMessage]:
+        """Return all that was said in the run, with or without the text of a reply that has not finished."""
+        question = user_turn(self.run.content, self.run.execution_id)
+        if self.journal is None:
+            return [question]
+        shown = self.shown.messages() if self.shown is not None and unfinished else {}
+        return said_by_run(question, self.journal.message, shown)
+
+    def ended(self, end: ResponseReady | ResponseFailed, last_frame: Cursor | None = None) -> RunOutcome:
+        return RunOutcome(end, tuple(dump(message) for message in self.messages()), last_frame)
+
+    def failed(self, reason: FailureReason, explanation: str = "") -> RunOutcome:
+        usage = self.journal.usage() if self.journal is not None else Usage()
+        return self.ended(failed(reason, explanation, revision=self.revision, usage=usage))
+
+    def crashed(self) -> RunOutcome:
+        """Return a failure that keeps what can be read of the run: its journal may be the reason for the crash."""
+        try:
+            return self.failed(FailureReason.INTERNAL)
+        except ValidationError:
+            self.journal = None
+            return self.failed(FailureReason.INTERNAL)
 
 
 async def perform_run(dependencies: RunDependencies, run: ClaimedRun, cancellation: CancellationScope) -> None:
@@ -175,13 +223,7 @@ async def perform_run(dependencies: RunDependencies, run: ClaimedRun, cancellati
     reached(Failpoint.AFTER_CLAIM_BEFORE_START)
     try:
         with consumer_span(trace_of(run), "invoke_agent"):
-            outcome = await _outcome_of(dependencies, run, cancellation)
-            try:
-                await _write_end(dependencies, run, outcome)
-            except (Permanent, ValidationError):  # such as an answer that is larger than an event
-                log.exception("end_refused", execution_id=str(run.execution_id))
-                outcome = RunOutcome(failed(FailureReason.INTERNAL, "The answer could not be stored."))
-                await _write_end(dependencies, run, outcome)
+            outcome = await _write_some_end(dependencies, run, await _outcome_of(dependencies, run, cancellation))
     except Stale as stale:
         log.warning("run_lost", execution_id=str(run.execution_id), epoch=run.epoch, why=str(stale))
         return
@@ -199,16 +241,10 @@ async def _outcome_of(dependencies: RunDependencies, run: ClaimedRun, cancellati
         Stale: another worker owns the run.
         asyncio.CancelledError: the process drains.
     """
-    revision: AgentRevision | None = None
-    usage_so_far: Callable[[], Usage] = Usage
+    attempt = Attempt(run)
     try:
-        runtime = dependencies.agents.runtime_of(run.agent)
-        revision = AgentRevision(runtime.agent.metadata.name, runtime.agent.revision)
         loaded = await _retry_transient(lambda: queries.load_run(dependencies.database, run, MAX_WINDOW))
-        _refuse_unwanted(run, loaded)
-        question = user_turn(run.content, run.execution_id)
-        limits = runtime.agent.spec.limits
-        journal = StepJournal(dependencies.database, run, loaded.steps)
+        attempt.journal = StepJournal(dependencies.database, run, loaded.steps)
         async with FrameWriter(
             dependencies.redis,
             tenant=run.tenant,
@@ -217,34 +253,56 @@ async def _outcome_of(dependencies: RunDependencies, run: ClaimedRun, cancellati
             epoch=run.epoch,
             still_owned=partial(queries.still_owned, dependencies.database, run),
         ) as frames:
-            snapshot = transcript([question, *(load(step.result) for step in loaded.steps)])
-            await frames.begin(loaded.steps[-1].keep if loaded.steps else None, snapshot)
+            # Also for a run that ends at once: what an earlier epoch left unfinished is taken back.
+            await frames.begin(attempt.journal.keep, transcript(attempt.messages()))
+            attempt.shown = ShownText(frames)
+            _refuse_unwanted(run, loaded)
+            runtime = dependencies.agents.runtime_of(run.agent)
+            attempt.revision = AgentRevision(runtime.agent.metadata.name, runtime.agent.revision)
             reached(Failpoint.AFTER_BEGIN_BEFORE_FIRST_STEP)
-            usage_so_far = journal.usage
-            async with cancellation.active_time(limits.seconds):
-                answer = await run_agent(
-                    [*(load(message) for message in loaded.window), question],
-                    runtime.tools,
-                    limits,
-                    models=runtime.models,
-                    journal=journal,
-                    frames=frames,
-                )
-        messages = tuple(dump(message) for message in (question, *answer.messages))
+            answer = await _answer(attempt, loaded, runtime, cancellation)
         last_frame = frames.last if frames.whole else None
-        end = answered(answer.text, revision, answer.usage, truncated=answer.truncated)
-        return RunOutcome(end, messages, last_frame)
+        end = answered(answer.text, attempt.revision, answer.usage, truncated=answer.truncated)
+        return attempt.ended(end, last_frame)
     except RunFailed as failure:
         wanted = isinstance(failure, Cancelled | SessionDeleted)
         level = logging.INFO if wanted else logging.WARNING
         fields = {"execution_id": str(run.execution_id), "reason": failure.reason, "detail": failure.detail}
         log.log(level, "run_stopped" if wanted else "run_failed", **fields)
-        return RunOutcome(failed(failure.reason, failure.explanation, revision=revision, usage=usage_so_far()))
+        return attempt.failed(failure.reason, failure.explanation)
     except (Stale, Unconfirmed):
         raise
     except Exception:  # the worker's outermost edge: a bug in a run ends that run, with notice
         log.exception("run_crashed", execution_id=str(run.execution_id))
-        return RunOutcome(failed(FailureReason.INTERNAL, revision=revision))
+        return attempt.crashed()
+
+
+async def _answer(
+    attempt: Attempt, loaded: LoadedRun, runtime: AgentRuntime, cancellation: CancellationScope
+) -> Answered:
+    """Run the agent; where the process drains, take back the text of an unfinished reply before the run is handed back.
+
+    Until its next claim the run may be cancelled, and then its transcript has only the finished steps.
+    """
+    assert attempt.journal is not None, "the run is loaded"
+    assert attempt.shown is not None, "its frames have begun"
+    limits = runtime.agent.spec.limits
+    history = [*(load(message) for message in loaded.window), user_turn(attempt.run.content, attempt.run.execution_id)]
+    try:
+        async with cancellation.active_time(limits.seconds):
+            return await run_agent(
+                history,
+                runtime.tools,
+                limits,
+                models=runtime.models,
+                journal=attempt.journal,
+                frames=attempt.shown,
+            )
+    except asyncio.CancelledError:
+        finished = attempt.messages(unfinished=False)
+        if len(attempt.messages()) > len(finished):
+            attempt.shown.void(attempt.journal.keep, transcript(finished))
+        raise
 
 
 def _refuse_unwanted(run: ClaimedRun, loaded: LoadedRun) -> None:
@@ -257,6 +315,21 @@ def _refuse_unwanted(run: ClaimedRun, loaded: LoadedRun) -> None:
         raise SessionDeleted
     if run.tries > MAX_TRIES:
         raise RunFailed("too many tries", explanation=f"The request was given up after {MAX_TRIES} tries.")
+
+
+async def _write_some_end(dependencies: RunDependencies, run: ClaimedRun, outcome: RunOutcome) -> RunOutcome:
+    """Write the end, or a failure in its place that can be stored, and return what was written."""
+    unstorable = failed(FailureReason.INTERNAL, "The answer could not be stored.")
+    for end in (outcome, RunOutcome(unstorable, outcome.messages)):
+        try:
+            await _write_end(dependencies, run, end)
+        except (Permanent, ValidationError):  # such as an answer that is larger than an event
+            log.exception("end_refused", execution_id=str(run.execution_id))
+        else:
+            return end
+    end = RunOutcome(unstorable, outcome.messages[:1])
+    await _write_end(dependencies, run, end)
+    return end
 
 
 async def _write_end(dependencies: RunDependencies, run: ClaimedRun, outcome: RunOutcome) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, ToolCallPart, ToolReturnPart
 
 from agent_service.domain.history import dump, load, message_id, sanitized, text_of, truncation_of, usage_of, window
-from agent_service.domain.transcript import result_id
+from agent_service.domain.transcript import milliseconds_of, result_id
 from agent_service.errors import TooManySteps
 from agent_service.ports import Frames, Journal, Models, Tool
 from agent_service.usecases.call_tool import call_tool
@@ -123,10 +123,14 @@ def _result(message: ModelMessage) -> ToolReturnPart:
 
 
 def _show_result(result: ToolReturnPart, frames: Frames) -> None:
+    """Append the frame of a result; `error`, as in AG-UI's tool messages, is why the tool failed."""
+    content = result.model_response_str(wrap_if_error=False)
     frames.append(
         "TOOL_CALL_RESULT",
         messageId=result_id(result),
         toolCallId=result.tool_call_id,
         role="tool",
-        content=result.model_response_str(wrap_if_error=False),
+        content=content,
+        error=None if result.outcome == "success" else content,
+        milliseconds=milliseconds_of(result),
     )

@@ -11,6 +11,7 @@ export interface Accepted {
   readonly requestId: string;
   readonly question: string;
   readonly askedAt: string;
+  readonly after: string | null;
 }
 
 const name = (sessionId: string): string => `accepted.${sessionId}`;
@@ -39,6 +40,18 @@ export function forgetAccepted(sessionId: string, requestId?: string): void {
   );
 }
 
-export function exchangeOfAccepted({ requestId, question, askedAt }: Accepted): Exchange {
-  return { key: requestId, requestId, question, askedAt, run: QUEUED, delivery: 'sent', problem: null };
+export function exchangeOfAccepted({ requestId, question, askedAt, after }: Accepted): Exchange {
+  return {
+    key: requestId,
+    requestId,
+    after: after ?? null,
+    insteadOf: null,
+    question,
+    askedAt,
+    run: QUEUED,
+    delivery: 'sent',
+    sentAs: null,
+    problem: null,
+    details: null,
+  };
 }

@@ -5,6 +5,18 @@
 
 import { keepText, recallText } from './keeping.ts';
 
+/** `shared_models.requests.MAX_CONTENT`. */
+export const LONGEST = 131_072;
+
+/** How many characters of a text are too many, counted as the server counts them: in code points. */
+export function tooMany(text: string): number {
+  // No text has more code points than UTF-16 units: most texts need not be counted.
+  if (text.length <= LONGEST) return 0;
+  let count = 0;
+  for (const _ of text) count += 1;
+  return Math.max(count - LONGEST, 0);
+}
+
 interface Draft {
   readonly text: string;
   readonly sent?: { readonly text: string; readonly key: string };

@@ -23,3 +23,15 @@ export function keepText(name: string, value: string | null): void {
     // Blocked or full: memory has it for as long as the page is open.
   }
 }
+
+/** Forget everything but how the page looks: whoever comes next to this browser is somebody else. */
+export function forgetTexts(): void {
+  memory.clear();
+  try {
+    for (const name of Object.keys(localStorage)) {
+      if (name.startsWith('flotilla.') && name !== 'flotilla.theme') localStorage.removeItem(name);
+    }
+  } catch {
+    // Blocked: nothing was kept.
+  }
+}

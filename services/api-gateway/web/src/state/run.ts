@@ -13,18 +13,26 @@ export interface TextPart {
   readonly text: string;
 }
 
+/** What a model thought before it answered. */
+export interface ReasoningPart {
+  readonly kind: 'reasoning';
+  readonly id: string;
+  readonly text: string;
+}
+
 export interface ToolPart {
   readonly kind: 'tool';
   readonly id: string;
   readonly name: string;
   readonly args: string;
   readonly result: string | null;
-  readonly startedAt: number;
-  /** When the result came; null while it is awaited, or when that is not known. */
-  readonly endedAt: number | null;
+  /** The result says why the tool could not do its work. */
+  readonly failed: boolean;
+  /** The time that the tool took; null while it is awaited, or when that is not known. */
+  readonly milliseconds: number | null;
 }
 
-export type Part = TextPart | ToolPart;
+export type Part = TextPart | ReasoningPart | ToolPart;
 
 export type RunStatus = 'queued' | 'running' | 'done' | 'failed' | 'stopped';
 
@@ -35,7 +43,6 @@ export interface Failure {
 
 interface Logged {
   readonly frame: Frame;
-  readonly at: number;
   readonly before: Logged | null;
 }
 
@@ -95,6 +102,14 @@ function withText(parts: readonly Part[], id: string, delta: string): readonly P
   return put<TextPart>(parts, 'text', id, old => ({ kind: 'text', id, text: (old?.text ?? '') + delta }));
 }
 
+function withReasoning(parts: readonly Part[], id: string, delta: string): readonly Part[] {
+  return put<ReasoningPart>(parts, 'reasoning', id, old => ({
+    kind: 'reasoning',
+    id,
+    text: (old?.text ?? '') + delta,
+  }));
+}
+
 function withTool(parts: readonly Part[], id: string, change: (tool: ToolPart) => ToolPart): readonly Part[] {
   const unknown: ToolPart = {
     kind: 'tool',
@@ -102,8 +117,8 @@ function withTool(parts: readonly Part[], id: string, change: (tool: ToolPart) =
     name: 'tool',
     args: '',
     result: null,
-    startedAt: 0,
-    endedAt: null,
+    failed: false,
+    milliseconds: null,
   };
   return put<ToolPart>(parts, 'tool', id, old => change(old ?? unknown));
 }
@@ -117,23 +132,29 @@ function withMessages(parts: readonly Part[], messages: readonly WholeMessage[])
   const told = new Map(messages.map(({ id, content }) => [id ?? newest, content]));
   return [...told].reduce(
     (all, [id, text]) => put<TextPart>(all, 'text', id, () => ({ kind: 'text', id, text })),
-    parts.filter(part => part.kind === 'tool' || told.has(part.id)) as readonly Part[],
+    parts.filter(part => part.kind !== 'text' || told.has(part.id)) as readonly Part[],
   );
 }
 
-function apply(parts: readonly Part[], frame: Frame, arrived: number): readonly Part[] {
-  const at = frame.timestamp ?? arrived;
+function apply(parts: readonly Part[], frame: Frame): readonly Part[] {
   switch (frame.type) {
     case 'TEXT_MESSAGE_START':
       return withText(parts, frame.messageId, '');
     case 'TEXT_MESSAGE_CONTENT':
       return withText(parts, frame.messageId, frame.delta);
     case 'TOOL_CALL_START':
-      return withTool(parts, frame.toolCallId, tool => ({ ...tool, name: frame.name, startedAt: at }));
+      return withTool(parts, frame.toolCallId, tool => ({ ...tool, name: frame.name }));
     case 'TOOL_CALL_ARGS':
       return withTool(parts, frame.toolCallId, tool => ({ ...tool, args: tool.args + frame.delta }));
     case 'TOOL_CALL_RESULT':
-      return withTool(parts, frame.toolCallId, tool => ({ ...tool, result: frame.content, endedAt: at }));
+      return withTool(parts, frame.toolCallId, tool => ({
+        ...tool,
+        result: frame.content,
+        failed: frame.failed,
+        milliseconds: frame.milliseconds,
+      }));
+    case 'REASONING':
+      return withReasoning(parts, frame.messageId, frame.delta);
     case 'RESYNC':
       return withMessages(parts, frame.messages);
     default:
@@ -151,7 +172,7 @@ function keepUpTo(log: Logged | null, keep: Cursor | null): Logged | null {
 function replay(log: Logged | null): readonly Part[] {
   const entries: Logged[] = [];
   for (let entry = log; entry !== null; entry = entry.before) entries.push(entry);
-  return entries.reduceRight<readonly Part[]>((parts, { frame, at }) => apply(parts, frame, at), []);
+  return entries.reduceRight<readonly Part[]>((parts, { frame }) => apply(parts, frame), []);
 }
 
 /**
@@ -175,7 +196,7 @@ const ended = (at: number): Pick<Run, 'endedAt' | 'log' | 'retrying'> => ({
 /**
  * Take one frame.
  *
- * @param at milliseconds since 1970 when it arrived; used where the writer stamped no time.
+ * @param at milliseconds since 1970 when it arrived.
  */
 export function advance(run: Run, frame: Frame, at: number): Run {
   if (hasEnded(run)) return run;
@@ -206,8 +227,8 @@ export function advance(run: Run, frame: Frame, at: number): Run {
         ...moved,
         status: 'running',
         retrying: false,
-        parts: apply(run.parts, frame, at),
-        log: { frame, at, before: run.log },
+        parts: apply(run.parts, frame),
+        log: { frame, before: run.log },
       };
   }
 }

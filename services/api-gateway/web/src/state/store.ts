@@ -2,12 +2,13 @@
 
 import type { Identity, Session } from '../wire/api.ts';
 import type { Problem } from '../wire/http.ts';
+import { CHAT, type Route } from './route.ts';
 import { newThread, type Thread } from './thread.ts';
 
 export type Who =
   | { readonly kind: 'checking' }
   | { readonly kind: 'signed-in'; readonly identity: Identity }
-  | { readonly kind: 'signed-out'; readonly why: 'no-cookie' | 'bad-link' }
+  | { readonly kind: 'signed-out'; readonly why: 'no-cookie' | 'bad-link' | 'left' }
   | { readonly kind: 'unreachable'; readonly problem: Problem };
 
 export interface Notice {
@@ -17,6 +18,7 @@ export interface Notice {
 
 export interface State {
   readonly who: Who;
+  readonly route: Route;
   readonly sessions: readonly Session[];
   /** `unknown` until the first page is there; otherwise the cursor of the next page, or null. */
   readonly moreSessions: string | null | 'unknown';
@@ -33,6 +35,7 @@ const FIRST = 'new-0';
 
 export const START: State = {
   who: { kind: 'checking' },
+  route: CHAT,
   sessions: [],
   moreSessions: 'unknown',
   sessionsProblem: null,

@@ -1,10 +1,11 @@
 /** Send a message, try again what was refused, and stop what runs. */
 
 import { noteAccepted } from '../state/accepted.ts';
+import { lastSaid, newestRequest, withAsked } from '../state/branches.ts';
 import { moveDraft, settleDraft } from '../state/drafts.ts';
 import { QUEUED } from '../state/run.ts';
 import { currentThread, withThread } from '../state/store.ts';
-import { type Exchange, withExchange } from '../state/thread.ts';
+import { type Exchange, nameOf, type Thread, withExchange } from '../state/thread.ts';
 import { cancelRequest, type NewChat, startChat } from '../wire/api.ts';
 import { delayBefore } from '../wire/follow.ts';
 import { Refused } from '../wire/http.ts';
@@ -63,16 +64,39 @@ function accepted(desk: Desk, thread: string, exchange: Exchange, response: Resp
   if (desk.store.get().current === thread) showInAddress(sessionId, 'replace');
   listEarly(desk, sessionId, question);
   const askedAt = exchange.askedAt ?? new Date().toISOString();
-  noteAccepted(sessionId, { requestId, question, askedAt });
-  tell(desk, { kind: 'asked', sessionId, requestId, question, askedAt });
+  const asked = desk.store.get().threads.find(({ key }) => key === thread);
+  const after = asked === undefined ? exchange.after : requestOf(asked, exchange.after);
+  const note = { requestId, question, askedAt, after };
+  noteAccepted(sessionId, note);
+  tell(desk, { kind: 'asked', sessionId, ...note });
   followRuns(desk, { requestId, response });
+}
+
+/** The request behind a name; what was never accepted is passed over. */
+function requestOf(thread: Thread, name: string | null): string | null {
+  const live = thread.live.find(({ key, requestId }) => key === name || requestId === name);
+  if (live === undefined) return name;
+  return live.requestId ?? requestOf(thread, live.after);
+}
+
+/** Where a question stands among the others, in the words of the API; what follows the newest request says nothing. */
+function placeOf(thread: Thread | undefined, exchange: Exchange): Partial<NewChat> {
+  if (!thread?.sessionId) return {};
+  const session = { session_id: thread.sessionId };
+  if (exchange.insteadOf !== null) return { ...session, instead_of: exchange.insteadOf };
+  const before = requestOf(thread, exchange.after);
+  if (before === null || before === newestRequest(thread, exchange.key)) return session;
+  return { ...session, after: before };
 }
 
 async function deliver(desk: Desk, thread: string, exchange: Exchange): Promise<void> {
   const found = desk.store.get().threads.find(({ key }) => key === thread);
-  const session: Partial<NewChat> = found?.sessionId ? { session_id: found.sessionId } : {};
+  // The key belongs to these words in this place: tried again, they are the same, whatever was asked meanwhile.
+  const body = exchange.sentAs ?? { content: exchange.question ?? '', ...placeOf(found, exchange) };
+  desk.store.change(state =>
+    withThread(state, thread, kept => withExchange(kept, exchange.key, old => ({ ...old, sentAs: body }))),
+  );
   try {
-    const body = { content: exchange.question ?? '', ...session };
     accepted(desk, thread, exchange, await post(desk, body, exchange.key));
   } catch (error) {
     const problem = problemOf(desk, error);
@@ -95,8 +119,17 @@ function inTurn(desk: Desk, thread: string, exchange: Exchange): Promise<void> {
   return sent.then(() => refreshSessions(desk));
 }
 
-/** @param key the idempotency key; one per message that a person means to send. */
-export async function ask(desk: Desk, question: string, key: string): Promise<void> {
+/**
+ * Ask a question after what is shown, or in the place of another one.
+ *
+ * @param key the idempotency key; one per message that a person means to send.
+ */
+export async function ask(
+  desk: Desk,
+  question: string,
+  key: string,
+  replaced: Exchange | null = null,
+): Promise<void> {
   const thread = currentThread(desk.store.get());
   const before = thread.live.find(exchange => exchange.key === key);
   if (before !== undefined) {
@@ -104,18 +137,21 @@ export async function ask(desk: Desk, question: string, key: string): Promise<vo
     if (before.delivery === 'refused') await sendAgain(desk, before);
     return;
   }
+  const last = lastSaid(thread);
   const exchange: Exchange = {
     key,
     requestId: null,
+    after: replaced !== null ? replaced.after : last === null ? null : nameOf(last),
+    insteadOf: replaced?.requestId ?? null,
     question,
     askedAt: new Date().toISOString(),
     run: QUEUED,
     delivery: 'sending',
+    sentAs: null,
     problem: null,
+    details: null,
   };
-  desk.store.change(state =>
-    withThread(state, thread.key, found => ({ ...found, live: [...found.live, exchange] })),
-  );
+  desk.store.change(state => withThread(state, thread.key, found => withAsked(found, exchange)));
   await inTurn(desk, thread.key, exchange);
 }
 

@@ -6,6 +6,7 @@ import { type Problem, Refused } from '../wire/http.ts';
 /** What a tab tells the others. */
 export type News =
   | { readonly kind: 'signed-in' }
+  | { readonly kind: 'signed-out' }
   | { readonly kind: 'changed'; readonly sessionId: string }
   | { readonly kind: 'deleted'; readonly sessionId: string }
   | {
@@ -14,6 +15,7 @@ export type News =
       readonly requestId: string;
       readonly question: string;
       readonly askedAt: string;
+      readonly after: string | null;
     };
 
 export interface Desk {
@@ -53,17 +55,26 @@ export function notify(desk: Desk, error: unknown): void {
   if (problem.status !== 401) desk.store.change(state => withNotice(state, problem));
 }
 
-/** Waits, but not once the network is back: then it is worth trying at once. */
+const RETRY_NOW = 'flotilla:retry-now';
+
+/** End every pause before another try, because a person does not want to wait. */
+export function retryNow(): void {
+  dispatchEvent(new Event(RETRY_NOW));
+}
+
+/** Waits, but not once the network is back or a person is impatient: then it is worth trying at once. */
 export function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
   return new Promise(resolve => {
     const done = (): void => {
       clearTimeout(timer);
       removeEventListener('online', done);
+      removeEventListener(RETRY_NOW, done);
       signal.removeEventListener('abort', done);
       resolve();
     };
     const timer = setTimeout(done, milliseconds);
     addEventListener('online', done);
+    addEventListener(RETRY_NOW, done);
     signal.addEventListener('abort', done);
     if (signal.aborted) done();
   });

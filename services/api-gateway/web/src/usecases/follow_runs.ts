@@ -3,8 +3,8 @@
 import { forgetAccepted } from '../state/accepted.ts';
 import { advance, hasEnded } from '../state/run.ts';
 import { currentThread, withThread } from '../state/store.ts';
-import { type Exchange, withExchange } from '../state/thread.ts';
-import { resumeChat } from '../wire/api.ts';
+import { type Exchange, withExchange, withMessages } from '../state/thread.ts';
+import { listMessages, resumeChat } from '../wire/api.ts';
 import { follow } from '../wire/follow.ts';
 import type { Frame } from '../wire/frames.ts';
 import { type Desk, pause, problemOf, tell } from './desk.ts';
@@ -61,7 +61,20 @@ async function followOne(desk: Desk, thread: string, exchange: Exchange, first?:
     tell(desk, { kind: 'changed', sessionId });
   }
   followRuns(desk);
+  await settle(desk, thread);
   await refreshSessions(desk);
+}
+
+/** Read what the server has kept of the runs that have ended; where it does not answer, the page keeps what it saw. */
+async function settle(desk: Desk, thread: string): Promise<void> {
+  const sessionId = desk.store.get().threads.find(({ key }) => key === thread)?.sessionId;
+  if (!sessionId) return;
+  try {
+    const { messages } = await listMessages(sessionId, null);
+    desk.store.change(state => withThread(state, thread, found => withMessages(found, messages)));
+  } catch (error) {
+    problemOf(desk, error);
+  }
 }
 
 /**

@@ -49,6 +49,20 @@ export async function loadMoreSessions(desk: Desk): Promise<void> {
   }
 }
 
+/** The conversations in which the words were said; null where the search was left or refused. */
+export async function searchSaid(
+  desk: Desk,
+  words: string,
+  signal: AbortSignal,
+): Promise<readonly Session[] | null> {
+  try {
+    return (await api.searchSessions(words, signal)).sessions;
+  } catch (error) {
+    if (!signal.aborted) notify(desk, error);
+    return null;
+  }
+}
+
 /** Show a conversation in the list before the server lists it. */
 export function listEarly(desk: Desk, sessionId: string, title: string): void {
   const now = new Date().toISOString();

@@ -1,13 +1,14 @@
 /** What happens outside the page: other tabs, the network, the address, the window coming back to the front. */
 
 import { exchangeOfAccepted } from '../state/accepted.ts';
+import { routeOf } from '../state/route.ts';
 import { withNotice, withThread } from '../state/store.ts';
 import type { Thread } from '../state/thread.ts';
 import type { Desk, News } from './desk.ts';
 import { followRuns } from './follow_runs.ts';
 import { refreshSessions } from './list_sessions.ts';
 import { forgetSession, openThread, refreshThread, sessionInAddress } from './open_thread.ts';
-import { enter } from './sign_in.ts';
+import { enter, leave } from './sign_in.ts';
 
 function withAsked(thread: Thread, news: News & { kind: 'asked' }): Thread {
   if (thread.live.some(({ requestId }) => requestId === news.requestId)) return thread;
@@ -20,6 +21,7 @@ async function hear(desk: Desk, news: News): Promise<void> {
     return;
   }
   if (desk.store.get().who.kind !== 'signed-in') return;
+  if (news.kind === 'signed-out') return leave(desk);
   if (news.kind === 'deleted') return forgetSession(desk, news.sessionId);
   const thread = desk.store.get().threads.find(({ sessionId }) => sessionId === news.sessionId);
   if (news.kind === 'asked' && thread !== undefined) {
@@ -37,8 +39,10 @@ async function comeBack(desk: Desk): Promise<void> {
 }
 
 async function followAddress(desk: Desk): Promise<void> {
+  const route = routeOf(location.hash);
   if (location.hash.startsWith('#code=')) await enter(desk);
-  else await openThread(desk, sessionInAddress(), 'replace');
+  else if (route.page === 'chat') await openThread(desk, sessionInAddress(), 'replace');
+  else desk.store.change(state => ({ ...state, route }));
 }
 
 /** A fault of this page itself: told once, in words, instead of a page that has silently stopped. */

@@ -1,9 +1,11 @@
 /** Show a conversation: what was said, and what still goes on. The address names it, so that a reload comes back to it. */
 
 import { acceptedIn, exchangeOfAccepted, forgetAccepted } from '../state/accepted.ts';
+import { keepChosen, recallChosen, switched } from '../state/branches.ts';
 import { keepDraftText } from '../state/drafts.ts';
+import { CHAT } from '../state/route.ts';
 import { currentThread, withThread } from '../state/store.ts';
-import { newThread, type Thread, withMessages, withRunsGoingOn } from '../state/thread.ts';
+import { type Exchange, newThread, type Thread, withMessages, withRunsGoingOn } from '../state/thread.ts';
 import { listMessages } from '../wire/api.ts';
 import { type Desk, notify, problemOf } from './desk.ts';
 import { followRuns, stopFollowing } from './follow_runs.ts';
@@ -73,7 +75,8 @@ function select(desk: Desk, sessionId: string | null): void {
     opened += 1;
     const thread = newThread(sessionId ?? `new-${opened}`, sessionId);
     const live = sessionId === null ? [] : acceptedIn(sessionId).map(exchangeOfAccepted);
-    return { ...state, threads: [...state.threads, { ...thread, live }], current: thread.key };
+    const chosen = sessionId === null ? {} : recallChosen(sessionId);
+    return { ...state, threads: [...state.threads, { ...thread, live, chosen }], current: thread.key };
   });
   const { sessions } = desk.store.get();
   const [first] = sessionId === null ? [] : acceptedIn(sessionId);
@@ -91,6 +94,7 @@ export async function openThread(
   sessionId: string | null,
   how: 'push' | 'replace' = 'push',
 ): Promise<void> {
+  desk.store.change(state => (state.route.page === 'chat' ? state : { ...state, route: CHAT }));
   const shown = currentThread(desk.store.get());
   const same = shown.sessionId === sessionId && (sessionId !== null || shown.live.length === 0);
   if (!same) select(desk, sessionId);
@@ -109,4 +113,11 @@ export async function forgetSession(desk: Desk, sessionId: string): Promise<void
     sessions: state.sessions.filter(session => session.session_id !== sessionId),
     threads: state.threads.filter(thread => thread.sessionId !== sessionId),
   }));
+}
+
+/** Show another branch at an exchange; a reload shows it again. */
+export function switchBranch(desk: Desk, exchange: Exchange, by: number): void {
+  const { key } = currentThread(desk.store.get());
+  desk.store.change(state => withThread(state, key, thread => switched(thread, exchange, by)));
+  keepChosen(currentThread(desk.store.get()));
 }

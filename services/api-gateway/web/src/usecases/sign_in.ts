@@ -3,10 +3,13 @@
  * is kept nowhere: the cookie that comes back is HttpOnly, so this page never holds a secret.
  */
 
-import { currentThread } from '../state/store.ts';
+import { forgetTexts } from '../state/keeping.ts';
+import { routeOf } from '../state/route.ts';
+import { currentThread, START } from '../state/store.ts';
 import * as api from '../wire/api.ts';
 import { Refused } from '../wire/http.ts';
-import { type Desk, tell } from './desk.ts';
+import { type Desk, notify, tell } from './desk.ts';
+import { stopFollowing } from './follow_runs.ts';
 import { refreshSessions } from './list_sessions.ts';
 import { openThread, refreshThread, sessionInAddress, showInAddress } from './open_thread.ts';
 
@@ -45,6 +48,24 @@ async function useCode(code: string): Promise<boolean> {
   }
 }
 
+/** Leave this browser: nothing of what was typed or chosen in it stays. */
+export function leave(desk: Desk): void {
+  stopFollowing(desk);
+  forgetTexts();
+  desk.store.change(state => ({ ...START, online: state.online, who: { kind: 'signed-out', why: 'left' } }));
+}
+
+export async function signOut(desk: Desk): Promise<void> {
+  try {
+    await api.signOut();
+  } catch (error) {
+    notify(desk, error);
+    return;
+  }
+  tell(desk, { kind: 'signed-out' });
+  leave(desk);
+}
+
 /** Sign in if the address has a code, find out who we are, and show what the address names. */
 export async function enter(desk: Desk): Promise<void> {
   const shown = currentThread(desk.store.get()).sessionId;
@@ -53,8 +74,11 @@ export async function enter(desk: Desk): Promise<void> {
   if (code !== null && worked) tell(desk, { kind: 'signed-in' });
   await recognise(desk, !worked);
   if (desk.store.get().who.kind !== 'signed-in') return;
+  const route = routeOf(location.hash);
+  desk.store.change(state => ({ ...state, route }));
   const wanted = sessionInAddress();
   // Who is here already, with a message on its way perhaps, stays where they are.
-  const thread = wanted === shown ? refreshThread(desk) : openThread(desk, wanted, 'replace');
+  const thread =
+    wanted === shown || route.page !== 'chat' ? refreshThread(desk) : openThread(desk, wanted, 'replace');
   await Promise.all([refreshSessions(desk), thread]);
 }

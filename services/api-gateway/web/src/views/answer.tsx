@@ -1,11 +1,12 @@
 /** An answer: its text, its tool calls, and under them what can be done with it. */
 
 import { Component, type ComponentChildren, type JSX } from 'preact';
-import { timeOf } from '../state/dates.ts';
+import { useState } from 'preact/hooks';
+import { durationOf, timeOf } from '../state/dates.ts';
 import { hasEnded, type Part, type Run, textOf } from '../state/run.ts';
-import type { Exchange } from '../state/thread.ts';
+import type { Details, Exchange } from '../state/thread.ts';
 import { CopyButton } from './copy_button.tsx';
-import { Again, Mark } from './icons.tsx';
+import { Again, Chevron, Info, Mark } from './icons.tsx';
 import { Markdown } from './markdown.tsx';
 import { ErrorNote } from './problem_note.tsx';
 import { ToolCard } from './tool_card.tsx';
@@ -53,6 +54,17 @@ function PartView({
   waiting: boolean;
 }): JSX.Element {
   if (part.kind === 'tool') return <ToolCard tool={part} waiting={waiting} />;
+  if (part.kind === 'reasoning') {
+    return (
+      <details class="reasoning">
+        <summary>
+          <Chevron />
+          <span>{growing ? 'Reasoning…' : 'Reasoning'}</span>
+        </summary>
+        <p class="as-written">{part.text}</p>
+      </details>
+    );
+  }
   return (
     <Written text={part.text}>
       <Markdown text={part.text} growing={growing} />
@@ -75,26 +87,82 @@ function Progress({ run, stopping }: { run: Run; stopping: boolean }): JSX.Eleme
   );
 }
 
+function tokens(count: number | null): string | null {
+  return count === null ? null : count.toLocaleString('en');
+}
+
+/** Who answered, with which model, and what it took; null of these is left out. */
+function factsOf(details: Details, requestId: string | null): readonly (readonly [string, string | null])[] {
+  const { startedAt, endedAt } = details;
+  return [
+    ['Agent', details.agent],
+    ['Model', details.models.join(', ')],
+    ['Revision', details.revision],
+    ['Tokens in', tokens(details.inputTokens)],
+    ['Tokens out', tokens(details.outputTokens)],
+    [
+      'Took',
+      startedAt === null ? null : durationOf(Math.max(Date.parse(endedAt) - Date.parse(startedAt), 0)),
+    ],
+    ['Ended', new Date(endedAt).toLocaleString()],
+    ['Request', requestId],
+  ];
+}
+
+function AnswerDetails({ exchange, id }: { exchange: Exchange; id: string }): JSX.Element | null {
+  if (exchange.details === null) return null;
+  return (
+    <dl class="answer-details" id={id}>
+      {factsOf(exchange.details, exchange.requestId)
+        .filter(([, value]) => value !== null && value !== '')
+        .map(([name, value]) => (
+          <div key={name}>
+            <dt>{name}</dt>
+            <dd>{value}</dd>
+          </div>
+        ))}
+    </dl>
+  );
+}
+
 function Ended({ exchange, again }: { exchange: Exchange; again: (() => void) | null }): JSX.Element {
   const { run } = exchange;
   const text = textOf(run.parts);
+  const [open, show] = useState(false);
+  const id = `details-${exchange.key}`;
   return (
-    <div class="actions">
-      {text !== '' && <CopyButton text={() => text} label="Copy this answer" wordy />}
-      {again !== null && (
-        <button type="button" class="quiet" onClick={again} title="Ask the same again">
-          <Again />
-          <span>{run.status === 'failed' ? 'Try again' : 'Regenerate'}</span>
-        </button>
-      )}
-      {run.truncated !== null && <span class="note">{CUT[run.truncated] ?? 'Cut before its end'}</span>}
-      {run.status === 'stopped' && <span class="note">Stopped</span>}
-      {run.endedAt !== null && (
-        <time dateTime={new Date(run.endedAt).toISOString()} title={new Date(run.endedAt).toLocaleString()}>
-          {timeOf(new Date(run.endedAt))}
-        </time>
-      )}
-    </div>
+    <>
+      <div class="actions">
+        {text !== '' && <CopyButton text={() => text} label="Copy this answer" wordy />}
+        {again !== null && (
+          <button type="button" class="quiet" onClick={again} title="Ask the same again">
+            <Again />
+            <span>{run.status === 'failed' ? 'Try again' : 'Regenerate'}</span>
+          </button>
+        )}
+        {exchange.details !== null && (
+          <button
+            type="button"
+            class="quiet"
+            aria-expanded={open}
+            aria-controls={id}
+            title="Agent, model, tokens and time"
+            onClick={() => show(!open)}
+          >
+            <Info />
+            <span>Details</span>
+          </button>
+        )}
+        {run.truncated !== null && <span class="note">{CUT[run.truncated] ?? 'Cut before its end'}</span>}
+        {run.status === 'stopped' && <span class="note">Stopped</span>}
+        {run.endedAt !== null && (
+          <time dateTime={new Date(run.endedAt).toISOString()} title={new Date(run.endedAt).toLocaleString()}>
+            {timeOf(new Date(run.endedAt))}
+          </time>
+        )}
+      </div>
+      {open && <AnswerDetails exchange={exchange} id={id} />}
+    </>
   );
 }
 

@@ -1,9 +1,8 @@
 import type { JSX, RefObject } from 'preact';
 import { useLayoutEffect, useState } from 'preact/hooks';
+import { LONGEST, tooMany } from '../state/drafts.ts';
 import { ArrowUp, StopSquare } from './icons.tsx';
 
-/** `shared_models.requests.MAX_CONTENT`, in UTF-16 units, which are at least as many as characters. */
-const LONGEST = 131_072;
 const TALLEST = 220;
 
 export interface ComposerProps {
@@ -16,14 +15,26 @@ export interface ComposerProps {
   readonly stop: () => void;
 }
 
-function fitHeight(box: HTMLTextAreaElement): void {
+export function fitHeight(box: HTMLTextAreaElement): void {
   box.style.height = 'auto';
   box.style.height = `${Math.min(box.scrollHeight, TALLEST)}px`;
   box.style.overflowY = box.scrollHeight > TALLEST ? 'auto' : 'hidden';
 }
 
+const many = (count: number): string => count.toLocaleString('en');
+
+/** Says how much too long a text is; nothing is ever cut. */
+export function TooLong({ by, id }: { by: number; id: string }): JSX.Element {
+  return (
+    <p class="too-long" id={id} role="alert">
+      {many(by)} {by === 1 ? 'character' : 'characters'} too many: a message has at most {many(LONGEST)}.
+      Nothing was cut; shorten the text, or send it in parts.
+    </p>
+  );
+}
+
 /** Enter sends only where it does not also choose a word in an input method. */
-function isSend(event: KeyboardEvent): boolean {
+export function isSend(event: KeyboardEvent): boolean {
   return event.key === 'Enter' && !event.shiftKey && !event.isComposing && event.keyCode !== 229;
 }
 
@@ -44,8 +55,9 @@ export function Composer(props: ComposerProps): JSX.Element {
     setText(value);
     props.changed(value);
   };
+  const excess = tooMany(text);
   const send = (): void => {
-    if (text.trim() === '') return;
+    if (text.trim() === '' || excess > 0) return;
     setText('');
     props.send(text);
     box.current?.focus();
@@ -59,10 +71,10 @@ export function Composer(props: ComposerProps): JSX.Element {
           ref={box}
           rows={1}
           value={text}
-          maxLength={LONGEST}
+          aria-invalid={excess > 0}
           placeholder={running ? 'Ask the next thing…' : 'Ask anything…'}
           aria-label="Message"
-          aria-describedby="message-hint"
+          aria-describedby={excess > 0 ? 'message-excess' : 'message-hint'}
           enterkeyhint="send"
           onInput={event => change(event.currentTarget.value)}
           onKeyDown={event => {
@@ -88,7 +100,7 @@ export function Composer(props: ComposerProps): JSX.Element {
             type="button"
             class="round send"
             onClick={send}
-            disabled={empty}
+            disabled={empty || excess > 0}
             aria-label="Send"
             title="Send (Enter)"
           >
@@ -96,6 +108,7 @@ export function Composer(props: ComposerProps): JSX.Element {
           </button>
         )}
       </div>
+      {excess > 0 && <TooLong by={excess} id="message-excess" />}
       <p class="hint" id="message-hint">
         <kbd>Enter</kbd> sends, <kbd>Shift</kbd> + <kbd>Enter</kbd> begins a new line, <kbd>Esc</kbd> stops.
         Answers can be wrong: check what matters.

@@ -103,3 +103,35 @@ export function DeleteDialog({
     </Modal>
   );
 }
+
+const KEYS = [
+  [['Enter'], 'Send the message'],
+  [['Shift', 'Enter'], 'Begin a new line'],
+  [['Esc'], 'Stop the answer; give up editing; close a dialog'],
+  [['Ctrl', 'K'], 'Search conversations'],
+  [['Ctrl', '/'], 'Show this list'],
+] as const;
+
+export function KeysDialog({ close }: { close: () => void }): JSX.Element {
+  return (
+    <Modal title="Keyboard shortcuts" close={close}>
+      <dl class="keys">
+        {KEYS.map(([keys, does]) => (
+          <div key={does}>
+            <dt>
+              {keys.map(key => (
+                <kbd key={key}>{key}</kbd>
+              ))}
+            </dt>
+            <dd>{does}</dd>
+          </div>
+        ))}
+      </dl>
+      <div class="modal-actions">
+        <button type="button" class="button" onClick={close}>
+          Close
+        </button>
+      </div>
+    </Modal>
+  );
+}

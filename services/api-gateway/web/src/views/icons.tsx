@@ -46,6 +46,13 @@ export const Moon = stroke('M20 14.500A8.500 8.500 0 0 1 9.500 4a8.500 8.500 0 1
 export const Sun = stroke(
   'M12 16.500a4.500 4.500 0 1 0 0-9 4.500 4.500 0 0 0 0 9ZM12 2v2.500m0 15V22M2 12h2.500m15 0H22M5 5l1.700 1.700m10.600 10.600L19 19M5 19l1.700-1.700M17.300 6.700 19 5',
 );
+export const ChevronLeft = stroke('m15 6-6 6 6 6', 14);
+export const Info = stroke('M12 20a8 8 0 1 0 0-16 8 8 0 0 0 0 16Zm0-8.500V16m0-8v.1', 16);
+export const Leave = stroke('M14 4H6v16h8M10 12h10m-3.500-3.500L20 12l-3.500 3.500');
+export const Keyboard = stroke('M3 7h18v10H3zM7 10.500v.1m3.300-.1v.1m3.400-.1v.1m3.300-.1v.1M8 14h8');
+export const Chat = stroke('M4 5h16v11H9.500L4 20V5Z');
+export const Inbox = stroke('M4 13 6.500 5h11L20 13v6H4v-6Zm0 0h5a3 3 0 0 0 6 0h5');
+export const Gauge = stroke('M4 17a8.500 8.500 0 1 1 16 0M12 15l4-5');
 export const Clock = stroke('M12 20a8 8 0 1 0 0-16 8 8 0 0 0 0 16Zm0-12v4.500l3 1.800', 20);
 export const Percent = stroke(
   'M19 5 5 19M7.500 9.500a2 2 0 1 0 0-4 2 2 0 0 0 0 4Zm9 9a2 2 0 1 0 0-4 2 2 0 0 0 0 4Z',

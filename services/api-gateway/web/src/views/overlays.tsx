@@ -4,7 +4,15 @@ import { Close, Spinner } from './icons.tsx';
 import { ProblemNote } from './problem_note.tsx';
 
 /** Whether the page is cut off. Lies over the page, so that nothing moves when it comes and goes. */
-export function ConnectionBanner({ online, lost }: { online: boolean; lost: boolean }): JSX.Element {
+export function ConnectionBanner({
+  online,
+  lost,
+  retry,
+}: {
+  online: boolean;
+  lost: boolean;
+  retry: () => void;
+}): JSX.Element {
   const said = online
     ? 'Connection lost. Reconnecting…'
     : 'You are offline. The page continues when you are online again.';
@@ -14,6 +22,11 @@ export function ConnectionBanner({ online, lost }: { online: boolean; lost: bool
         <p class="banner">
           <Spinner />
           {said}
+          {online && (
+            <button type="button" class="quiet" onClick={retry}>
+              Retry now
+            </button>
+          )}
         </p>
       )}
     </div>

@@ -6,22 +6,27 @@ import { draftText, keepDraftText, sendDraft } from '../state/drafts.ts';
 import { currentThread, type State } from '../state/store.ts';
 import { currentRun, type Exchange, type Thread } from '../state/thread.ts';
 import { ask, sendAgain, stop } from '../usecases/ask.ts';
-import type { Desk } from '../usecases/desk.ts';
-import { deleteSession, loadMoreSessions, renameSession } from '../usecases/list_sessions.ts';
-import { forgetSession, loadEarlier, refreshThread } from '../usecases/open_thread.ts';
+import { type Desk, retryNow } from '../usecases/desk.ts';
+import { deleteSession, loadMoreSessions, renameSession, searchSaid } from '../usecases/list_sessions.ts';
+import { forgetSession, loadEarlier, refreshThread, switchBranch } from '../usecases/open_thread.ts';
+import { signOut } from '../usecases/sign_in.ts';
 import type { Identity, Session } from '../wire/api.ts';
 import { Composer } from './composer.tsx';
-import { DeleteDialog, RenameDialog } from './dialogs.tsx';
+import { DeleteDialog, KeysDialog, RenameDialog } from './dialogs.tsx';
 import type { ExchangeActions } from './exchange_view.tsx';
 import { Header } from './header.tsx';
 import { useDesk, useMedia } from './hooks.ts';
+import { PageView } from './house.tsx';
 import { ConnectionBanner, Notices } from './overlays.tsx';
 import { Sidebar } from './sidebar.tsx';
 import { useStick } from './stick.ts';
 import { useTheme } from './theme.ts';
 import { ThreadView } from './thread_view.tsx';
 
-type Dialog = { readonly kind: 'rename' | 'delete'; readonly session: Session } | null;
+type Dialog =
+  | { readonly kind: 'rename' | 'delete'; readonly session: Session }
+  | { readonly kind: 'keys' }
+  | null;
 
 /** Stop: which run was asked to stop, and the way to ask. */
 function useStop(desk: Desk): [stopping: string | null, stopRun: (exchange: Exchange | null) => void] {
@@ -35,29 +40,33 @@ function useStop(desk: Desk): [stopping: string | null, stopRun: (exchange: Exch
   return [stopping, stopRun];
 }
 
+/** With Ctrl, or with Cmd on a Mac. */
+const SHORTCUTS: Readonly<Record<string, 'search' | 'list'>> = { k: 'search', '/': 'list' };
+
 /** They work with the first drawing: whoever sees the page can use it, and no later focus takes theirs away. */
-function useKeys(keys: { escape: () => void; search: () => void }): void {
+function useKeys(keys: { escape: () => void; search: () => void; list: () => void }): void {
   const now = useRef(keys);
   now.current = keys;
   useLayoutEffect(() => {
     const pressed = (event: KeyboardEvent): void => {
       if (event.defaultPrevented || event.isComposing) return;
       if (event.key === 'Escape' && !(event.target instanceof HTMLInputElement)) now.current.escape();
-      if (event.key === 'k' && (event.ctrlKey || event.metaKey)) {
-        event.preventDefault();
-        now.current.search();
-      }
+      const shortcut = event.ctrlKey || event.metaKey ? SHORTCUTS[event.key] : undefined;
+      if (shortcut === undefined) return;
+      event.preventDefault();
+      now.current[shortcut]();
     };
     addEventListener('keydown', pressed);
     return () => removeEventListener('keydown', pressed);
   }, []);
 }
 
-function useTitle(thread: Thread, session: Session | null, running: boolean): string {
+/** @param shown whether the conversation is what the page shows; other pages have titles of their own. */
+function useTitle(thread: Thread, session: Session | null, running: boolean, shown: boolean): string {
   const title = session?.title || (thread.sessionId === null ? 'New chat' : 'Untitled');
   useEffect(() => {
-    document.title = `${running ? '● ' : ''}${title} · Flotilla`;
-  }, [title, running]);
+    if (shown) document.title = `${running ? '● ' : ''}${title} · Flotilla`;
+  }, [title, running, shown]);
   return title;
 }
 
@@ -80,21 +89,26 @@ function Conversation({
   const running = currentRun(thread);
   const session = thread.sessionId;
 
+  const [editing, edit] = useState<string | null>(null);
   const send = (text: string): void => {
     stick.toEnd();
     void ask(desk, text, sendDraft(session, text));
   };
-  const edit = (text: string): void => {
-    if (message.current === null) return;
-    message.current.value = text;
-    message.current.dispatchEvent(new InputEvent('input', { bubbles: true }));
-    message.current.focus();
+  // Nothing of it is a draft: the box keeps what is typed in it.
+  const replace = (exchange: Exchange, text: string): void => {
+    stick.toEnd();
+    void ask(desk, text, crypto.randomUUID(), exchange);
   };
   const actions: ExchangeActions = {
-    again: exchange => send(exchange.question ?? ''),
+    again: exchange => replace(exchange, exchange.question ?? ''),
     resend: exchange => void sendAgain(desk, exchange),
-    edit: exchange => edit(exchange.question ?? ''),
+    edit: exchange => {
+      edit(exchange?.key ?? null);
+      if (exchange === null) message.current?.focus();
+    },
+    replace,
     cancel: stopRun,
+    switchBranch: (exchange, by) => switchBranch(desk, exchange, by),
   };
   const shown = (key: string): boolean => thread.live.some(exchange => exchange.key === key);
   // Read once a conversation; then the box itself has it
@@ -102,12 +116,12 @@ function Conversation({
   return (
     <>
       <ThreadView
-        {...{ thread, stopping, actions, stick, box, content }}
+        {...{ thread, stopping, editing, actions, stick, box, content }}
         ask={send}
         loadEarlier={() => void loadEarlier(desk)}
         reload={() => void refreshThread(desk)}
       />
-      <ConnectionBanner online={state.online} lost={state.connection === 'lost'} />
+      <ConnectionBanner online={state.online} lost={state.connection === 'lost'} retry={retryNow} />
       <Composer
         key={thread.key}
         box={message}
@@ -152,6 +166,7 @@ function focusMessage(): void {
 function Dialogs({ dialog, close }: { dialog: Dialog; close: () => void }): JSX.Element | null {
   const desk = useDesk();
   if (dialog === null) return null;
+  if (dialog.kind === 'keys') return <KeysDialog close={close} />;
   const { kind, session } = dialog;
   const remove = async (): Promise<void> => {
     if (await deleteSession(desk, session)) await forgetSession(desk, session.session_id);
@@ -174,20 +189,27 @@ export function Shell({ state, identity }: { state: State; identity: Identity })
   const [stopping, stopRun] = useStop(desk);
   const search = useRef<HTMLInputElement>(null);
   const thread = currentThread(state);
-  const drawer = useDrawer(thread.key);
+  const drawer = useDrawer(`${state.route.page} ${thread.key}`);
   const running = currentRun(thread);
   const session = state.sessions.find(({ session_id }) => session_id === thread.sessionId) ?? null;
-  const title = useTitle(thread, session, running !== null);
+  const { page, detail } = state.route;
+  const title = useTitle(thread, session, running !== null, page === 'chat');
+  const find = useCallback((words: string, signal: AbortSignal) => searchSaid(desk, words, signal), [desk]);
   const loadMore = useCallback(() => void loadMoreSessions(desk), [desk]);
   useKeys({
-    escape: () => (drawer.open ? drawer.show(false) : stopRun(running)),
+    escape: () => {
+      if (drawer.open) drawer.show(false);
+      else if (page === 'chat') stopRun(running);
+    },
     search: () => {
       search.current?.focus();
       if (!drawer.narrow) return;
       drawer.show(true); // and then it can have the focus
       requestAnimationFrame(() => search.current?.focus());
     },
+    list: () => open({ kind: 'keys' }),
   });
+  const menu = drawer.narrow ? (): void => drawer.show(true) : null;
   const actions = {
     rename: (its: Session): void => open({ kind: 'rename', session: its }),
     remove: (its: Session): void => open({ kind: 'delete', session: its }),
@@ -200,14 +222,23 @@ export function Shell({ state, identity }: { state: State; identity: Identity })
       <Sidebar
         {...{ state, identity, theme, switchTheme, search, actions, loadMore }}
         current={thread.sessionId}
+        searchSaid={find}
+        showKeys={() => open({ kind: 'keys' })}
+        signOut={() => void signOut(desk)}
         close={drawer.narrow ? () => drawer.show(false) : null}
       />
       {drawer.open && (
         <button type="button" class="scrim" aria-label="Close the list" onClick={() => drawer.show(false)} />
       )}
       <main inert={drawer.open}>
-        <Header {...{ title, session, actions }} menu={drawer.narrow ? () => drawer.show(true) : null} />
-        <Conversation {...{ state, thread, stopping, stopRun }} />
+        {page === 'chat' ? (
+          <>
+            <Header {...{ title, session, actions, menu }} />
+            <Conversation {...{ state, thread, stopping, stopRun }} />
+          </>
+        ) : (
+          <PageView route={{ page, detail }} identity={identity} menu={menu} />
+        )}
       </main>
       <Notices
         notices={state.notices}

@@ -19,12 +19,18 @@ function Card({ children }: { children: ComponentChildren }): JSX.Element {
   );
 }
 
-function HowToSignIn({ used }: { used: boolean }): JSX.Element {
+const TITLES = {
+  'bad-link': 'This link does not work any more',
+  'no-cookie': 'Sign in to Flotilla',
+  left: 'You are signed out',
+} as const;
+
+function HowToSignIn({ why }: { why: keyof typeof TITLES }): JSX.Element {
   return (
     <Card>
-      <h1>{used ? 'This link does not work any more' : 'Sign in to Flotilla'}</h1>
+      <h1>{TITLES[why]}</h1>
       <p>
-        {used
+        {why === 'bad-link'
           ? 'A link signs in once, and only for a short time. Make a new one where Flotilla runs:'
           : 'Open the link that Flotilla printed when it started. To get a new one, run this where Flotilla runs:'}
       </p>
@@ -40,7 +46,7 @@ function HowToSignIn({ used }: { used: boolean }): JSX.Element {
 }
 
 export function SignIn({ who, retry }: { who: Who; retry: () => void }): JSX.Element {
-  if (who.kind === 'signed-out') return <HowToSignIn used={who.why === 'bad-link'} />;
+  if (who.kind === 'signed-out') return <HowToSignIn why={who.why} />;
   if (who.kind === 'unreachable') {
     return (
       <Card>

@@ -1,8 +1,9 @@
 import { Fragment, type JSX } from 'preact';
 import { useLayoutEffect, useRef } from 'preact/hooks';
+import { type Shown, shownIn } from '../state/branches.ts';
 import { dayOf } from '../state/dates.ts';
 import { hasEnded } from '../state/run.ts';
-import { type Exchange, exchangesOf, type Thread } from '../state/thread.ts';
+import type { Exchange, Thread } from '../state/thread.ts';
 import { Announcer } from './announcer.tsx';
 import { Empty } from './empty.tsx';
 import { type ExchangeActions, ExchangeView } from './exchange_view.tsx';
@@ -20,19 +21,22 @@ function dayBefore(exchanges: readonly Exchange[], index: number, now: Date): st
 }
 
 function Exchanges({
-  exchanges,
+  shown,
   stopping,
+  editing,
   actions,
 }: {
-  exchanges: readonly Exchange[];
+  shown: readonly Shown[];
   stopping: string | null;
+  editing: string | null;
   actions: ExchangeActions;
 }): JSX.Element {
   const now = new Date();
+  const exchanges = shown.map(({ exchange }) => exchange);
   const first = exchanges.findIndex(({ run, delivery }) => delivery !== 'refused' && !hasEnded(run));
   return (
     <ol class="exchanges">
-      {exchanges.map((exchange, index) => {
+      {shown.map(({ exchange, place }, index) => {
         const day = dayBefore(exchanges, index, now);
         return (
           <Fragment key={exchange.key}>
@@ -46,7 +50,8 @@ function Exchanges({
               behind={
                 !hasEnded(exchange.run) && exchange.run.status === 'queued' && index > first && first >= 0
               }
-              last={index === exchanges.length - 1}
+              place={place}
+              editing={editing === exchange.key}
               stopping={stopping !== null && stopping === exchange.requestId}
               actions={actions}
             />
@@ -71,6 +76,8 @@ function Loading(): JSX.Element {
 export interface ThreadViewProps {
   readonly thread: Thread;
   readonly stopping: string | null;
+  /** The key of the exchange whose question is being edited. */
+  readonly editing: string | null;
   readonly actions: ExchangeActions;
   readonly stick: Stick;
   readonly box: { current: HTMLDivElement | null };
@@ -95,7 +102,8 @@ function useSteady(box: ThreadViewProps['box'], first: string | undefined, threa
 
 export function ThreadView(props: ThreadViewProps): JSX.Element {
   const { thread, stick, box, content } = props;
-  const exchanges = exchangesOf(thread);
+  const shown = shownIn(thread);
+  const exchanges = shown.map(({ exchange }) => exchange);
   useSteady(box, exchanges[0]?.key, thread.key);
   return (
     <div class="thread">
@@ -119,7 +127,12 @@ export function ThreadView(props: ThreadViewProps): JSX.Element {
             <Empty ask={props.ask} />
           )}
           {exchanges.length > 0 && (
-            <Exchanges exchanges={exchanges} stopping={props.stopping} actions={props.actions} />
+            <Exchanges
+              shown={shown}
+              stopping={props.stopping}
+              editing={props.editing}
+              actions={props.actions}
+            />
           )}
         </div>
       </section>

@@ -2,7 +2,7 @@ import type { JSX } from 'preact';
 import { durationOf } from '../state/dates.ts';
 import type { ToolPart } from '../state/run.ts';
 import { CopyButton } from './copy_button.tsx';
-import { Check, Chevron, Spinner, Wrench } from './icons.tsx';
+import { Check, Chevron, Spinner, Warning, Wrench } from './icons.tsx';
 
 /** JSON as a person reads it; anything else as it is. */
 function readable(text: string): string {
@@ -41,26 +41,44 @@ function Field({ name, text }: { name: string; text: string }): JSX.Element {
   );
 }
 
+type State = 'done' | 'failed' | 'running' | 'no result';
+
+function stateOf(tool: ToolPart, waiting: boolean): State {
+  if (tool.result === null) return waiting ? 'running' : 'no result';
+  return tool.failed ? 'failed' : 'done';
+}
+
+const SIGNS: Readonly<Record<State, () => JSX.Element>> = {
+  done: Check,
+  failed: Warning,
+  running: Spinner,
+  'no result': Wrench,
+};
+
 /** A tool that the agent used. `waiting` is false once the run has ended: then no result comes any more. */
 export function ToolCard({ tool, waiting }: { tool: ToolPart; waiting: boolean }): JSX.Element {
-  const done = tool.result !== null;
-  const took = tool.endedAt === null || tool.startedAt === 0 ? null : tool.endedAt - tool.startedAt;
-  const state = done ? 'done' : waiting ? 'running' : 'no result';
+  const state = stateOf(tool, waiting);
+  const Sign = SIGNS[state];
+  const took = tool.milliseconds;
   return (
-    <details class="tool">
+    <details class={state === 'failed' ? 'tool has-failed' : 'tool'}>
       <summary>
-        <span class={`tool-state ${done ? 'is-done' : ''}`}>
-          {done ? <Check /> : waiting ? <Spinner /> : <Wrench />}
+        <span class={`tool-state is-${state.replace(' ', '-')}`}>
+          <Sign />
         </span>
         <span class="tool-name">{tool.name}</span>
         <span class="tool-summary">{summary(tool.args)}</span>
-        <span class="sr-only">({state})</span>
+        {state === 'done' || state === 'running' ? (
+          <span class="sr-only">({state})</span>
+        ) : (
+          <span class="tool-word">{state === 'failed' ? 'Failed' : 'No result'}</span>
+        )}
         {took !== null && took > 0 && <span class="tool-took">{durationOf(took)}</span>}
         <Chevron />
       </summary>
       <div class="tool-body">
         <Field name="Arguments" text={tool.args || 'none'} />
-        {tool.result !== null && <Field name="Result" text={tool.result} />}
+        {tool.result !== null && <Field name={tool.failed ? 'Error' : 'Result'} text={tool.result} />}
       </div>
     </details>
   );

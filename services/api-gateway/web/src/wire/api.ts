@@ -15,6 +15,10 @@ export interface Session {
   readonly created_at: string;
   readonly updated_at: string;
   readonly active_request_id: string | null;
+  /** The way in which its first request came: `web`, `api` or `cli`. */
+  readonly channel?: string | null;
+  /** In a search: where the words were said; null where they are in the title. */
+  readonly match?: string | null;
 }
 
 /** `shared_models.requests.Status`. */
@@ -28,15 +32,38 @@ export type Status =
   | 'expired'
   | 'refused';
 
+export type MessagePart =
+  | { readonly type: 'text' | 'reasoning'; readonly id: string; readonly text: string }
+  | {
+      readonly type: 'tool';
+      readonly id: string;
+      readonly name: string;
+      readonly arguments: string;
+      readonly result?: string | null;
+      readonly failed: boolean;
+      readonly milliseconds?: number | null;
+    };
+
 export interface Message {
   readonly id: string;
   readonly turn: number;
   readonly role: 'user' | 'assistant';
   readonly content: string;
+  /** All that an agent said and did, in the order in which it was seen. */
+  readonly parts?: readonly MessagePart[];
   /** Why an answer ends before the model was done. */
   readonly truncated?: string | null;
+  /** Why the run ended before it had an answer. */
+  readonly error?: { readonly reason: string; readonly message: string } | null;
   readonly request_id: string;
   readonly status: Status;
+  /** The turn that this one follows; 0 at the beginning. */
+  readonly after_turn?: number;
+  readonly agent?: string | null;
+  readonly revision?: string | null;
+  readonly models?: readonly string[];
+  readonly usage?: { readonly input_tokens: number; readonly output_tokens: number } | null;
+  readonly started_at?: string | null;
   readonly created_at: string;
 }
 
@@ -53,6 +80,8 @@ export interface MessagePage {
 export interface NewChat {
   readonly content: string;
   readonly session_id?: string;
+  readonly instead_of?: string;
+  readonly after?: string;
 }
 
 const PATIENCE = 20_000;
@@ -81,13 +110,22 @@ export async function signIn(code: string): Promise<void> {
   await request('/auth/link', { ...json('POST', { code }), ...briefly() });
 }
 
+export async function signOut(): Promise<void> {
+  await request('/auth/logout', { method: 'POST', ...briefly() });
+}
+
 export async function listSessions(before: string | null): Promise<SessionPage> {
   return (await (await request(`/api/v1/sessions?${page(50, before)}`, briefly())).json()) as SessionPage;
 }
 
+export async function searchSessions(words: string, signal: AbortSignal): Promise<SessionPage> {
+  const query = new URLSearchParams({ search: words, limit: '50' });
+  return (await (await request(`/api/v1/sessions?${query}`, { signal })).json()) as SessionPage;
+}
+
 export async function listMessages(id: string, before: string | null): Promise<MessagePage> {
   return (await (
-    await request(`${session(id)}/messages?${page(100, before)}`, briefly())
+    await request(`${session(id)}/messages?branches=all&${page(100, before)}`, briefly())
   ).json()) as MessagePage;
 }
 

@@ -23,7 +23,15 @@ export type FrameBody =
   | { readonly type: 'TOOL_CALL_START'; readonly toolCallId: string; readonly name: string }
   | { readonly type: 'TOOL_CALL_ARGS'; readonly toolCallId: string; readonly delta: string }
   | { readonly type: 'TOOL_CALL_END'; readonly toolCallId: string }
-  | { readonly type: 'TOOL_CALL_RESULT'; readonly toolCallId: string; readonly content: string }
+  | {
+      readonly type: 'TOOL_CALL_RESULT';
+      readonly toolCallId: string;
+      readonly content: string;
+      /** The tool could not do its work, and the content says why. */
+      readonly failed: boolean;
+      readonly milliseconds: number | null;
+    }
+  | { readonly type: 'REASONING'; readonly messageId: string; readonly delta: string }
   | { readonly type: 'RESET'; readonly keep: Cursor | null }
   | { readonly type: 'RESYNC'; readonly messages: readonly WholeMessage[] }
   | { readonly type: 'RETRYING' }
@@ -36,11 +44,7 @@ export type FrameBody =
   | { readonly type: 'RUN_ERROR'; readonly message: string; readonly code: string }
   | { readonly type: 'OTHER' };
 
-export type Frame = FrameBody & {
-  readonly cursor: Cursor;
-  /** Milliseconds since 1970 as the writer stamped it, or null. */
-  readonly timestamp: number | null;
-};
+export type Frame = FrameBody & { readonly cursor: Cursor };
 
 export function compareCursors(a: Cursor, b: Cursor): number {
   return a.epoch - b.epoch || a.sequence - b.sequence;
@@ -78,8 +82,16 @@ function readToolCall(type: string, fields: Json): FrameBody {
       return { type, toolCallId, delta: text(fields, 'delta') ?? '' };
     case 'TOOL_CALL_END':
       return { type, toolCallId };
-    default:
-      return { type: 'TOOL_CALL_RESULT', toolCallId, content: text(fields, 'content') ?? '' };
+    default: {
+      const took = fields['milliseconds'];
+      return {
+        type: 'TOOL_CALL_RESULT',
+        toolCallId,
+        content: text(fields, 'content') ?? '',
+        failed: text(fields, 'error') !== null,
+        milliseconds: typeof took === 'number' ? took : null,
+      };
+    }
   }
 }
 
@@ -105,6 +117,10 @@ function readBody(type: string, fields: Json): FrameBody {
       return messageId === null ? OTHER : { type, messageId };
     case 'TEXT_MESSAGE_CONTENT':
       return messageId === null ? OTHER : { type, messageId, delta: text(fields, 'delta') ?? '' };
+    case 'REASONING_MESSAGE_CONTENT':
+      return messageId === null
+        ? OTHER
+        : { type: 'REASONING', messageId, delta: text(fields, 'delta') ?? '' };
     case 'TOOL_CALL_START':
     case 'TOOL_CALL_ARGS':
     case 'TOOL_CALL_END':
@@ -138,6 +154,5 @@ export function readFrame(event: SseEvent): Frame | null {
   const metadata = asObject(fields['metadata']);
   const cursor = readCursor(event.id) ?? readCursor(`${metadata['epoch']}-${metadata['sequence']}`);
   if (cursor === null) return null;
-  const timestamp = typeof fields['timestamp'] === 'number' ? fields['timestamp'] : null;
-  return { ...readBody(String(fields['type']), fields), cursor, timestamp };
+  return { ...readBody(String(fields['type']), fields), cursor };
 }

@@ -31,8 +31,8 @@ ACCEPT: Final = """
         SELECT $1, $2, $3, $4, $5, $6 FROM next_turn WHERE $3::text IS NOT NULL
     ), inserted_request AS (
         INSERT INTO requests (tenant, request_id, session_id, turn, owner, principal, content, agent, metadata,
-                              expires_at, retry_of)
-        SELECT $1, $5, $6, turn, $7, $9::jsonb, $10, $11, $12::jsonb, $13, $19 FROM next_turn
+                              expires_at, retry_of, after_turn)
+        SELECT $1, $5, $6, turn, $7, $9::jsonb, $10, $11, $12::jsonb, $13, $19, $20 FROM next_turn
     ), inserted_event AS (
         INSERT INTO outbox (id, tenant, topic, key, attributes, data)
         SELECT $14, $1, $15, $16, $17::jsonb || jsonb_build_object('turn', turn::text), $18 FROM next_turn
@@ -73,6 +73,7 @@ async def _insert_request(database: Database, draft: RequestDraft, message: Mess
         to_json(message.attributes).decode(),
         message.data,
         draft.retry_of,
+        draft.after_turn,
     )
     assert row is not None
     if row["request_id"] is not None:

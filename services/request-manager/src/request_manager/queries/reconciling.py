@@ -12,7 +12,7 @@ from shared_clients.postgres import Database, Tx, sql
 CLAIM_SILENT_REQUESTS = sql("""
     WITH silent_request AS (
         SELECT q.tenant, q.request_id, q.session_id, q.turn, q.principal, q.content, q.agent, q.metadata, q.expires_at,
-               q.cancel_asked_at IS NOT NULL AS cancel_requested
+               q.cancel_asked_at IS NOT NULL AS cancel_requested, q.after_turn
         FROM requests q LEFT JOIN inquiries i ON i.request_id = q.request_id
         WHERE q.completed_at IS NULL AND q.created_at < now() - CAST(:silence AS interval)
           AND (q.status = 'accepted' OR q.expires_at < now() - CAST(:silence AS interval)

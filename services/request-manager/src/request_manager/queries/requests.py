@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import RowMapping
 
-from request_manager.domain import StoredRequest
+from request_manager.domain import Place, StoredRequest
 from shared_clients.postgres import Database, Tx, sql
 from shared_models.envelope import EventContext
 from shared_models.requests import (
@@ -38,8 +38,12 @@ LIST_VIEWS = sql(f"""
       AND session_id = coalesce(CAST(:session_id AS uuid), session_id)
     ORDER BY request_id DESC LIMIT :limit
 """)
+LOAD_PLACE = sql("""
+    SELECT session_id, turn, after_turn FROM requests
+    WHERE tenant = :tenant AND owner = :owner AND request_id = :request_id
+""")
 LOAD_REQUEST = sql("""
-    SELECT session_id, status, principal, content, agent, metadata, (
+    SELECT session_id, turn, after_turn, status, principal, content, agent, metadata, (
         SELECT n.request_id FROM requests n WHERE n.tenant = q.tenant AND n.retry_of = q.request_id
     ) AS retried_as
     FROM requests q WHERE tenant = :tenant AND request_id = :request_id
@@ -68,6 +72,13 @@ async def load_view(database: Database, caller: Principal, request_id: UUID) -> 
     async with database.autocommit() as tx:
         row = await tx.row(LOAD_VIEW, tenant=caller.tenant, owner=caller.person.key, request_id=request_id)
     return None if row is None else _view(row)
+
+
+async def load_place(database: Database, caller: Principal, request_id: UUID) -> Place | None:
+    """Return the place of one of the caller's requests in its session; None where there is no such request."""
+    async with database.autocommit() as tx:
+        row = await tx.row(LOAD_PLACE, tenant=caller.tenant, owner=caller.person.key, request_id=request_id)
+    return None if row is None else _place(row)
 
 
 async def list_views(
@@ -100,7 +111,13 @@ async def load_request(database: Database, tenant: str, request_id: UUID) -> Sto
     if row is None:
         return None
     return StoredRequest(
-        **{**row, "status": Status(row["status"]), "principal": Principal.model_validate(row["principal"])}
+        place=_place(row),
+        status=Status(row["status"]),
+        principal=Principal.model_validate(row["principal"]),
+        content=row["content"],
+        agent=row["agent"],
+        metadata=row["metadata"],
+        retried_as=row["retried_as"],
     )
 
 
@@ -141,6 +158,10 @@ async def settle_request(tx: Tx, tenant: str, request_id: UUID, end: ResponseRea
         error=end.error.model_dump_json() if isinstance(end, ResponseFailed) else None,
         usage=end.usage.model_dump_json(),
     )
+
+
+def _place(row: RowMapping) -> Place:
+    return Place(row["session_id"], row["turn"], row["after_turn"])
 
 
 def _view(row: RowMapping) -> RequestView:

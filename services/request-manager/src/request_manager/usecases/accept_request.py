@@ -23,7 +23,13 @@ async def accept_request(database: Database, outbox: Outbox, draft: RequestDraft
         outbox: publishes the event after the commit; the accepting statement has written the outbox row.
         draft: the normalised request.
     """
-    data = RequestCreated(content=draft.content, agent=draft.agent, principal=draft.principal, metadata=draft.metadata)
+    data = RequestCreated(
+        content=draft.content,
+        agent=draft.agent,
+        principal=draft.principal,
+        metadata=draft.metadata,
+        after_turn=draft.after_turn,
+    )
     if _may_be_too_large(draft) and (size := len(data.model_dump_json().encode())) > MAX_DATA:
         return TooLarge(size)
     context = EventContext.of_request(

@@ -36,7 +36,11 @@ async def reconcile_requests(database: Database, outbox: Outbox, silence: timede
             )
             principal = Principal.model_validate(request.principal)
             created = RequestCreated(
-                content=request.content, agent=request.agent, principal=principal, metadata=request.metadata
+                content=request.content,
+                agent=request.agent,
+                principal=principal,
+                metadata=request.metadata,
+                after_turn=request.after_turn,
             )
             await outbox.publish(tx, new_event("request-manager", REQUEST_CREATED, created, context))
             if request.cancel_requested:

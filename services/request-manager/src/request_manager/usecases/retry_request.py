@@ -8,7 +8,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from durable_work.outbox import Outbox
-from request_manager.domain import NotFailed, Replayed, RetryOutcome, UnknownRequest, normalise
+from request_manager.domain import NotFailed, Replayed, RetryOutcome, UnknownRequest, normalise, turn_before
 from request_manager.queries import requests
 from request_manager.usecases.accept_request import accept_request
 from shared_clients.postgres import Database
@@ -31,11 +31,15 @@ async def retry_request(
     if old is None:
         return UnknownRequest()
     if old.retried_as is not None:
-        return Replayed(old.retried_as, old.session_id)
+        return Replayed(old.retried_as, old.place.session_id)
     if old.status not in {Status.FAILED, Status.EXPIRED}:
         return NotFailed(old.status)
     body = NewRequest.model_construct(
-        content=old.content, session_id=old.session_id, agent=old.agent, metadata=old.metadata
+        content=old.content,
+        session_id=old.place.session_id,
+        instead_of=request_id,
+        agent=old.agent,
+        metadata=old.metadata,
     )
     draft = normalise(
         body,
@@ -44,5 +48,6 @@ async def retry_request(
         idempotency_key=f"retry of {request_id}",  # the spaces keep it apart from every key that a caller may send
         lifetime=lifetime,
         retry_of=request_id,
+        after_turn=turn_before(body, old.place),
     )
     return await accept_request(database, outbox, draft)
