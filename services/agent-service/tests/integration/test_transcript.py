@@ -9,7 +9,7 @@ import pytest_asyncio
 from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, ToolReturnPart, UserPromptPart
 
 from agent_service.domain.history import text_of
-from agent_service.domain.sessions import MessageView, ReasoningPart, TextPart, ToolPart
+from agent_service.domain.sessions import MessageText, MessageView, ReasoningPart, ToolPart
 from agent_service.queries import sessions as queries
 from agent_service.usecases.end_run import end_overdue_runs
 from shared_clients.postgres import Database
@@ -70,8 +70,8 @@ async def test_tool_calls_with_results_and_the_words_before_them_are_kept(harnes
     assert (question.content, answer.content, answer.error) == ("sum", "It is 42.", None)
     before, tool, after = answer.parts
     assert (before, after) == (
-        TextPart(id=before.id, text="Let me see."),
-        TextPart(id=after.id, text="It is 42."),
+        MessageText(id=before.id, text="Let me see."),
+        MessageText(id=after.id, text="It is 42."),
     )
     assert isinstance(tool, ToolPart)
     assert (tool.name, tool.arguments, tool.result, tool.failed) == ("calculator", '{"expression":"6*7"}', "42", False)
@@ -105,7 +105,7 @@ async def test_text_before_a_stop_is_kept_marked_and_known_to_the_next_model(
     assert (question.content, answer.content, answer.status) == ("Plan my trip", "now it", status)
     assert answer.error is not None
     assert answer.error.reason is reason
-    assert [part.text for part in answer.parts if isinstance(part, TextPart)] == ["Let me see.", "now it"]
+    assert [part.text for part in answer.parts if isinstance(part, MessageText)] == ["Let me see.", "now it"]
     assert (await harness.viewer()).text == "Let me see.now it"
 
     following = ScriptedAgents(ECHO)

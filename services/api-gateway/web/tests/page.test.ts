@@ -116,6 +116,11 @@ describe('dates', () => {
   });
 
   it('have durations in the unit that fits', () => {
-    expect([38, 1900, 125_000].map(durationOf)).toEqual(['38 ms', '1.9 s', '2 min 5 s']);
+    expect([38, 1900, 125_000, 10_124_000].map(durationOf)).toEqual([
+      '38 ms',
+      '1.9 s',
+      '2 min 5 s',
+      '2 h 48 min',
+    ]);
   });
 });

@@ -48,7 +48,7 @@ class SessionPage(OpenModel):
     next: str | None = Field(default=None, description="Send it as `before` to get the next page.")
 
 
-class TextPart(OpenModel):
+class MessageText(OpenModel):
     """Text of an answer; what a model says before a tool call is a part of its own."""
 
     type: Literal["text"] = "text"
@@ -84,7 +84,7 @@ class ToolPart(OpenModel):
     milliseconds: int | None = None
 
 
-Part = Annotated[TextPart | ReasoningPart | ToolPart, Field(discriminator="type")]
+Part = Annotated[MessageText | ReasoningPart | ToolPart, Field(discriminator="type")]
 
 
 class MessageView(OpenModel):

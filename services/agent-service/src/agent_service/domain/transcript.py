@@ -17,7 +17,7 @@ from pydantic_ai.messages import (
 from pydantic_ai.messages import TextPart as ModelTextPart
 
 from agent_service.domain.history import MESSAGE_ID, REASONING_SUFFIX, message_id, text_of
-from agent_service.domain.sessions import MessageView, Part, ReasoningPart, TextPart, ToolPart
+from agent_service.domain.sessions import MessageText, MessageView, Part, ReasoningPart, ToolPart
 from shared_models.requests import Failure, Status, Truncation, Usage
 
 MILLISECONDS = "milliseconds"
@@ -81,8 +81,8 @@ def _answer_view(run: StoredRun, asked: MessageView, ended_at: datetime) -> Mess
     answer_id = f"{run.request_id}:assistant"
     parts = parts_of(run.messages)
     if not parts and run.answer:
-        parts = (TextPart(id=answer_id, text=run.answer),)
-    texts = [part.text for part in parts if isinstance(part, TextPart)]
+        parts = (MessageText(id=answer_id, text=run.answer),)
+    texts = [part.text for part in parts if isinstance(part, MessageText)]
     said = run.answer if run.answer is not None else next(reversed(texts), run.failure.message if run.failure else "")
     names = dict.fromkeys(
         message.model_name for message in run.messages if isinstance(message, ModelResponse) and message.model_name
@@ -119,7 +119,7 @@ def _response_parts(response: ModelResponse, results: Mapping[str, ToolReturnPar
     if reasoning := reasoning_of(response):
         yield ReasoningPart(id=f"{shown}{REASONING_SUFFIX}", text=reasoning)
     if text := text_of(response):
-        yield TextPart(id=shown, text=text)
+        yield MessageText(id=shown, text=text)
     for call in response.tool_calls:
         result = results.get(call.tool_call_id)
         yield ToolPart(

@@ -187,12 +187,12 @@ class Attempt:
     journal: StepJournal | None = None
     shown: ShownText | None = None
 
-    def messages(self, *, unfinished: bool = True) -> list[ModelMessage]:
-        """Return all that was said in the run, with or without the text of a reply that has not finished."""
+    def messages(self) -> list[ModelMessage]:
+        """Return all that was said in the run, and what people saw of a reply that has not finished."""
         question = user_turn(self.run.content, self.run.execution_id)
         if self.journal is None:
             return [question]
-        shown = self.shown.messages() if self.shown is not None and unfinished else {}
+        shown = self.shown.messages() if self.shown is not None else {}
         return said_by_run(question, self.journal.message, shown)
 
     def ended(self, end: ResponseReady | ResponseFailed, last_frame: Cursor | None = None) -> RunOutcome:
@@ -260,7 +260,11 @@ async def _outcome_of(dependencies: RunDependencies, run: ClaimedRun, cancellati
             runtime = dependencies.agents.runtime_of(run.agent)
             attempt.revision = AgentRevision(runtime.agent.metadata.name, runtime.agent.revision)
             reached(Failpoint.AFTER_BEGIN_BEFORE_FIRST_STEP)
-            answer = await _answer(attempt, loaded, runtime, cancellation)
+            try:
+                answer = await _answer(attempt, loaded, runtime, cancellation)
+            except asyncio.CancelledError:
+                await _take_back(dependencies.database, attempt)
+                raise
         last_frame = frames.last if frames.whole else None
         end = answered(answer.text, attempt.revision, answer.usage, truncated=answer.truncated)
         return attempt.ended(end, last_frame)
@@ -280,29 +284,39 @@ async def _outcome_of(dependencies: RunDependencies, run: ClaimedRun, cancellati
 async def _answer(
     attempt: Attempt, loaded: LoadedRun, runtime: AgentRuntime, cancellation: CancellationScope
 ) -> Answered:
-    """Run the agent; where the process drains, take back the text of an unfinished reply before the run is handed back.
-
-    Until its next claim the run may be cancelled, and then its transcript has only the finished steps.
-    """
     assert attempt.journal is not None, "the run is loaded"
     assert attempt.shown is not None, "its frames have begun"
     limits = runtime.agent.spec.limits
     history = [*(load(message) for message in loaded.window), user_turn(attempt.run.content, attempt.run.execution_id)]
+    async with cancellation.active_time(limits.seconds):
+        return await run_agent(
+            history,
+            runtime.tools,
+            limits,
+            models=runtime.models,
+            journal=attempt.journal,
+            frames=attempt.shown,
+        )
+
+
+async def _take_back(database: Database, attempt: Attempt) -> None:
+    """Take back what people saw after the last stored step, before a drained run is handed back.
+
+    Until its next claim the run may be cancelled, and then its transcript has only the stored steps. They are read
+    again, because the answer to the last write may be lost.
+    """
     try:
-        async with cancellation.active_time(limits.seconds):
-            return await run_agent(
-                history,
-                runtime.tools,
-                limits,
-                models=runtime.models,
-                journal=attempt.journal,
-                frames=attempt.shown,
-            )
-    except asyncio.CancelledError:
-        finished = attempt.messages(unfinished=False)
-        if len(attempt.messages()) > len(finished):
-            attempt.shown.void(attempt.journal.keep, transcript(finished))
-        raise
+        async with database.autocommit() as tx:
+            steps = {step.key: step for step in await queries.load_steps(tx, attempt.run)}
+    except Unconfirmed as error:
+        log.warning("frames_not_taken_back", execution_id=str(attempt.run.execution_id), error=str(error))
+        return
+    assert attempt.shown is not None, "its frames have begun"
+    keep = max((step.keep for step in steps.values()), default=None)
+    if (keep is None and attempt.shown.messages()) or (keep is not None and attempt.shown.last > keep):
+        question = user_turn(attempt.run.content, attempt.run.execution_id)
+        stored = said_by_run(question, lambda key: load(steps[key].result) if key in steps else None, {})
+        attempt.shown.void(keep, transcript(stored))
 
 
 def _refuse_unwanted(run: ClaimedRun, loaded: LoadedRun) -> None:

@@ -5,7 +5,7 @@
  * A `reset` drops those after its `keep` and plays the rest again.
  */
 
-import { type Cursor, compareCursors, type Frame, type WholeMessage } from '../wire/frames.ts';
+import { type Cursor, compareCursors, type Frame, type Said, type WholeMessage } from '../wire/frames.ts';
 
 export interface TextPart {
   readonly kind: 'text';
@@ -136,6 +136,18 @@ function withMessages(parts: readonly Part[], messages: readonly WholeMessage[])
   );
 }
 
+/** Finished steps whose frames were lost with their worker are added; of all others the frames tell more. */
+function withSaid(parts: readonly Part[], said: Said): readonly Part[] {
+  switch (said.kind) {
+    case 'text':
+      return put<TextPart>(parts, 'text', said.id, () => ({ kind: 'text', id: said.id, text: said.text }));
+    case 'call':
+      return withTool(parts, said.id, tool => ({ ...tool, name: said.name, args: said.args }));
+    default:
+      return withTool(parts, said.id, tool => ({ ...tool, result: said.text, failed: said.failed }));
+  }
+}
+
 function apply(parts: readonly Part[], frame: Frame): readonly Part[] {
   switch (frame.type) {
     case 'TEXT_MESSAGE_START':
@@ -157,6 +169,8 @@ function apply(parts: readonly Part[], frame: Frame): readonly Part[] {
       return withReasoning(parts, frame.messageId, frame.delta);
     case 'RESYNC':
       return withMessages(parts, frame.messages);
+    case 'SNAPSHOT':
+      return frame.said.reduce(withSaid, parts);
     default:
       return parts;
   }

@@ -16,6 +16,12 @@ export interface WholeMessage {
   readonly content: string;
 }
 
+/** What remains of a run after a reset: a text, a tool call, or the result of one. */
+export type Said =
+  | { readonly kind: 'text'; readonly id: string; readonly text: string }
+  | { readonly kind: 'call'; readonly id: string; readonly name: string; readonly args: string }
+  | { readonly kind: 'result'; readonly id: string; readonly text: string; readonly failed: boolean };
+
 export type FrameBody =
   | { readonly type: 'RUN_STARTED' }
   | { readonly type: 'TEXT_MESSAGE_START'; readonly messageId: string }
@@ -34,6 +40,7 @@ export type FrameBody =
   | { readonly type: 'REASONING'; readonly messageId: string; readonly delta: string }
   | { readonly type: 'RESET'; readonly keep: Cursor | null }
   | { readonly type: 'RESYNC'; readonly messages: readonly WholeMessage[] }
+  | { readonly type: 'SNAPSHOT'; readonly said: readonly Said[] }
   | { readonly type: 'RETRYING' }
   | {
       readonly type: 'RUN_FINISHED';
@@ -108,6 +115,31 @@ function readCustom(fields: Json): FrameBody {
   return { type: 'RESYNC', messages: told.filter(({ content }) => content !== '') };
 }
 
+function list(value: unknown): readonly Json[] {
+  return Array.isArray(value) ? value.map(asObject) : [];
+}
+
+/** Messages after the last one of a person belong to this run. */
+function readSnapshot(fields: Json): FrameBody {
+  const messages = list(fields['messages']);
+  const own = messages.slice(messages.findLastIndex(({ role }) => role === 'user') + 1);
+  const said = own.flatMap((message): readonly Said[] => {
+    const content = text(message, 'content') ?? '';
+    if (message['role'] === 'tool') {
+      const id = text(message, 'toolCallId') ?? '';
+      return [{ kind: 'result', id, text: content, failed: text(message, 'error') !== null }];
+    }
+    const calls = list(message['toolCalls']).map((call): Said => {
+      const called = asObject(call['function']);
+      const [name, args] = [text(called, 'name') ?? 'tool', text(called, 'arguments') ?? ''];
+      return { kind: 'call', id: text(call, 'id') ?? '', name, args };
+    });
+    const id = text(message, 'id') ?? '';
+    return content === '' ? calls : [{ kind: 'text', id, text: content }, ...calls];
+  });
+  return { type: 'SNAPSHOT', said };
+}
+
 function readBody(type: string, fields: Json): FrameBody {
   const messageId = text(fields, 'messageId');
   switch (type) {
@@ -126,6 +158,8 @@ function readBody(type: string, fields: Json): FrameBody {
     case 'TOOL_CALL_END':
     case 'TOOL_CALL_RESULT':
       return readToolCall(type, fields);
+    case 'MESSAGES_SNAPSHOT':
+      return readSnapshot(fields);
     case 'CUSTOM':
       return readCustom(fields);
     case 'RUN_FINISHED': {
