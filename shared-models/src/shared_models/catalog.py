@@ -31,6 +31,15 @@ class EventType:
     topic: str
     key: str = "session"
 
+    def may_come_from(self, source: str) -> bool:
+        """Return whether a CloudEvents `source` is exactly that of a service that may publish this type."""
+        return source in {source_of(producer) for producer in self.producers}
+
+
+def source_of(service: str) -> str:
+    """Return the CloudEvents `source` of the events that a service publishes."""
+    return f"/flotilla/{service}"
+
 
 REQUEST_CREATED = EventType(
     "flotilla.request.created.v1",
