@@ -84,6 +84,11 @@ EVENTS: dict[str, EventType] = {
 TOPICS: frozenset[str] = frozenset(event.topic for event in EVENTS.values())
 
 
+def topics_written_by(producer: str) -> frozenset[str]:
+    """Return the topics to which a service publishes."""
+    return frozenset(event.topic for event in EVENTS.values() if producer in event.producers)
+
+
 def topics_of(consumer: str) -> frozenset[str]:
     """Return the topics that a service subscribes to."""
     return frozenset(event.topic for event in EVENTS.values() if consumer in event.consumers)

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import uuid
 from asyncio.subprocess import PIPE, STDOUT
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -19,20 +19,23 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from local_backends.server import Backend, Missing, Server, free_port, own_folder
+from shared_clients.bus.kafka_cluster import KafkaCluster
 from shared_clients.errors import Permanent
 
 _POM = Path(__file__).with_name("kafka.pom.xml")
 SWIFT = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")  # starts in half the time; throughput is halved as well
 
-_PROPERTIES = """\
-process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller}
+_LISTENERS = """\
 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{behind}
 advertised.listeners=PLAINTEXT://127.0.0.1:{port}{told}
 controller.listener.names=CONTROLLER
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT
 inter.broker.listener.name=PLAINTEXT
+"""
+_PROPERTIES = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
 log.dirs={data}
 auto.create.topics.enable=false
 offsets.topic.replication.factor=1
@@ -67,23 +70,45 @@ async def running_kafka(
         Missing: there is no Java, or no Maven to fetch the broker with.
         Permanent: it cannot run; the message ends with what it said.
     """
+    port, controller = port or free_port(), free_port()
+    more, told = [f",PROXIED://127.0.0.1:{number}" for number in behind] if behind else ["", ""]
+    listeners = _LISTENERS.format(port=port, controller=controller, behind=more, told=told)
+    async with running_broker(folder, f"kafka://127.0.0.1:{port}", listeners, controller) as server:
+        yield server
+
+
+@asynccontextmanager
+async def running_broker(
+    folder: Path, url: str, listeners: str, controller: int, users: Sequence[str] = ()
+) -> AsyncIterator[Server]:
+    """Run a broker with listeners of the caller's choice.
+
+    Args:
+        folder: of its data and its log.
+        url: its address, as the bus takes it.
+        listeners: the lines of its properties that say where and how it listens.
+        controller: the port of its controller.
+        users: SCRAM credentials to make together with the data, as `--add-scram` of Kafka's tool takes them.
+
+    Raises:
+        Missing: there is no Java, or no Maven to fetch the broker with.
+        Permanent: it cannot run; the message ends with what it said.
+    """
     java = shutil.which("java")
     if not java:
         raise Missing("Kafka: install Java 17 or newer with `apt-get install default-jdk-headless`")
     libraries = await kafka_libraries()
     folder = own_folder(folder)
     data = own_folder(folder / "data")
-    port = port or free_port()
     properties = folder / "server.properties"
-    more, told = [f",PROXIED://127.0.0.1:{number}" for number in behind] if behind else ["", ""]
-    written = _PROPERTIES.format(port=port, controller=free_port(), data=data, behind=more, told=told)
-    properties.write_text(written)
+    properties.touch(mode=0o600)
+    properties.write_text(listeners + _PROPERTIES.format(controller=controller, data=data))
     classes = ("-cp", f"{libraries}/*")
     if not (data / "meta.properties").exists():
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        format_data = ("kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(properties))
-        await _done([java, "-Xmx64m", *SWIFT, *classes, *format_data], "Kafka's data folder cannot be made")
-    url = f"kafka://127.0.0.1:{port}"
+        format_data = ["kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(properties)]
+        scram = [argument for user in users for argument in ("--add-scram", user)]
+        await _done([java, "-Xmx64m", *SWIFT, *classes, *format_data, *scram], "Kafka's data folder cannot be made")
     broker = [java, "-Xms256m", "-Xmx256m", *SWIFT, *classes, "kafka.Kafka", str(properties)]
     server = Server(url, broker, folder, answers=lambda: answers(url), orphaned="KILL")
     try:
@@ -95,12 +120,14 @@ async def running_kafka(
 
 async def answers(url: str) -> bool:
     """Tell whether the broker has joined its cluster: until then its port is open and leads nowhere."""
-    address = url.removeprefix("kafka://")
+    cluster = KafkaCluster.parse(url)
     try:
-        _, probe = await asyncio.open_connection(*address.split(":"))  # aiokafka logs each refusal as an error
+        _, probe = await asyncio.open_connection(
+            *cluster.servers[0].split(":")
+        )  # aiokafka logs each refusal as an error
         probe.close()
         await probe.wait_closed()
-        client = AIOKafkaAdminClient(bootstrap_servers=address, request_timeout_ms=1000)
+        client = AIOKafkaAdminClient(**cluster.client_arguments(), request_timeout_ms=1000)
         try:
             await client.start()
             return bool((await client.describe_cluster())["brokers"])
