@@ -153,7 +153,9 @@ async def test_event_of_a_source_that_may_not_write_it_changes_nothing_and_is_ke
         await counter.inbox.consume(forged)
     async with database.autocommit() as tx:
         kept = await tx.rows(sql("SELECT state, tenant, data, attributes FROM inbox"))
-    assert [tuple(row.values()) for row in kept] == [("dead", "", forged.data, dict(forged.attributes))]
+    assert [dict(row) for row in kept] == [
+        {"state": "dead", "tenant": "", "data": forged.data, "attributes": dict(forged.attributes)}
+    ]
     assert counter.marked_dead == []
     assert await effects(database) == 0
     await counter.inbox.consume(genuine)
