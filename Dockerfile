@@ -3,10 +3,11 @@
 #   docker build --build-arg SERVICE=request-manager --tag flotilla/request-manager .
 #
 # SERVICE is a folder of services/. `fleet` is the command line: it makes keys, migrates, asks. Packages come from
-# constraints.txt, by hash; they are a layer of their own, which a change of our code leaves as it is.
+# constraints.txt, by hash, in a layer of their own, which stays cached when only our code changes.
 ARG PYTHON=python:3.12-slim-bookworm
 
-# Which packages there are to be, and nothing else: this stage is made anew at every change, and mostly comes out equal.
+# Only the lists of packages. This stage is rebuilt after every change, and its result is mostly the same, so later
+# stages stay cached.
 FROM ${PYTHON} AS manifests
 WORKDIR /src
 COPY . .
@@ -20,7 +21,7 @@ RUN --mount=from=manifests,source=/src/tools,target=/tools \
     pip install --quiet --no-cache-dir --disable-pip-version-check --root-user-action=ignore --require-hashes -r /tools/uv.txt
 COPY --from=manifests /src .
 ARG SERVICE
-# The resolver names what this service needs; what is installed are those entries of constraints.txt, hashes included.
+# The resolver lists the packages that this service needs; their entries of constraints.txt, with hashes, are installed.
 RUN --mount=type=cache,target=/var/cache/uv \
     uv pip compile --quiet --no-annotate --no-header --constraints constraints.txt "services/$SERVICE/pyproject.toml" >/needed.txt \
     && grep -v -e '^-e' -e '^\.' -e '^file:' /needed.txt >/names.txt \
@@ -36,12 +37,12 @@ RUN module=$(if [ "$SERVICE" = fleet ]; then echo command_line; else echo "$SERV
     && printf 'import runpy\n\nrunpy.run_module("%s", run_name="__main__", alter_sys=True)\n' "$module" >/start.py
 
 FROM ${PYTHON}
-# A container's network is its own, so it listens on all of it. HOME is for libraries that look for files there.
+# A container has its own network, so the service listens on all of it. HOME is for libraries that look for files there.
 ENV PYTHONPATH=/app/code:/app/packages PYTHONUNBUFFERED=1 HOME=/tmp \
     FLOTILLA_HOST=0.0.0.0 FLOTILLA_PORT=8080
-# Nothing is installed in here any more; secrets are mounted. Python's own library comes without bytecode, and nothing can
-# be kept in a read-only file system: without this, each start and each probe compiles it again. A volume that is mounted for
-# the first time takes its owner from here.
+# The final image needs no pip; secrets are mounted. Python's own library comes without bytecode, and a read-only file
+# system cannot cache it: without compileall, each start and each probe would compile it again. A volume that is mounted
+# for the first time takes its owner from these folders.
 RUN pip uninstall --quiet --yes --root-user-action=ignore pip \
     && python -m compileall -q "$(python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')" \
     && install --directory --owner=65532 --group=65532 /run/secrets /state
@@ -52,7 +53,7 @@ WORKDIR /app
 USER 65532:65532
 EXPOSE 8080
 STOPSIGNAL SIGTERM
-# A process that answers is alive, whatever its stores do. Whether it is ready is asked at /readyz.
+# A process that answers is alive, also when its stores are down. /readyz tells whether it is ready.
 HEALTHCHECK --interval=10s --timeout=10s --start-period=30s --start-interval=2s \
     CMD ["python", "-c", "import os, urllib.request as web; web.urlopen('http://127.0.0.1:' + os.environ['FLOTILLA_PORT'] + '/livez', timeout=2)"]
 ENTRYPOINT ["python", "-P", "/app/start.py"]

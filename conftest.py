@@ -18,7 +18,7 @@ import pytest
 import structlog
 from sqlalchemy import make_url
 
-from local_backends import Kind, found
+from local_backends import Kind, find_backend
 from shared_clients.errors import Permanent
 
 pytest_plugins = ("tests.sampling",)
@@ -82,7 +82,9 @@ def backend_url(background: Background, tmp_path_factory: pytest.TempPathFactory
         if kind not in urls:
             folder = tmp_path_factory.mktemp(kind)
             try:
-                start = stack.enter_async_context(found(kind, os.environ.get(ADDRESSES[kind]), folder, docker=docker))
+                start = stack.enter_async_context(
+                    find_backend(kind, os.environ.get(ADDRESSES[kind]), folder, docker=docker)
+                )
                 urls[kind] = background.run(start)
                 if kind == "postgres" and not os.environ.get(ADDRESSES[kind]):
                     background.run(execute(urls[kind], *FORGETFUL))

@@ -32,7 +32,7 @@ async def child(folder: Path, words: Sequence[str], port: int) -> AsyncGenerator
         return True
 
     program = ["env", f"PYTHONPATH={ROOT}", sys.executable, "-m", *words]
-    server = Server(f"http://127.0.0.1:{port}", program, folder, answers=answers, orphaned="KILL")
+    server = Server(f"http://127.0.0.1:{port}", program, folder, is_ready=answers, parent_death_signal="KILL")
     try:
         await server.start()
         yield server

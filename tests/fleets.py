@@ -18,8 +18,8 @@ from uuid import UUID
 
 import pytest
 
-from fleet.anchoring import EMBEDDED, witness_of
-from fleet.app import Place, open_fleet
+from fleet.anchoring import EMBEDDED, load_witness
+from fleet.app import FleetOptions, open_fleet
 from fleet.processes import Processes, Stores, open_processes
 from fleet.settings import FleetSettings
 from local_backends.server import free_port
@@ -90,8 +90,8 @@ def deployed(variable: str = "FLOTILLA_TEST_URL") -> Fleet | None:
 async def one_process(folder: Path, agent_configs: Path) -> AsyncGenerator[Fleet]:
     """Run a fleet in this process, as `flotilla up` does."""
     settings = FleetSettings(home=folder, port=free_port())
-    place = Place(folder, settings.hosts, KEY, agent_configs, witness_of(settings, EMBEDDED))
-    async with open_fleet(place, lambda _: None) as gateway:
+    options = FleetOptions(folder, settings.allowed_hosts, KEY, agent_configs, load_witness(settings, EMBEDDED))
+    async with open_fleet(options, lambda _: None) as gateway:
         stop = Stop()
         serving = asyncio.create_task(
             serve(
@@ -133,7 +133,7 @@ async def several_processes(
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
             patch.setenv(name, value)
-        opening = open_processes(settings, folder, KEY, stores, replicas=replicas, say=lambda _: None)
+        opening = open_processes(settings, folder, KEY, stores, replicas=replicas, report_progress=lambda _: None)
         async with opening as processes:
             yield ProcessFleet(processes.urls, KEY, processes, folder / "logs")
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Plays the scenarios against the containers of docker-compose.yaml: builds them, starts them as a project of their own,
-# on a port of its own, and removes that project again. Needs Docker with its compose plugin.
+# Plays the scenarios against the containers of docker-compose.yaml. Builds the images, starts them as a separate project
+# on a free port, and removes the project at the end. Needs Docker with its compose plugin.
 #
 #   tools/compose-test.sh          on Kafka
 #   tools/compose-test.sh knative  on mock-eventing, over HTTP
@@ -45,7 +45,7 @@ play() { # VARIABLE... -- PYTEST ARGUMENT...
 
 command -v docker >/dev/null || fail 'Docker was not found. Install Docker Engine 26 or newer, or Docker Desktop: docs.docker.com/get-docker'
 docker compose version >/dev/null 2>&1 || fail 'Docker has no compose plugin. Debian: apt-get install docker-compose; elsewhere: docker-compose-plugin'
-said=$(docker info --format '{{.ServerVersion}}' 2>&1 | tail -n 1) || fail 'Docker does not answer. Start it, or name it in DOCKER_HOST. It said:' "$said"
+answer=$(docker info --format '{{.ServerVersion}}' 2>&1 | tail -n 1) || fail 'Docker does not answer. Start it, or name it in DOCKER_HOST. It answered:' "$answer"
 
 case $bus in
   kafka) FLOTILLA_BUS_URL=kafka://kafka:9092 scale=kafka=1 ;;
@@ -69,15 +69,15 @@ step 'starting the containers'
 start
 step "the scenarios, at $url, on $bus"
 play FLOTILLA_TEST_URL="$url" --
-step 'and where requests live for a second and a half'
+step 'with requests that expire after a second and a half'
 FLOTILLA_REQUEST_SECONDS=1.5 start --no-deps request-manager
 play FLOTILLA_TEST_URL="$url" FLOTILLA_TEST_HASTY_URL="$url" -- -k short_lived
-step 'the audit log is what was written, and the witness has signed it'
+step 'the audit log is intact, and the witness has signed it'
 compose --progress quiet stop --timeout 20 witness # it signs once more at its end
 compose run --rm --no-deps --no-TTY witness audit verify
 compose run --rm --no-deps --no-TTY witness audit verify --json | $python -c \
   'import json, sys; assert all(chain["anchored"] for chain in json.load(sys.stdin)["chains"]), "a chain has no anchor"'
-step 'asked to stop, each of our processes ends well'
+step 'on a signal to stop, each of our processes ends with status 0'
 compose --progress quiet stop --timeout 20
 for service in api-gateway request-manager agent-service witness; do
   status=$(docker inspect --format '{{.State.ExitCode}}' $project-$service-1)

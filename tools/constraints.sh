@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Writes constraints.txt: every package that the members and the tests need, pinned and hashed for each platform and for
-# Python 3.12 and 3.13. It names no index, so that it works behind anybody's. Keeps the pins that still fit.
+# Python 3.12 and 3.13. It names no index, so it works with every one. Pins that still fit are kept.
 #
 #   tools/constraints.sh                          after a change to a pyproject.toml
 #   tools/constraints.sh --upgrade                for the newest versions

@@ -1,4 +1,4 @@
-"""Tells of every event, from the catalogue: an AsyncAPI 3 document for programs, and a page for people.
+"""Describes every event of the catalogue: an AsyncAPI 3 document for programs, and a page for people.
 
 `tools.generate` writes both. AsyncAPI's words are used as its specification has them: a channel is a topic, an
 operation is what one service does with one type of event.
@@ -21,7 +21,7 @@ from shared_models.requests import Principal, RequestCreated
 type Json = dict[str, object]
 
 VERSION: Final = "1"
-"""Of the set of events as a whole; each type has its own version in its name."""
+"""The version of the set of events; each type has its own version in its name."""
 
 
 def asyncapi(attributes: Json) -> Json:
@@ -71,9 +71,9 @@ def _services(topic: str) -> frozenset[str]:
 
 def _operations() -> Iterator[tuple[str, Json]]:
     for event in EVENTS.values():
-        does = [("send", service) for service in sorted(event.producers)]
-        does += [("receive", service) for service in sorted(event.consumers)]
-        for action, service in does:
+        actions = [("send", service) for service in sorted(event.producers)]
+        actions += [("receive", service) for service in sorted(event.consumers)]
+        for action, service in actions:
             yield (
                 f"{service}.{action}.{event.name}",
                 {
@@ -103,7 +103,7 @@ def _message(event: EventType) -> Json:
 
 
 def _prefixed(attributes: Json, prefix: str) -> Json:
-    """Return the schema of the attributes as a transport's headers; the content type has no prefix anywhere."""
+    """Return the schema of the attributes as a transport's headers; only the content type has no prefix."""
     properties, required = attributes["properties"], attributes["required"]
     assert isinstance(properties, dict)
     assert isinstance(required, list)
@@ -123,13 +123,13 @@ def _correlation(prefix: str) -> Json:
 
 
 def _schemas(models: Sequence[type[BaseModel]]) -> Json:
-    """Return the schemas of the data and of what it is made of, by name."""
-    _, made = models_json_schema(
+    """Return the schemas of models and of their parts, by name."""
+    _, document = models_json_schema(
         [(model, "serialization") for model in models], ref_template="#/components/schemas/{model}"
     )
-    found = made["$defs"]
-    assert isinstance(found, dict)
-    return found
+    schemas = document["$defs"]
+    assert isinstance(schemas, dict)
+    return schemas
 
 
 def page() -> str:
@@ -137,7 +137,7 @@ def page() -> str:
     schemas = _schemas([event.data for event in EVENTS.values()])
     parts = [_INTRODUCTION, _overview(), _sample(), "## Attributes\n", _attributes()]
     parts += [_section(event, schemas) for event in EVENTS.values()]
-    parts += ["## What they are made of\n"]
+    parts += ["## Parts of the data\n"]
     whole = {event.data.__name__ for event in EVENTS.values()}
     parts += [_part(name, schema) for name, schema in schemas.items() if name not in whole]
     return "\n".join(parts)
@@ -145,12 +145,12 @@ def page() -> str:
 
 _INTRODUCTION: Final = f"""# Events
 
-Made by `python -m tools.generate` from `shared_models.catalog`; a test fails while they differ. For programs:
+`python -m tools.generate` makes this page from `shared_models.catalog`; a test fails while they differ. For programs:
 [asyncapi.json](asyncapi.json), and a JSON Schema of each event's data in [schemas](schemas).
 
-Services tell each other facts as CloudEvents 1.0, in binary mode. Over Kafka, attributes are headers that begin with
-`ce_`, and the key is the session; over a Knative broker they begin with `ce-`. An event comes at least once
-and in no promised order; `source` and `id` name it for ever, and a consumer's inbox takes it once. Data is JSON of at
+Services exchange facts as CloudEvents 1.0, in binary mode. Over Kafka, attributes are headers that begin with `ce_`,
+and the key is the session; over a Knative broker they begin with `ce-`. An event may come more than once and in any
+order. `source` and `id` identify it for ever, and a consumer's inbox makes its effect happen once. Data is JSON of at
 most {MAX_DATA // 1024} KiB. A consumer ignores fields it does not know, and refuses an event whose `source` may not
 write it.
 """
@@ -166,7 +166,7 @@ def _overview() -> str:
 
 
 def _sample() -> str:
-    """Show one event whole, as it is structured in JSON; on the way it is in binary mode."""
+    """Return an example of an event in structured JSON; transports use binary mode."""
     at = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
     number = "0198f3c0-0000-7000-8000-00000000000"
     person = Principal(issuer="https://id.example.org", subject="ada", tenant="acme", credential="web", channel="web")
@@ -195,8 +195,8 @@ def _section(event: EventType, schemas: Mapping[str, object]) -> str:
 
 def _part(name: str, schema: object) -> str:
     assert isinstance(schema, dict)
-    said = str(schema.get("description", "")).partition("\n\n")[0].replace("\n", " ")
-    return f"### {name}\n\n{said}\n\n{_fields('field', schema)}"
+    description = str(schema.get("description", "")).partition("\n\n")[0].replace("\n", " ")
+    return f"### {name}\n\n{description}\n\n{_fields('field', schema)}"
 
 
 def _fields(heading: str, schema: object) -> str:
@@ -214,7 +214,7 @@ def _fields(heading: str, schema: object) -> str:
 
 
 def _kind(field: Mapping[str, object]) -> str:
-    """Return a field's type in words; what is made of parts is linked."""
+    """Return a field's type in words, with links to the types of its parts."""
     kind = "any"
     match field:
         case {"$ref": str(where)}:
@@ -236,25 +236,25 @@ def _kind(field: Mapping[str, object]) -> str:
 
 
 def _meaning(event: EventType) -> str:
-    """Return what an event says: its data's docstring without the name of the type, to the first empty line."""
+    """Return the meaning of an event: its data's docstring to the first empty line, without the name of the type."""
     text = inspect.cleandoc(event.data.__doc__ or "").partition("\n\n")[0].replace("\n", " ")
-    said = text.partition(": ")[2]
-    return f"{said[:1].upper()}{said[1:]}"
+    meaning = text.partition(": ")[2]
+    return f"{meaning[:1].upper()}{meaning[1:]}"
 
 
 def _described(docstring: str | None) -> dict[str, str]:
-    """Return what a model's docstring says of its attributes."""
-    told: dict[str, str] = {}
+    """Return the descriptions of attributes in a model's docstring."""
+    descriptions: dict[str, str] = {}
     names: list[str] = []
     _, _, section = inspect.cleandoc(docstring or "").partition("Attributes:\n")
     for line in section.partition("\n\n")[0].splitlines():
         if line.startswith("        ") and names:
-            told |= {name: f"{told[name]} {line.strip()}" for name in names}
+            descriptions |= {name: f"{descriptions[name]} {line.strip()}" for name in names}
         elif line.startswith("    ") and ": " in line:
             listed, _, text = line.strip().partition(": ")
             names = listed.split(", ")
-            told |= dict.fromkeys(names, text)
-    return told
+            descriptions |= dict.fromkeys(names, text)
+    return descriptions
 
 
 def _listed(services: frozenset[str]) -> str:

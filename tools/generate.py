@@ -1,7 +1,7 @@
-"""Writes what is made from the code under docs/reference: OpenAPI, AsyncAPI, the page of events, and JSON Schemas.
+"""Writes docs/reference from the code: OpenAPI, AsyncAPI, the page of events, and JSON Schemas.
 
-Run it after a change to `shared_models` or to a route: `.venv/bin/python -m tools.generate`. A test fails while what is
-committed differs from what this would write, so that a change of a contract is seen in review.
+Run it after a change to `shared_models` or to a route: `.venv/bin/python -m tools.generate`. A test fails while the
+committed files differ from the generated ones, so a review sees every change of a contract.
 """
 
 import json
@@ -28,17 +28,17 @@ Json = dict[str, object]
 
 def generated() -> dict[str, str]:
     """Return the text of every generated file, by its path under docs/reference."""
-    made = {"openapi.json": _dump(openapi()), "asyncapi.json": _dump(asyncapi(_event())), "events.md": page()}
-    return made | {f"schemas/{name}.json": _text(name, schema) for name, schema in _schemas()}
+    files = {"openapi.json": _dump(openapi()), "asyncapi.json": _dump(asyncapi(_event())), "events.md": page()}
+    return files | {f"schemas/{name}.json": _text(name, schema) for name, schema in _schemas()}
 
 
 def differences(folder: Path, wanted: Mapping[str, str]) -> list[str]:
-    """Say how a folder differs from what it should hold."""
-    there = {path.relative_to(folder).as_posix(): path.read_text() for path in _files(folder)}
-    found = [f"{name} is missing" for name in wanted.keys() - there.keys()]
-    found += [f"{name} is made from nothing that exists" for name in there.keys() - wanted.keys()]
-    found += [f"{name} differs" for name in wanted.keys() & there.keys() if wanted[name] != there[name]]
-    return sorted(found)
+    """Return a line for each file in which a folder differs from the wanted content."""
+    present = {path.relative_to(folder).as_posix(): path.read_text() for path in _files(folder)}
+    lines = [f"{name} is missing" for name in wanted.keys() - present.keys()]
+    lines += [f"{name} is not generated any more" for name in present.keys() - wanted.keys()]
+    lines += [f"{name} differs" for name in wanted.keys() & present.keys() if wanted[name] != present[name]]
+    return sorted(lines)
 
 
 def write(folder: Path, wanted: Mapping[str, str]) -> None:
@@ -81,7 +81,10 @@ def _text(name: str, schema: Json) -> str:
 
 
 def _event() -> Json:
-    """The attributes of an event as they travel: strings, absent where unset. Its data has a schema of its own."""
+    """Return the schema of an event's attributes in transport: strings, absent where unset.
+
+    The data of an event has a schema of its own.
+    """
     schema = Envelope.model_json_schema()
     properties = {name: _present(field) for name, field in schema["properties"].items() if name != "data"}
     properties["type"] = {"enum": sorted(EVENTS)}
@@ -91,7 +94,7 @@ def _event() -> Json:
 
 
 def _present(field: Json) -> Json:
-    """Return the schema of an optional field for where it is there."""
+    """Return the schema of an optional field that is present."""
     options = field.get("anyOf")
     if not isinstance(options, list):
         return field
@@ -100,7 +103,7 @@ def _present(field: Json) -> Json:
 
 
 def _frame() -> Json:
-    """What every frame carries beside AG-UI's own fields for its type."""
+    """Return the schema of the fields that every frame has beside AG-UI's own for its type."""
     count = {"type": "integer", "minimum": 1}
     return {
         "title": "Frame",
@@ -124,7 +127,7 @@ def _frame() -> Json:
 
 
 def _problem() -> Json:
-    """The body of every error, RFC 9457, with the types and statuses of the catalogue."""
+    """Return the schema of every error's body (RFC 9457), with the types and statuses of the catalogue."""
     schema = ProblemBody.model_json_schema()
     types = {"enum": sorted(kind.value.uri for kind in Problems)}
     statuses = {"enum": sorted({kind.value.status for kind in Problems})}

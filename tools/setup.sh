@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Makes this machine ready, without asking: `.venv` with exactly the packages of constraints.txt.
+# Prepares this machine without questions: makes `.venv` with exactly the packages of constraints.txt.
 #
-#   tools/setup.sh        what `make up` needs: a Python, and the network once; no package of the system
-#   tools/setup.sh test   also what only the tests need: Redis, Java, Maven, Node.js and Chromium, and Kafka's jars
+#   tools/setup.sh        for `make up`: needs a Python, and the network once; installs no package of the system
+#   tools/setup.sh test   for the tests: also installs Redis, Java, Maven, Node.js and Chromium, and Kafka's jars
 #   tools/setup.sh uv     only the installer, for tools/constraints.sh
 #
-# Where nothing has changed it does nothing, in a tenth of a second.
+# Without a change since the last time it does nothing, in a tenth of a second.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -23,14 +23,14 @@ fail() {
   exit 1
 }
 
-# Run a command silently; where it fails, show its last words and say what to do.
+# Run a command silently; if it fails, print the end of its output and the remedy.
 quietly() {
   if "$@" >"$log" 2>&1 </dev/null; then return; fi
   printf '\n' >&2
   tail -n 15 "$log" >&2
   case $(<"$log") in
     *'No space left'*) fail 'The disk is full: free 2 GB and run the same command again.' ;;
-    *'ash mismatch'* | *'DO NOT MATCH'*) fail 'A package is not the one that constraints.txt names. Do not install it by other means: report it.' ;;
+    *'ash mismatch'* | *'DO NOT MATCH'*) fail 'A package differs from its hash in constraints.txt. Do not install it by other means: report it.' ;;
     *'dns error'* | *'error sending request'* | *'Failed to fetch'* | *'ailed to resolve'* | *'imed out'* | *'onnection'* | \
       *'ailure resolving'* | *'nknown host'* | *'cannot fetch'* | *'No matching distribution'* | *'Could not resolve'* | *'Unable to locate package'*)
       fail 'The package registry cannot be reached. Check the network (behind a proxy: HTTPS_PROXY; with an own index:' \
@@ -45,7 +45,7 @@ find_python() {
   local candidate versions=${PYENV_ROOT:-$HOME/.pyenv}/versions
   for candidate in "$versions"/3.12.*/bin/python3.12 "$versions"/3.13.*/bin/python3.13 python3.12 python3.13 python3; do
     if "$candidate" -c 'import sys, ensurepip, venv; sys.exit(not (3, 12) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
-      "$candidate" -c 'import sys; print(sys._base_executable)' # where .venv is activated, what it was made from
+      "$candidate" -c 'import sys; print(sys._base_executable)' # in an active .venv, the Python that it was made from
       return
     fi
   done
@@ -78,7 +78,7 @@ install_uv() {
   cp tools/uv.txt .cache/uv/made-of
 }
 
-# What an environment is made of: change one of them, or move the clone, and it is brought up to date.
+# Print the inputs of the environment. After a change of one of them, or of the path, .venv is updated.
 state() {
   printf '%s\n' "$PWD"
   cat tools/setup.sh tools/uv.txt constraints.txt pyproject.toml "${members[@]/%//pyproject.toml}"

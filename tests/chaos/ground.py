@@ -21,7 +21,7 @@ from sqlalchemy import make_url
 
 from fleet.processes import Stores, open_processes
 from fleet.settings import FleetSettings
-from local_backends import Backend, running_kafka, running_postgres, running_redis
+from local_backends import Backend, ProxiedListener, running_kafka, running_postgres, running_redis
 from local_backends.server import free_port
 from tests.chaos.proxy import Proxy
 from tests.children import child
@@ -56,11 +56,11 @@ class Installed:
 
     Attributes:
         running: `postgres`, `kafka` and `redis`, each with `pid`, `kill()` and `restart()`.
-        behind: the broker's port for a proxy, and the one where it tells clients to find that proxy.
+        proxied: Kafka's listener for clients that come through a proxy.
     """
 
     running: Mapping[str, Backend]
-    behind: tuple[int, int]
+    proxied: ProxiedListener
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,14 +167,14 @@ async def until(what: str, look: Callable[[], Awaitable[bool]], seconds: float, 
 @asynccontextmanager
 async def open_stores(folder: Path) -> AsyncGenerator[Installed]:
     """Run Postgres, Kafka and Redis, each in a folder of its own."""
-    behind = (free_port(), free_port())
+    proxied = ProxiedListener(broker_port=free_port(), proxy_port=free_port())
     async with AsyncExitStack() as stack:
         running = {
             "postgres": await stack.enter_async_context(running_postgres(folder / "postgres")),
             "redis": await stack.enter_async_context(running_redis(folder / "redis")),
-            "kafka": await stack.enter_async_context(running_kafka(folder / "kafka", behind=behind)),
+            "kafka": await stack.enter_async_context(running_kafka(folder / "kafka", proxied=proxied)),
         }
-        yield Installed(running, behind)
+        yield Installed(running, proxied)
 
 
 @asynccontextmanager
@@ -224,7 +224,9 @@ async def _open_fleet(folder: Path, installed: Installed, shape: Shape, failpoin
         with pytest.MonkeyPatch.context() as patch:  # what a process gets it keeps, also when it is started again
             for name, value in environment.items():
                 patch.setenv(name, value)
-            opening = open_processes(settings, folder, KEY, addresses, replicas=replicas, say=lambda _: None)
+            opening = open_processes(
+                settings, folder, KEY, addresses, replicas=replicas, report_progress=lambda _: None
+            )
             processes = await stack.enter_async_context(opening)
         fleet = ProcessFleet(processes.urls, KEY, processes, folder / "logs")
         database_url = direct.database_url.replace("+asyncpg", "")
@@ -234,12 +236,12 @@ async def _open_fleet(folder: Path, installed: Installed, shape: Shape, failpoin
 async def _open_proxies(stack: AsyncExitStack, installed: Installed) -> dict[str, Proxy]:
     stores = installed.running
     socket = Path(str(make_url(stores["postgres"].url).query["host"])) / ".s.PGSQL.5432"
-    redis, (broker, proxy) = make_url(stores["redis"].url).port, installed.behind
+    redis, kafka = make_url(stores["redis"].url).port, installed.proxied
     assert redis is not None
     return {
         "postgres": await stack.enter_async_context(Proxy(str(socket))),
         "redis": await stack.enter_async_context(Proxy(("127.0.0.1", redis))),
-        "kafka": await stack.enter_async_context(Proxy(("127.0.0.1", broker), proxy)),
+        "kafka": await stack.enter_async_context(Proxy(("127.0.0.1", kafka.broker_port), kafka.proxy_port)),
     }
 
 

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from durable_work.audit.anchors import read_anchors, read_keys
 from durable_work.audit.verifying import verify
-from fleet.anchoring import anchor_heads, open_schemas, witness_of
+from fleet.anchoring import anchor_heads, load_witness, open_schemas
 from fleet.settings import FleetSettings
 from run_frames.log import log_key
 from shared_clients.errors import Permanent
@@ -113,7 +113,7 @@ async def forget_calls(ground: Ground) -> None:
 async def _broken_records(ground: Ground) -> list[str]:
     """Be the audit log's witness: sign what is new, hold all against what was signed before, and say what is wrong."""
     settings = FleetSettings(home=ground.folder / "witness")
-    witness = witness_of(settings, "server")
+    witness = load_witness(settings, "server")
     url = ground.database_url.replace("postgresql:", "postgresql+asyncpg:")
     async with open_schemas(url) as schemas:
         try:

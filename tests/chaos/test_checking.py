@@ -45,6 +45,7 @@ ASK_NEXT = Entry(3.0, 4, Kind.ASK, Outcome.BEGUN, content=SECOND)
 OK_NEXT = replace(ASK_NEXT, at=3.1, outcome=Outcome.OK, request_id=NEXT_ID, session_id=SESSION)
 REFUSAL = Entry(4.0, 5, Kind.ASK, Outcome.FAIL, content=REFUSED, status=429)
 ENTRIES = (ASK, UNKNOWN, OK, STREAM, RESULT, ASK_NEXT, OK_NEXT, REFUSAL)
+DENIED = '{"type":"https://flotilla.dev/problems/unavailable"}'
 ROW = Row(ID, FIRST, SESSION, 1, "completed", ANSWER, 1.1, 2.0)
 NEXT_ROW = Row(NEXT_ID, SECOND, SESSION, 2, "completed", "Yes.", 3.1, 4.0)
 RAN = Run(ID, FIRST, SESSION, 1, "completed", 1, ANSWER)
@@ -148,6 +149,10 @@ PLANTED: dict[str, tuple[Fault, Callable[[], Case]]] = {
         lambda: with_rows(ROW, NEXT_ROW, replace(NEXT_ROW, content=REFUSED, session_id="s", turn=1)),
     ),
     "refused without a reason": (Fault.UNEXPECTED, lambda: with_entry(REFUSAL, replace(REFUSAL, status=422))),
+    "told that nothing was done": (
+        Fault.PROMISE,
+        lambda: with_entry(ASK, ASK, replace(OK, at=1.2, outcome=Outcome.UNKNOWN, status=503, said=DENIED)),
+    ),
     "never asked": (Fault.UNEXPECTED, lambda: with_rows(ROW, NEXT_ROW, replace(ROW, content="x", session_id="s"))),
     "a run of nothing": (Fault.UNEXPECTED, lambda: with_runs(RAN, NEXT_RAN, replace(RAN, execution_id="x"))),
     "somebody else's answer": (Fault.WRONG, another_answer),

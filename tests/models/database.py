@@ -13,8 +13,7 @@ before those of `pg_catalog`; they return settings of the connection which move 
 import asyncio
 import json
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -281,6 +280,19 @@ class Engine:
         return Connection(self)
 
 
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """An open transaction, as SQLAlchemy hands it out."""
+
+    connection: "Connection"
+
+    async def commit(self) -> None:
+        await self.connection.commit()
+
+    async def rollback(self) -> None:
+        await self.connection.roll_back()
+
+
 @dataclass
 class Connection:
     """One use of a connection."""
@@ -305,15 +317,12 @@ class Connection:
         if self._mine:
             await self.engine.server.give_back(self._socket)
 
-    @asynccontextmanager
-    async def begin(self) -> AsyncGenerator[None]:
+    async def begin(self) -> "Transaction":
         await self._call("begin", lambda: self.engine.server.begin(self._socket, "BEGIN"), durable=False)
         self._socket.open = True
-        try:
-            yield
-        except BaseException:
-            await self._roll_back()
-            raise
+        return Transaction(self)
+
+    async def commit(self) -> None:
         await self._call("commit", lambda: self.engine.server.send(self._socket, "COMMIT"), durable=True)
 
     async def execute(self, statement: TextClause, values: Mapping[str, object]) -> Result:
@@ -357,7 +366,7 @@ class Connection:
             await self.close()
             raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
 
-    async def _roll_back(self) -> None:
+    async def roll_back(self) -> None:
         if self._mine:
             await self.engine.server.send(self._socket, "ROLLBACK")
             self._socket.open = False

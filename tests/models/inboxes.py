@@ -17,7 +17,7 @@ from hypothesis.stateful import initialize, invariant, precondition, rule
 from durable_work.inbox import Inbox, Reaction
 from durable_work.outbox import message_of
 from shared_clients.bus.port import Message
-from shared_clients.errors import Permanent, Transient
+from shared_clients.errors import Permanent, Transient, Unconfirmed
 from shared_clients.postgres import Tx, sql
 from shared_models.catalog import EVENTS, RUN_CHANGED
 from shared_models.envelope import Envelope, EventContext, new_event
@@ -202,7 +202,7 @@ class InboxModel(Model):
     async def _handle(self, inbox: Inbox, sent: SentMessage) -> None:
         try:
             await inbox.consume(sent.message)
-        except Transient:
+        except Unconfirmed:
             return
         await self.scheduler.gate("acknowledgement", may_fail=False)
         sent.acknowledged = True

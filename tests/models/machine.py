@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import FlakyFailure, FlakyStrategyDefinition
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
-from shared_clients.errors import Transient
+from shared_clients.errors import Unconfirmed
 from tests.models.scheduler import COUNTED, SECONDS, Broken, FrozenLoop, Outside, Process, Scheduler
 
 CHOICES: Final = st.binary(min_size=60, max_size=300)
@@ -88,7 +88,7 @@ class Model(RuleBasedStateMachine):
 
 async def unless_away(work: Coroutine[Any, Any, object]) -> None:
     """Do what a loop of a service does, which tries again later where something outside does not answer."""
-    with suppress(Transient):
+    with suppress(Unconfirmed):
         await work
 
 

@@ -15,7 +15,7 @@ from hypothesis.stateful import initialize, invariant, rule
 
 from durable_work.outbox import Outbox
 from shared_clients.bus.port import Handler, Message
-from shared_clients.errors import Permanent, Transient
+from shared_clients.errors import Permanent, Transient, Unconfirmed
 from shared_clients.postgres import Database, Tx, sql
 from shared_models.catalog import RUN_CHANGED
 from shared_models.envelope import Envelope, EventContext, new_event
@@ -158,7 +158,7 @@ class OutboxModel(Model):
         """Write a transaction of one event, one of all events, and one that rolls back."""
         rolled_back = ["acme"]
         for written in (tenants[:1], tenants, rolled_back):
-            with suppress(Transient, RollsBack):
+            with suppress(Unconfirmed, RollsBack):
                 async with database.transaction() as tx:
                     for tenant in written:
                         await outbox.publish(tx, event(tenant))

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
 from run_frames import FrameReader, FrameWriter, append_terminal
-from shared_clients.errors import Stale, Transient
+from shared_clients.errors import Stale, Transient, Unconfirmed
 from shared_clients.redis import Redis
 from shared_models.frames import Cursor, Frame
 from shared_models.ids import new_id
@@ -234,7 +234,7 @@ class StreamsModel(Model):
         outcome = self.outcome()
         assert outcome is not None
         type_, fields = outcome
-        with suppress(Transient):
+        with suppress(Unconfirmed):
             await append_terminal(
                 redis,
                 tenant=self.run.tenant,

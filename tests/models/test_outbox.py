@@ -6,7 +6,7 @@ import pytest
 
 from durable_work.outbox import MARK_DEAD, Outbox
 from shared_clients.bus.port import Message
-from shared_clients.errors import Permanent, Transient
+from shared_clients.errors import Permanent, Unconfirmed
 from shared_clients.postgres import Tx, sql
 from shared_models.envelope import Envelope
 from tests.models.database import Server
@@ -37,7 +37,7 @@ class TakesNoAnswerForSafe(Outbox):
     async def _send(self, message: Message) -> bool:
         try:
             await self._bus.publish(message)
-        except Transient:
+        except Unconfirmed:
             await self._published_ids.put(message.attributes["id"])
         except Permanent as error:
             await self._mark_dead(message, str(error))
@@ -65,7 +65,7 @@ class MarksAnyFailureDead(Outbox):
     async def _send(self, message: Message) -> bool:
         try:
             await self._bus.publish(message)
-        except (Transient, Permanent) as error:
+        except (Unconfirmed, Permanent) as error:
             await self._mark_dead(message, str(error))
         else:
             await self._published_ids.put(message.attributes["id"])

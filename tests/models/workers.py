@@ -26,7 +26,7 @@ from durable_work.jobs import RENEW_SECONDS, Slots, WorkerLease, run_slots
 from durable_work.outbox import Outbox
 from run_frames.log import log_key, read_log
 from shared_clients.bus.port import Message
-from shared_clients.errors import Transient
+from shared_clients.errors import Unconfirmed
 from shared_clients.loops import Tasks, every
 from shared_clients.redis import CommandBatcher, Redis, _in_process
 from tests.models.database import Server, database_of
@@ -312,13 +312,13 @@ def _deliver(model: WorkersModel, message: Message, seat: int) -> None:
 
 async def _drain(model: WorkersModel, worker: Worker) -> None:
     """Drain a worker; the runs that it cannot hand back wait for the end of its lease."""
-    with suppress(Transient):
+    with suppress(Unconfirmed):
         await worker.drain()
     model.drained.append(worker.process)
 
 
 async def _handle(model: WorkersModel, worker: Worker, message: Message) -> None:
-    with suppress(Transient):
+    with suppress(Unconfirmed):
         await worker.inbox.consume(message)
 
 

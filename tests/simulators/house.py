@@ -22,7 +22,7 @@ import request_manager.app
 from agent_service.settings import ProviderKeys
 from agent_service.settings import Settings as AgentSettings
 from api_gateway.settings import Settings as GatewaySettings
-from fleet.app import SERVICES, Where
+from fleet.app import SERVICES, SharedSettings
 from request_manager.settings import Settings as RequestSettings
 from service_process.serving import Stop, bind, serve
 from service_process.settings import Mode
@@ -58,7 +58,7 @@ class House:
     gateway: api_gateway.app.Gateway
     services: dict[str, FastAPI]
     redis: Redis
-    where: Where
+    where: SharedSettings
     bus: Bus
 
     def client(self, **headers: str) -> httpx.AsyncClient:
@@ -73,7 +73,7 @@ async def open_house(database_url: str, folder: Path) -> AsyncGenerator[House]:
     for name, text in {"agents/assistant-v1.yaml": AGENT, "scripts/test.yaml": HEAD + SCRIPT}.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
-    where = Where(
+    where = SharedSettings(
         mode=Mode.DEV, database_url=SecretStr(database_url), bus_url="memory://", redis_url=SecretStr("memory://")
     )
     issuer = Issuer(api_gateway.app.NAME, KEY)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from pydantic_ai.messages import ModelMessage, ModelResponse
 
-from agent_service.adapters.models import Candidate, ModelChain, Patience
+from agent_service.adapters.models import ModelCandidate, ModelChain, RetryPolicy
 from agent_service.adapters.scripted import ScriptedModel
 from agent_service.adapters.scripts import ModelScript
 from agent_service.adapters.tools import Toolbox
@@ -36,16 +36,17 @@ spec:
   limits: {steps: 6, seconds: 30}
 """
 HEAD = "apiVersion: flotilla/v1\nkind: ModelScript\nmetadata: {name: test}\n"
-IMPATIENT = Patience(attempts=1, rounds=1, pause=0.001)
+NO_RETRIES = RetryPolicy(attempts=1, rounds=1, first_pause=0.001)
 
 
 @dataclass
 class CountingModels:
-    """Models that count the calls for a reply, and may fail like a bug."""
+    """Models that count the calls for a reply, may fail like a bug, and may return a reply that nothing checked."""
 
     models: Models
     replies: int = 0
     bug: Exception | None = None
+    unchecked: ModelResponse | None = None
     begun: asyncio.Event = field(default_factory=asyncio.Event)
     called_twice: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -58,6 +59,8 @@ class CountingModels:
             self.called_twice.set()
         if self.bug is not None:
             raise self.bug
+        if self.unchecked is not None:
+            return self.unchecked
         return await self.models.stream_reply(history, tools, frames)
 
 
@@ -67,7 +70,7 @@ class ScriptedAgents:
     def __init__(self, script: str, *, agent: str = AGENT) -> None:
         self.agent: Agent = parse_agent("assistant-v1.yaml", agent)
         model = ScriptedModel(parse_document("test.yaml", HEAD + script, ModelScript))
-        chain = ModelChain([Candidate(ModelRef(provider="scripted", name="test"), model)], patience=IMPATIENT)
+        chain = ModelChain([ModelCandidate(ModelRef(provider="scripted", name="test"), model)], retry_policy=NO_RETRIES)
         self.models = CountingModels(chain)
         self.tool_calls = 0
         self.tools = [self._counted(tool) for tool in Toolbox().pick(self.agent.spec.tools)]

@@ -106,7 +106,7 @@ class Session:
         return {one["turn"]: one["status"] for one in await rows(database, statement, session=self.session_id)}
 
     async def run(self, database: Database, turn: int) -> "Row":
-        statement = """SELECT status, epoch, tries, worker, answer, failure, terminal_frame FROM runs
+        statement = """SELECT status, epoch, tries, worker, answer, truncated, failure, terminal_frame FROM runs
                        WHERE execution_id = :id"""
         return Row(**await row(database, statement, id=self.request(turn)))
 
@@ -132,6 +132,7 @@ class Row:
     tries: int
     worker: UUID | None
     answer: str | None
+    truncated: str | None
     failure: dict[str, str] | None
     terminal_frame: dict[str, object] | None
 

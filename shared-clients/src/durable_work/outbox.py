@@ -17,7 +17,7 @@ from pydantic_core import to_json
 from durable_work import metrics
 from durable_work.failpoints import Failpoint
 from shared_clients.bus.port import Bus, Message
-from shared_clients.errors import Permanent, Transient
+from shared_clients.errors import Permanent, Unconfirmed
 from shared_clients.failpoints import reached
 from shared_clients.loops import Tasks
 from shared_clients.postgres import Database, Tx, sql
@@ -195,7 +195,7 @@ class Outbox:
         reached(Failpoint.AFTER_COMMIT_BEFORE_PUBLISH)
         try:
             await self._bus.publish(message)
-        except Transient as error:
+        except Unconfirmed as error:
             metrics.OUTBOX_PUBLISHED.labels(name, "later").inc()
             log.warning("event_not_published", event_id=message.attributes["id"], event_type=name, error=str(error))
         except Permanent as error:
@@ -227,7 +227,7 @@ class Outbox:
         try:
             async with self._database.autocommit() as tx:
                 await tx.run(DELETE_PUBLISHED, ids=list(ids))
-        except Transient as error:
+        except Unconfirmed as error:
             log.warning("outbox_rows_kept", events=len(ids), error=str(error), then="they are published again")
 
     async def _mark_dead(self, message: Message, error: str) -> None:
@@ -238,5 +238,5 @@ class Outbox:
                 changed = await tx.run(MARK_DEAD, id=message.attributes["id"], error=error[:1000])
                 if changed and self._on_dead is not None:
                     await self._on_dead(tx, Envelope.parse(message.attributes, message.data), error)
-        except Transient as failure:
+        except Unconfirmed as failure:
             log.warning("outbox_event_not_marked_dead", event_id=message.attributes["id"], error=str(failure))

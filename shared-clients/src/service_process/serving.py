@@ -84,7 +84,7 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRINUSE:
-            msg = f"port {port} on {host} is in use by another program; stop that program, or choose another port"
+            msg = f"port {port} on {host} is in use by another program; stop it, or set FLOTILLA_PORT to another port"
             raise PortTaken(msg) from error
         raise Permanent(f"cannot listen on {host}, port {port}: {error.strerror}") from error
     return listener

@@ -9,7 +9,11 @@ class OutsideError(Exception):
     """The base of the four kinds; it is never raised itself."""
 
 
-class Transient(OutsideError):  # noqa: N818 - the kind is the name
+class Unconfirmed(OutsideError):  # noqa: N818 - the kind is the name
+    """The base of `Transient` and `Unknown`: a caller whose second try cannot add an effect tries again."""
+
+
+class Transient(Unconfirmed):
     """The call had no effect, and the same call may succeed later."""
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
@@ -22,8 +26,8 @@ class Permanent(OutsideError):  # noqa: N818 - as above
     """The call had no effect, and the same call will never succeed."""
 
 
-class Unknown(OutsideError):  # noqa: N818 - as above
-    """The call may have had its effect: check that before a second try."""
+class Unknown(Unconfirmed):
+    """The call may have had its effect, because its answer was lost: check that before a second try."""
 
 
 class Stale(OutsideError):  # noqa: N818 - as above

@@ -14,7 +14,7 @@ from typing import Final, Self
 import structlog
 
 from shared_clients import metrics
-from shared_clients.errors import Transient
+from shared_clients.errors import Unconfirmed
 
 log = structlog.get_logger()
 
@@ -107,7 +107,7 @@ async def _run_once(name: str, loop: Loop) -> LoopEnd:
     """Run a loop once; an outage is logged without a stack, and any other exception as a bug."""
     try:
         await loop()
-    except Transient as error:
+    except Unconfirmed as error:
         log.warning("loop_interrupted", loop=name, error=str(error))
         return LoopEnd.INTERRUPTED
     except Exception:

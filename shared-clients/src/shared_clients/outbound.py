@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 from tenacity import (
     AsyncRetrying,
     RetryCallState,
-    retry_if_exception_type,
+    retry_if_exception,
     stop_after_attempt,
     stop_before_delay,
     wait_random_exponential,
@@ -28,6 +28,7 @@ from tenacity import (
 from shared_clients import tracing
 from shared_clients.egress import CheckedTransport, DestinationRefusedError, EgressPolicy
 from shared_clients.errors import OutsideError, Permanent, Transient, Unknown
+from shared_models.problems import Problems
 
 ATTEMPTS: Final = 4
 CONNECTIONS: Final = 128
@@ -99,13 +100,13 @@ class HttpClient:
             deadline: seconds for all tries together.
 
         Raises:
-            Transient: the call had no effect, or can be repeated safely, and may succeed later.
+            Transient: the call had no effect, and may succeed later.
             Permanent: the server refused it; the message is the problem's title and detail.
-            Unknown: the call may have had its effect.
+            Unknown: the call may have had its effect; where it can be repeated safely, that was tried.
         """
         request = self._request(method, path, content, headers)
         retrying = AsyncRetrying(
-            retry=retry_if_exception_type(Transient),
+            retry=retry_if_exception(lambda error: _may_try_again(error, request)),
             stop=stop_after_attempt(ATTEMPTS) | stop_before_delay(deadline),
             wait=_pause,
             reraise=True,
@@ -122,14 +123,14 @@ class HttpClient:
         """Send one request without retries, and return the response of any status.
 
         Raises:
-            Transient: there is no response; the request may have had its effect.
+            Unknown: there is no response; the request may have had its effect.
         """
         request = self._client.build_request(method, url, content=content, headers={**tracing.inject(), **headers})
         try:
             async with asyncio.timeout(deadline):
                 return await self._client.send(request)
         except (httpx.TransportError, TimeoutError) as error:
-            raise Transient(f"{_name(request)}: there is no response ({type(error).__name__})") from error
+            raise Unknown(f"{_name(request)}: there is no response ({type(error).__name__})") from error
 
     @asynccontextmanager
     async def stream(
@@ -202,18 +203,23 @@ def _name(request: httpx.Request) -> str:
     return f"{request.method} {request.url.copy_with(query=None)}"
 
 
-def _undecided(request: httpx.Request, reason: str) -> OutsideError:
+def _undecided(request: httpx.Request, reason: str) -> Unknown:
     """Return the error of a call that may have had its effect."""
-    message = f"{_name(request)}: {reason}"
-    return Transient(message) if _repeatable(request) else Unknown(message)
+    return Unknown(f"{_name(request)}: {reason}")
 
 
 def _repeatable(request: httpx.Request) -> bool:
     return request.method in _REPEATABLE or "Idempotency-Key" in request.headers
 
 
+def _may_try_again(error: BaseException, request: httpx.Request) -> bool:
+    return isinstance(error, Transient) or (isinstance(error, Unknown) and _repeatable(request))
+
+
 def _refusal(request: httpx.Request, response: httpx.Response) -> OutsideError:
     reason = f"{response.status_code} {_explanation(response)}"
+    if Problems.OUTCOME_UNKNOWN.value.uri.encode() in response.content:
+        return _undecided(request, reason)
     if response.status_code in _HAD_NO_EFFECT:
         return Transient(f"{_name(request)}: {reason}", retry_after(response.headers.get("Retry-After", "")))
     if response.is_server_error:

@@ -1,12 +1,12 @@
 """Postgres as Flotilla uses it: SQL text, one schema per service, and transactions with callbacks after commit.
 
-A service keeps its statements in `queries.py`, as `sql(...)`; this module runs them. It translates the errors of the
-driver into `Transient`, `Permanent` and `UniqueViolation`, so that loops and routes decide by kind. The most frequent
-statements use `Database.fetch_row`, which skips SQLAlchemy's execution but not its pool.
+A service keeps its statements in its `queries`, as `sql(...)`; this module runs them. It translates the errors of the
+driver into `Transient`, `Unknown`, `Permanent` and `UniqueViolation`, so that loops and routes decide by kind. The most
+frequent statements use `Database.fetch_row`, which skips SQLAlchemy's execution but not its pool.
 """
 
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import asyncpg
@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from shared_clients.errors import Permanent, Transient
+from shared_clients.errors import Permanent, Transient, Unknown
 
 RETRYABLE_ERRORS = (
     asyncpg.PostgresConnectionError,
@@ -33,6 +33,16 @@ RETRYABLE_ERRORS = (
     TimeoutError,
 )
 """Errors of a server that restarts, is full, overloaded or deadlocked: the same statement may succeed later."""
+
+LOST_CONNECTION_ERRORS = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    OSError,
+    TimeoutError,
+)
+"""Errors of a connection that broke, or of a server that stopped, before an answer came."""
 
 REFUSED_VALUE_ERRORS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
 """Errors of values that the server never accepts: the same statement fails again."""
@@ -68,11 +78,26 @@ def translated_errors() -> Iterator[None]:
         raise Transient(f"the database does not answer: {type(error).__name__}") from error
 
 
+@contextmanager
+def answer_may_be_lost(call: str) -> Iterator[None]:
+    """Turn the loss of a connection during `call` into `Unknown`, because the server may have carried the call out."""
+    try:
+        yield
+    except DBAPIError as error:
+        cause = getattr(error.orig, "__cause__", None) or error.orig
+        if error.connection_invalidated or isinstance(cause, LOST_CONNECTION_ERRORS):
+            raise Unknown(f"the database did not answer {call}: {type(cause).__name__}") from error
+        raise
+    except LOST_CONNECTION_ERRORS as error:
+        raise Unknown(f"the database did not answer {call}: {type(error).__name__}") from error
+
+
 class Tx:
     """One transaction; from `Database.autocommit`, each statement is a transaction of its own."""
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, connection: AsyncConnection, *, commits_each: bool = False) -> None:
         self._connection = connection
+        self._commits_each = commits_each
         self._after_commit: list[Callable[[], None]] = []
         self._after_rollback: list[Callable[[], None]] = []
 
@@ -85,8 +110,15 @@ class Tx:
         return (await self._connection.execute(statement, values)).mappings().one_or_none()
 
     async def run(self, statement: TextClause, **values: object) -> int:
-        """Run a statement and return how many rows it changed."""
-        return (await self._connection.execute(statement, values)).rowcount
+        """Run a statement and return how many rows it changed.
+
+        Raises:
+            Unknown: the statement commits alone, and its answer was lost.
+        """
+        if not self._commits_each:
+            return (await self._connection.execute(statement, values)).rowcount
+        with answer_may_be_lost("a statement"):
+            return (await self._connection.execute(statement, values)).rowcount
 
     def after_commit(self, callback: Callable[[], None]) -> None:
         """Call back after the transaction is committed, and only then; the callback must not raise or wait."""
@@ -119,8 +151,8 @@ class Database:
         """Open a transaction; it commits when the block ends and rolls back when it raises.
 
         Raises:
-            Transient: the database does not answer or asks for a retry. If the connection broke during the commit, the
-                commit may have happened; then the deterministic keys of the caller make the retry safe.
+            Transient: the database does not answer or asks for a retry; nothing was committed.
+            Unknown: the answer to the commit was lost; the deterministic keys of the caller make a second try safe.
             Permanent: the database refuses a value, and always will.
             UniqueViolation: a row with that key exists.
         """
@@ -129,8 +161,15 @@ class Database:
             tx = Tx(connection)
             committed = False
             try:
-                async with connection.begin():
+                begun = await connection.begin()
+                try:
                     yield tx
+                except BaseException:
+                    with suppress(DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                        await begun.rollback()  # where it fails the connection is lost, and the server rolls back
+                    raise
+                with answer_may_be_lost("a commit"):
+                    await begun.commit()
                 committed = True
             finally:
                 try:
@@ -140,10 +179,15 @@ class Database:
 
     @asynccontextmanager
     async def autocommit(self) -> AsyncGenerator[Tx]:
-        """Open a connection that commits each statement: for reads, and for writes of one statement."""
+        """Open a connection that commits each statement: for reads, and for writes of one statement.
+
+        Raises:
+            Transient: the database does not answer or asks for a retry; a read may always be repeated.
+            Unknown: the answer to `Tx.run` was lost.
+        """
         with translated_errors():
             async with self._autocommit.connect() as connection:
-                yield Tx(connection)
+                yield Tx(connection, commits_each=True)
 
     async def fetch_row(self, statement: str, *values: object) -> Mapping[str, Any] | None:
         """Run one statement directly on the driver, and return its only row, or None; it is committed at once.
@@ -153,15 +197,15 @@ class Database:
             values: its parameters, in the types of asyncpg.
 
         Raises:
-            Transient: as `transaction` does.
-            UniqueViolation: a row with that key exists.
+            Transient, Unknown, Permanent, UniqueViolation: as `transaction` does.
         """
         with translated_errors():
             connection = await self._engine.raw_connection()
             try:
                 driver = connection.driver_connection
                 assert driver is not None
-                row: Mapping[str, Any] | None = await driver.fetchrow(statement, *values)
+                with answer_may_be_lost("a statement"):
+                    row: Mapping[str, Any] | None = await driver.fetchrow(statement, *values)
             except BaseException as error:
                 if not isinstance(error, asyncpg.UniqueViolationError):
                     connection.invalidate()

@@ -119,7 +119,7 @@ async def test_one_tenant_may_take_every_slot_until_another_one_comes(database: 
         assert slots.reserve_for("acme")
         slots.start(Errand(number))
     assert not slots.reserve_for("globex"), "no slot is free"
-    assert list(slots.full_tenants()) == ["acme"]
+    assert list(slots.tenants_at_limit()) == ["acme"]
     await slots.close()
 
 
@@ -132,6 +132,6 @@ async def test_last_slot_in_eight_is_kept_for_a_second_tenant(database: Database
     for number in range(1, 8):
         if slots.reserve_for("acme"):
             slots.start(Errand(number))
-    assert list(slots.full_tenants()) == ["acme"]
+    assert list(slots.tenants_at_limit()) == ["acme"]
     assert not slots.reserve_for("acme")
     await slots.close()

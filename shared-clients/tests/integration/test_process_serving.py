@@ -204,7 +204,7 @@ async def test_signals_stop_it_and_their_handlers_are_restored(
 async def test_a_taken_port_is_named_with_a_remedy() -> None:
     taken = bind("127.0.0.1", 0)
     port = taken.getsockname()[1]
-    with pytest.raises(PortTaken, match=rf"port {port} on 127\.0\.0\.1 is in use by another program; stop"):
+    with pytest.raises(PortTaken, match=rf"port {port} on 127\.0\.0\.1 is in use by another program; stop it"):
         bind("127.0.0.1", port)
     taken.close()
     bind("127.0.0.1", port).close()

@@ -34,7 +34,7 @@ def row(attempts: int = 2, age: timedelta = SECOND) -> ParkedRow:
         pytest.param(Transient("busy"), row(MAX_ATTEMPTS), Dead("busy"), id="transient, last try"),
         pytest.param(ValueError("a bug"), None, Parked("ValueError: a bug", SECOND), id="a bug, first try"),
         pytest.param(ValueError("a bug"), row(MAX_ATTEMPTS), Dead("ValueError: a bug"), id="a bug, last try"),
-        pytest.param(Unknown("lost"), None, Parked("Unknown: lost", SECOND), id="an unknown end is no verdict"),
+        pytest.param(Unknown("lost"), None, Parked("lost", SECOND), id="a lost answer is no verdict"),
         pytest.param(NewerVersion("v2"), None, Parked("v2", VERSION_PAUSE), id="newer version, first try"),
         pytest.param(NewerVersion("v2"), row(400), Parked("v2", MAX_PAUSE), id="newer version, after many tries"),
         pytest.param(NewerVersion("v2"), row(9, timedelta(hours=25)), Dead("v2"), id="newer version, after a day"),

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from shared_clients import tracing
-from shared_clients.errors import OutsideError, Permanent, Transient, Unknown
+from shared_clients.errors import Permanent, Transient, Unknown
 from shared_clients.outbound import HttpClient
 
 AT_ONCE: Final = {"Retry-After": "0"}
@@ -138,10 +138,10 @@ async def hang(_request: httpx.Request) -> httpx.Response:
     return httpx.Response(200)
 
 
-@pytest.mark.parametrize(("method", "kind"), [("GET", Transient), ("POST", Unknown)])
-async def test_the_deadline_is_for_all_tries_together(method: str, kind: type[OutsideError]) -> None:
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_the_deadline_is_for_all_tries_together(method: str) -> None:
     async with HttpClient("http://server", transport=httpx.MockTransport(hang)) as client:
-        with pytest.raises(kind, match=r"no answer within 0\.05 s"):
+        with pytest.raises(Unknown, match=r"no answer within 0\.05 s"):
             await client.call(method, "/", deadline=0.05)
 
 

@@ -11,7 +11,7 @@ from httpx import ASGITransport, AsyncClient, Response
 from starlette.types import Message, Scope
 
 from service_process.web import BodyLimits, create_app, draining, parse_body
-from shared_clients.errors import Transient
+from shared_clients.errors import Transient, Unknown
 from shared_models.problems import Problem, Problems
 from shared_models.requests import NewRequest
 
@@ -52,6 +52,11 @@ def routes() -> APIRouter:
     @router.get("/outage")
     async def outage() -> None:
         raise Transient(SECRET, retry_after=2.3)
+
+    @router.get("/lost")
+    @router.post("/lost")
+    async def lost() -> None:
+        raise Unknown(SECRET)
 
     @router.get("/teapot")
     async def teapot() -> None:
@@ -230,6 +235,22 @@ async def test_an_outage_is_a_503_that_says_when_to_come_again(client: AsyncClie
     answer = await client.get("/outage")
     assert_problem(answer, "unavailable", 503)
     assert answer.headers["retry-after"] == "3"
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "advice"),
+    [
+        ("GET", {}, "send it again, which changes nothing"),
+        ("POST", {"Idempotency-Key": "k"}, "send it again with the same Idempotency-Key"),
+        ("POST", {}, "look before you send it again"),
+    ],
+)
+async def test_a_lost_answer_is_a_503_that_says_how_to_learn_the_outcome(
+    client: AsyncClient, method: str, headers: dict[str, str], advice: str
+) -> None:
+    body = assert_problem(await client.request(method, "/lost", headers=headers), "outcome-unknown", 503)
+    assert advice in str(body["detail"])
+    assert "may have been carried out" in str(body["detail"])
 
 
 async def test_a_problem_that_a_route_raises_keeps_its_headers(client: AsyncClient) -> None:

@@ -95,5 +95,5 @@ def topics_of(consumer: str) -> frozenset[str]:
 
 
 def topic_of(name: str) -> str:
-    """Return the topic of an event type; a type outside the catalogue has a topic with the type's name."""
+    """Return the topic of an event type; for an unknown type its own name, so that a message can still be built."""
     return EVENTS[name].topic if name in EVENTS else name

@@ -4,12 +4,13 @@ agent-service writes frames, the gateway relays them, clients read them. A frame
 parsed on the way. Its cursor is `<epoch>-<sequence>`, which is also the entry id in Redis, the SSE id and the fence.
 Only text deltas are frequent, so only they are built from a ready-made prefix.
 
-Flotilla adds two CUSTOM events.
+Flotilla adds three CUSTOM events.
 
 - `reset`, value {keep?}: all frames after the frame `keep` are void; without `keep`, all frames are. A
   MESSAGES_SNAPSHOT with the remaining messages follows, and later messages have new ids.
 - `resync`, value {content, messageId?, earlier?: [{messageId, content}]}: frames were lost, and the run's text messages
   are exactly `earlier` and then this one. An empty `content` alone means that there are none.
+- `retrying`, value {reason}: a call of a model failed for that `FailureReason`, and it or another model is asked again.
 """
 
 import json

@@ -48,6 +48,7 @@ class Problems(Enum):
     TOO_MANY_OPEN = ProblemKind("too-many-open", 429, "Too many streams or waiting calls are open")
     OVERLOADED = ProblemKind("overloaded", 503, "There is too much to do at the moment")
     UNAVAILABLE = ProblemKind("unavailable", 503, "A part that is needed does not answer at the moment")
+    OUTCOME_UNKNOWN = ProblemKind("outcome-unknown", 503, "It is not known whether this was carried out")
     INTERNAL = ProblemKind("internal", 500, "Something went wrong on our side")
 
 

@@ -34,6 +34,7 @@ class FailureReason(StrEnum):
     MODEL_UNAVAILABLE = "model_unavailable"
     MODEL_REFUSED = "model_refused"
     MODEL_CUT = "model_cut"
+    CONTEXT_TOO_LONG = "context_too_long"
     UNKNOWN_AGENT = "unknown_agent"
     TOO_MANY_STEPS = "too_many_steps"
     INTERNAL = "internal"
@@ -63,6 +64,7 @@ FAILURES: dict[FailureReason, FailureKind] = {
     FailureReason.MODEL_UNAVAILABLE: FailureKind(Status.FAILED, "The model did not answer."),
     FailureReason.MODEL_REFUSED: FailureKind(Status.FAILED, "The model would not answer this."),
     FailureReason.MODEL_CUT: FailureKind(Status.FAILED, "The model's answer broke off."),
+    FailureReason.CONTEXT_TOO_LONG: FailureKind(Status.FAILED, "This conversation is too long for the model."),
     FailureReason.UNKNOWN_AGENT: FailureKind(Status.FAILED, "There is no such agent."),
     FailureReason.TOO_MANY_STEPS: FailureKind(Status.FAILED, "The agent took more steps than it may."),
     FailureReason.INTERNAL: FailureKind(Status.FAILED, "Something went wrong on our side."),
@@ -177,14 +179,25 @@ class Usage(OpenModel):
     model_calls: int = 0
 
 
+class Truncation(StrEnum):
+    """Why an answer ends before the model was done."""
+
+    LENGTH = "length"
+    """The model's own limit of tokens."""
+    SIZE = "size"
+    """More than an event can carry: 196,608 bytes as JSON."""
+
+
 class Response(OpenModel):
     """The answer to a request.
 
     Attributes:
         content: the answer's text, as Markdown.
+        truncated: set where the text ends before the model was done: `length` at the model's limit, `size` at ours.
     """
 
     content: str
+    truncated: Truncation | None = None
 
 
 class Failure(OpenModel):

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service_process.settings import ProcessSettings
@@ -23,10 +24,31 @@ class Settings(ProcessSettings):
     slots: Annotated[int, Field(ge=1, le=1000)] = 32
 
 
+def _fits_a_header(key: SecretStr | None) -> SecretStr | None:
+    """Return a key without the white space around it that files and pasting leave; an empty one is none."""
+    text = key.get_secret_value().strip() if key else ""
+    if not (text.isascii() and text.isprintable()):
+        msg = "expected a key of printable ASCII; was something else pasted along with it?"
+        raise ValueError(msg)
+    return SecretStr(text) if text else None
+
+
+def _is_an_address(url: str | None) -> str | None:
+    """Return an address that HTTP can be spoken with; an empty one is none."""
+    text = (url or "").strip()
+    if not text:
+        return None
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        msg = "expected an address that begins with http:// or https://, such as http://localhost:11434/v1"
+        raise ValueError(msg)
+    return text
+
+
 class ProviderKeys(BaseSettings):
     """The keys of model providers, under the names that their SDKs use; never in YAML, never logged."""
 
-    model_config = SettingsConfigDict(extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
 
-    openai_api_key: SecretStr | None = None
-    openai_base_url: str | None = None
+    openai_api_key: Annotated[SecretStr | None, AfterValidator(_fits_a_header)] = None
+    openai_base_url: Annotated[str | None, AfterValidator(_is_an_address)] = None

@@ -4,14 +4,16 @@ import asyncio
 
 import pytest
 
+from agent_service.domain.runs import AgentRevision, answered
 from agent_service.events import on_request_created
+from agent_service.usecases.end_run import end_run
 from durable_work.outbox import message_of
 from shared_clients.bus.port import Message
 from shared_clients.errors import Transient
 from shared_clients.postgres import Database, Tx
 from shared_models.catalog import REQUEST_CANCELLED
 from shared_models.envelope import Envelope, EventContext, new_event
-from shared_models.requests import RequestCancelled, RequestCreated, ResponseReady
+from shared_models.requests import RequestCancelled, RequestCreated, ResponseReady, Truncation, Usage
 from tests.simulators.rows import row, rows, run
 from tests.simulators.working import ADA, Session, Worker
 
@@ -61,6 +63,17 @@ async def test_repeated_request_publishes_the_whole_end_again_and_runs_nothing(
     assert again.usage.model_calls == 1
     assert await worker.claim() == []
     assert await stored(database, session) == (1, 2), "it is counted once"
+
+
+async def test_repeated_request_publishes_the_mark_of_a_cut_answer_again(database: Database, session: Session) -> None:
+    worker = await Worker(database).open()
+    await worker.inbox.consume(session.created(1))
+    end = answered("One, two,", AgentRevision("assistant", "r1"), Usage(), truncated=Truncation.LENGTH)
+    async with database.transaction() as tx:
+        await end_run(tx, worker.outbox, await worker.claim_one(), end)
+    await worker.inbox.consume(session.created(1))
+    published = await ends(database, session, 1)
+    assert [event.response.truncated for event in published] == [Truncation.LENGTH] * 2
 
 
 async def test_repeated_request_publishes_that_its_run_is_running(database: Database, session: Session) -> None:

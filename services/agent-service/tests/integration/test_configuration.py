@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr, ValidationError
 from pydantic_ai.messages import ModelMessage
 
 from agent_service.adapters.agent_files import load_configuration
@@ -14,8 +15,9 @@ from agent_service.adapters.scripted import ScriptInput, match_groups
 from agent_service.adapters.tools import Toolbox
 from agent_service.domain.history import user_turn
 from agent_service.errors import UnknownAgent
+from agent_service.settings import ProviderKeys
 from agent_service.usecases.run_agent import run_agent
-from shared_models.agents import ConfigError
+from shared_models.agents import ConfigError, parse_agent
 from shared_models.ids import new_id
 from tests.simulators.runs import FrameLog, MemoryJournal
 
@@ -114,6 +116,52 @@ def test_an_agent_whose_provider_has_no_key_says_what_to_set(tmp_path: Path) -> 
 
     with pytest.raises(MissingKeyError, match="set OPENAI_API_KEY, or OPENAI_BASE_URL"):
         Providers(ProviderSettings(), loaded.scripts).chain(loaded.agents.find(None))
+
+
+@pytest.mark.parametrize("url", ["localhost:11434/v1", "api.openai.com", "ftp://host/v1", "http://", "https:///v1"])
+def test_an_address_that_http_cannot_reach_is_refused_at_start(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", url)
+    with pytest.raises(ValidationError, match=r"openai_base_url\n.*begins with http:// or https://"):
+        ProviderKeys()
+
+
+def test_white_space_around_a_key_and_an_address_is_no_part_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", " http://localhost:1/v1\n")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test\n")
+    keys = ProviderKeys()
+    assert keys.openai_base_url == "http://localhost:1/v1"
+    assert keys.openai_api_key == SecretStr("sk-test")
+    monkeypatch.setenv("OPENAI_BASE_URL", "")
+    monkeypatch.setenv("OPENAI_API_KEY", " ")
+    assert ProviderKeys().model_dump() == {"openai_api_key": None, "openai_base_url": None}
+
+
+def test_a_key_that_fits_no_header_is_refused_without_being_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test\nmore\u2028")
+    with pytest.raises(ValidationError, match="printable ASCII") as refused:
+        ProviderKeys()
+    assert "sk-test" not in str(refused.value)
+
+
+def test_a_dialect_says_what_a_server_knows_and_never_touches_the_question(tmp_path: Path) -> None:
+    openai = (
+        "{provider: openai, name: m, dialect: {rename: {max_completion_tokens: max_tokens}, omit: [stream_options]}}"
+    )
+    agent = AGENT.replace("{provider: scripted, name: demo}", openai)
+    loaded = load_configuration(written(tmp_path, {"agents/assistant-v1.yaml": agent}), tools=TOOLS.names)
+    assert loaded.agents.find(None).spec.model.dialect.omit == ("stream_options",)
+
+    with pytest.raises(ConfigError, match=r"v1.yaml:6:\d+: spec.model.dialect.omit: .*messages is sent always"):
+        load_configuration(
+            written(tmp_path, {"agents/assistant-v1.yaml": agent.replace("stream_options", "messages")}),
+            tools=TOOLS.names,
+        )
+
+
+def test_an_agent_without_a_dialect_keeps_the_revision_it_had_before_there_were_any() -> None:
+    agent = parse_agent("assistant-v1.yaml", AGENT)
+    assert "dialect" not in agent.model_dump_json()
+    assert agent.revision == "dd5037bfbd27efa3"
 
 
 async def test_the_shipped_assistant_holds_the_conversation_it_promises() -> None:

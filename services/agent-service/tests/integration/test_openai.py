@@ -18,12 +18,26 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from pydantic import SecretStr
 from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, TextPart, ToolCallPart, ToolReturnPart
 
-from agent_service.adapters.models import ModelChain, Patience
+from agent_service.adapters.models import ModelChain, RetryPolicy
 from agent_service.adapters.providers import Providers, ProviderSettings
 from agent_service.adapters.tools import Toolbox
 from agent_service.domain.history import text_of, user_turn, window
 from agent_service.domain.transcript import transcript
-from agent_service.errors import ModelCut, ModelRefused, ModelUnavailable, RunFailed
+from agent_service.errors import (
+    ContextTooLong,
+    KeyRefused,
+    ModelBusy,
+    ModelCut,
+    ModelNotFound,
+    ModelRefused,
+    ModelUnavailable,
+    ModelUnreachable,
+    NoAnswer,
+    OutOfTokens,
+    QuotaSpent,
+    RequestNotTaken,
+    RunFailed,
+)
 from agent_service.usecases.run_agent import run_agent
 from shared_models.agents import Agent, AgentLimits, AgentSpec, Metadata, ModelRef, Prompts
 from shared_models.ids import new_id
@@ -31,7 +45,7 @@ from tests.simulators.openai import BAD_KEY, Simulator
 from tests.simulators.openai_wire import Behaviour, ToolUse
 from tests.simulators.runs import FrameLog, MemoryJournal
 
-QUICK = Patience(pause=0.01, longest=5.0)
+QUICK = RetryPolicy(first_pause=0.01, max_pause=5.0)
 
 
 @pytest.fixture
@@ -47,18 +61,18 @@ async def providers(simulator: Simulator) -> AsyncIterator[Providers]:
     await providers.close()
 
 
-def models(providers: Providers, *names: str, seconds: float = 10.0, patience: Patience = QUICK) -> ModelChain:
+def models(providers: Providers, *names: str, seconds: float = 10.0, retry_policy: RetryPolicy = QUICK) -> ModelChain:
     refs = [ModelRef(provider="openai", name=name, request_seconds=seconds, temperature=0.5) for name in names]
     spec = AgentSpec(model=refs[0], fallbacks=tuple(refs[1:]), prompts=Prompts(system="Be brief."))
     agent = Agent(api_version="flotilla/v1", kind="Agent", metadata=Metadata(name="a"), spec=spec)
-    return providers.chain(agent, patience)
+    return providers.chain(agent, retry_policy)
 
 
 def asked(text: str = "hello there my friend") -> list[ModelMessage]:
     return [user_turn(text, new_id())]
 
 
-def patience_for(fault: str) -> float:
+def idle_seconds(fault: str) -> float:
     """Seconds until silence counts: short where it is what the test waits for, else longer than any hiccup here."""
     return 1.0 if "stall" in fault or "start" in fault else 30.0
 
@@ -119,13 +133,16 @@ async def test_a_tool_call_goes_there_and_its_result_back(simulator: Simulator, 
     [
         ("status=500", (ModelUnavailable, 8, "status 500 server_error")),
         ("status=503", (ModelUnavailable, 8, "status 503 server_error")),
-        ("status=429,retry_after_ms=1", (ModelUnavailable, 8, "status 429 rate_limit_exceeded")),
-        ("status=429,code=insufficient_quota", (ModelUnavailable, 1, "status 429 insufficient_quota")),
-        ("status=400", (ModelRefused, 1, "status 400")),
-        ("status=404,code=model_not_found", (ModelUnavailable, 1, "status 404 model_not_found")),
+        ("status=429,retry_after_ms=1", (ModelBusy, 8, "status 429 rate_limit_exceeded")),
+        ("status=429,code=insufficient_quota", (QuotaSpent, 1, "status 429 insufficient_quota")),
+        ("status=400", (RequestNotTaken, 1, "status 400 server_error (Simulated.)")),
+        ("status=400,code=content_policy_violation", (ModelRefused, 1, "status 400 content_policy_violation")),
+        ("status=400,code=context_length_exceeded", (ContextTooLong, 1, "status 400 context_length_exceeded")),
+        ("status=413", (ContextTooLong, 1, "status 413")),
+        ("status=404,code=model_not_found", (ModelNotFound, 1, "status 404 model_not_found")),
         ("error_after=0", (ModelUnavailable, 8, "status 500 server_error")),
         ("error_after=2", (ModelCut, 3, "status 500 server_error")),
-        ("reset_after=0", (ModelUnavailable, 8, "the connection failed in read")),
+        ("reset_after=0", (ModelUnreachable, 8, "the connection failed in read")),
         ("reset_after=2,token_ms=20", (ModelCut, 3, "the connection failed in read")),
         ("malformed_after=0", (ModelCut, 3, "the stream could not be read")),
         ("malformed_after=2", (ModelCut, 3, "the stream could not be read")),
@@ -135,7 +152,9 @@ async def test_a_tool_call_goes_there_and_its_result_back(simulator: Simulator, 
         ("stall_after=2", (ModelCut, 3, "nothing came for too long")),
         ("start_ms=60000", (ModelUnavailable, 3, "nothing came for too long")),
         ("finish=content_filter", (ModelRefused, 1, "content filter")),
-        ("words=0", (ModelRefused, 3, "an empty reply")),
+        ("words=0", (NoAnswer, 3, "an empty reply")),
+        ("finish=insufficient_system_resource", (ModelCut, 3, "the finish reason insufficient_system_resource")),
+        ("finish=length,words=0", (OutOfTokens, 1, "its length limit came before an answer")),
     ],
 )
 async def test_a_fault_that_stays_ends_the_call_with_its_kind(
@@ -145,7 +164,7 @@ async def test_a_fault_that_stays_ends_the_call_with_its_kind(
     kind, calls, says = ending
 
     with pytest.raises(kind) as ended:
-        await models(providers, f"sim:{fault}", seconds=patience_for(fault)).stream_reply(asked(), (), log)
+        await models(providers, f"sim:{fault}", seconds=idle_seconds(fault)).stream_reply(asked(), (), log)
 
     assert says in ended.value.detail
     assert len(simulator.calls) == calls
@@ -165,7 +184,7 @@ async def test_a_fault_that_passes_is_survived_with_the_whole_answer(
 ) -> None:
     log = FrameLog()
 
-    reply = await models(providers, f"sim:{fault},times=1", seconds=patience_for(fault)).stream_reply(asked(), (), log)
+    reply = await models(providers, f"sim:{fault},times=1", seconds=idle_seconds(fault)).stream_reply(asked(), (), log)
 
     assert text_of(reply) == "You said: hello there my friend"
     assert log.texts() == [text_of(reply)]
@@ -194,7 +213,9 @@ async def test_the_next_model_answers_when_one_breaks_off_in_mid_answer(
     assert [call.model for call in simulator.calls] == ["sim:cut_after=3", "sim-b"]
     assert reply.model_name == "sim-b"
     assert log.texts() == ["You said: hello there my friend"]
-    reset, snapshot = (fields for _, type_, fields in log.frames if type_ in {"CUSTOM", "MESSAGES_SNAPSHOT"})
+    taken_back = [fields for _, type_, fields in log.frames if type_ in {"CUSTOM", "MESSAGES_SNAPSHOT"}]
+    reset, snapshot, retrying = taken_back
+    assert retrying == {"name": "retrying", "value": {"reason": "model_cut"}}
     assert reset == {"name": "reset", "value": "0-0"}
     assert snapshot == {"messages": transcript(history)}
     starts = [fields["messageId"] for _, type_, fields in log.frames if type_ == "TEXT_MESSAGE_START"]
@@ -233,7 +254,7 @@ async def test_a_pause_that_is_too_long_is_spent_with_another_model(simulator: S
 async def test_a_provider_that_is_not_there_is_told_apart_from_one_that_refuses() -> None:
     providers = Providers(ProviderSettings(SecretStr("sk-test"), "http://127.0.0.1:9/v1"), {})
 
-    with pytest.raises(ModelUnavailable, match="the connection failed in connect"):
+    with pytest.raises(ModelUnreachable, match=r"openai:sim at 127.0.0.1:9: the connection failed in connect"):
         await models(providers, "sim").stream_reply(asked(), (), FrameLog())
     await providers.close()
 
@@ -291,7 +312,7 @@ async def test_a_key_is_in_no_error_and_no_log(simulator: Simulator, caplog: pyt
     question = f"my secret {new_id()}"
     providers = Providers(ProviderSettings(SecretStr(BAD_KEY), simulator.url), {})
 
-    with pytest.raises(ModelUnavailable, match="status 401 invalid_api_key") as ended:
+    with pytest.raises(KeyRefused, match="status 401 invalid_api_key") as ended:
         await models(providers, "sim").stream_reply(asked(question), (), FrameLog())
     await providers.close()
 

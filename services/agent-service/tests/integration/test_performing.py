@@ -6,7 +6,9 @@ from contextlib import suppress
 
 import pytest
 import pytest_asyncio
+from pydantic_ai.messages import ModelResponse, TextPart
 
+from agent_service.adapters.replies import MAX_ANSWER
 from agent_service.domain.runs import MAX_TRIES
 from agent_service.queries import runs as queries
 from agent_service.usecases.end_run import append_due_terminal_frames
@@ -188,7 +190,10 @@ async def test_agent_that_is_not_there_is_a_failure_with_its_reason(harness: Run
 
 async def test_model_that_does_not_answer_is_a_failure_with_its_reason(harness: RunHarness) -> None:
     stored = await harness.answer(ScriptedAgents("spec: {default: {fault: {kind: server_error}}}"))
-    assert stored.failure == {"reason": "model_unavailable", "message": "The model did not answer."}
+    assert stored.failure == {
+        "reason": "model_unavailable",
+        "message": "The model did not answer. Try again in a moment.",
+    }
 
 
 async def test_bug_in_a_run_ends_that_run_with_notice_and_without_its_text(harness: RunHarness) -> None:
@@ -204,8 +209,19 @@ async def test_timeout_of_something_inside_is_not_taken_for_the_runs_own(harness
     assert (await harness.answer(agents)).status == "failed"
 
 
-async def test_answer_that_no_event_can_carry_becomes_a_published_failure(harness: RunHarness) -> None:
+async def test_answer_larger_than_an_event_is_cut_and_kept_with_its_mark(harness: RunHarness) -> None:
     stored = await harness.answer(ScriptedAgents(f"spec: {{default: {{text: '{'word' * 1000} ', repeat: 70}}}}"))
+    assert (stored.status, stored.truncated) == ("completed", "size")
+    assert stored.answer is not None
+    assert len(stored.answer) == MAX_ANSWER
+    assert await harness.published_types() == [CHANGED, READY]
+    assert (await harness.viewer()).text == stored.answer
+
+
+async def test_answer_that_no_event_can_carry_becomes_a_published_failure(harness: RunHarness) -> None:
+    agents = ScriptedAgents(HELLO)
+    agents.models.unchecked = ModelResponse(parts=[TextPart(content="word" * 70_000)])
+    stored = await harness.answer(agents)
     assert stored.status == "failed"
     assert stored.failure is not None
     assert stored.failure["reason"] == "internal"

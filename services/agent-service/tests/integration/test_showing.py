@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterable
 
 import pytest
 
-from agent_service.adapters.models import Candidate, ModelChain
+from agent_service.adapters.models import ModelCandidate, ModelChain
 from agent_service.adapters.scripted import ScriptedModel
 from agent_service.adapters.scripts import ModelScript
 from agent_service.adapters.tools import Toolbox
@@ -61,7 +61,7 @@ async def test_a_follower_keeps_the_answer_and_nothing_that_broke_off(redis: Red
             [user_turn("What is 6*7?", new_id())],
             Toolbox().pick(["calculator"]),
             AgentLimits(),
-            models=ModelChain([Candidate(ModelRef(provider="scripted", name="test"), model)]),
+            models=ModelChain([ModelCandidate(ModelRef(provider="scripted", name="test"), model)]),
             journal=MemoryJournal(),
             frames=writer,
         )
@@ -72,4 +72,5 @@ async def test_a_follower_keeps_the_answer_and_nothing_that_broke_off(redis: Red
     assert answered.text == "one two three four five"
     assert kept(frames) == ["Let me see. ", answered.text]
     assert [frame.type for frame in frames].count("TOOL_CALL_RESULT") == 1
-    assert len([frame for frame in frames if frame.type == "CUSTOM"]) == 1
+    custom = [json.loads(frame.data)["name"] for frame in frames if frame.type == "CUSTOM"]
+    assert custom == ["reset", "retrying"]

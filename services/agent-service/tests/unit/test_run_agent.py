@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 from pydantic_ai.messages import ModelMessage, ModelResponse
 
-from agent_service.adapters.models import Candidate, ModelChain
+from agent_service.adapters.models import ModelCandidate, ModelChain
 from agent_service.adapters.scripted import ScriptedModel
 from agent_service.adapters.scripts import ModelScript, Reply, Rule
 from agent_service.domain.history import text_of, user_turn
@@ -40,7 +40,7 @@ def script(default: Reply, *rules: Mapping[str, object]) -> ModelScript:
 
 def chain(*scripts: ModelScript) -> ModelChain:
     ref = ModelRef(provider="scripted", name="test")
-    return ModelChain([Candidate(ref, ScriptedModel(script)) for script in scripts])
+    return ModelChain([ModelCandidate(ref, ScriptedModel(script)) for script in scripts])
 
 
 COUNTING = script(
@@ -278,7 +278,7 @@ async def test_a_model_that_broke_off_is_asked_once_more_and_its_text_is_taken_b
     assert run.frames.texts() == ["one two three four"]
     assert run.frames.types == [
         *["TEXT_MESSAGE_START", "TEXT_MESSAGE_CONTENT", "TEXT_MESSAGE_END"],
-        *["CUSTOM", "MESSAGES_SNAPSHOT"],
+        *["CUSTOM", "MESSAGES_SNAPSHOT", "CUSTOM"],
         *["TEXT_MESSAGE_START", "TEXT_MESSAGE_CONTENT", "TEXT_MESSAGE_END"],
     ]
 

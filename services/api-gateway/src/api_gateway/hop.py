@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service_process.web import repeat_advice
 from shared_clients.egress import CheckedConnector, DestinationRefusedError, EgressPolicy, open_session, read_answer
 from shared_clients.identity import IDENTITY_HEADER, Issuer
 from shared_clients.tracing import inject
@@ -206,11 +207,8 @@ class Forwarder:
                 self._unreachable_until[url] = time.monotonic() + UNREACHABLE_SECONDS
             except (aiohttp.ClientError, TimeoutError) as error:
                 log.warning("hop_failed", callee=self._name, url=url, error=type(error).__name__)
-                detail = (
-                    f"The answer of {self._name} broke off or took too long, so it is not known whether the call took "
-                    "effect. Read the state before you repeat the call, or repeat it with the same Idempotency-Key."
-                )
-                raise Problem(Problems.UNAVAILABLE, detail, headers={"Retry-After": "1"}) from error
+                detail = f"The answer of {self._name} broke off or took too long: {repeat_advice(scope)}."
+                raise Problem(Problems.OUTCOME_UNKNOWN, detail, headers={"Retry-After": "1"}) from error
         detail = (
             f"No replica of {self._name} can be reached, so nothing was done. "
             "Send the same request again after the number of seconds in Retry-After."

@@ -15,7 +15,7 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from durable_work.audit import Actor, Entry, record
-from shared_clients.errors import Transient
+from shared_clients.errors import Unconfirmed
 from shared_clients.postgres import Database
 from shared_models.audit import Action, Outcome
 from shared_models.requests import Principal
@@ -70,7 +70,7 @@ class RefusalLog:
                 async with database.transaction() as tx:
                     for entry in entries:
                         await record(tx, entry)
-            except Transient as error:
+            except Unconfirmed as error:
                 log.warning("refusals_not_written", entries=len(entries), error=str(error))
                 return
         del self._unwritten[: len(unwritten)]

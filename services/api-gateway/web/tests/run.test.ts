@@ -1,7 +1,19 @@
 import { describe, expect, it } from 'vitest';
 import { advance, type Part, QUEUED, type Run, textOf } from '../src/state/run.ts';
 import type { Frame } from '../src/wire/frames.ts';
-import { ANSWER, begun, failed, finished, frame, reset, resync, STORY, started, text } from './story.ts';
+import {
+  ANSWER,
+  begun,
+  failed,
+  finished,
+  frame,
+  reset,
+  resync,
+  retrying,
+  STORY,
+  started,
+  text,
+} from './story.ts';
 
 function play(frames: readonly Frame[], from: Run = QUEUED): Run {
   return frames.reduce((run, next) => advance(run, next, 0), from);
@@ -193,6 +205,21 @@ describe('the result', () => {
       'failed',
       { code: 'model_unavailable', message: 'In plain words.' },
     ]);
+  });
+});
+
+describe('a model that has trouble', () => {
+  it('is said to be asked again until something comes', () => {
+    expect(play([started('1-1'), retrying('1-2')]).retrying).toBe(true);
+    expect(play([started('1-1'), retrying('1-2'), begun('1-3')]).retrying).toBe(false);
+    expect(play([started('1-1'), retrying('1-2'), failed('2-0', 'model_unavailable')]).retrying).toBe(false);
+  });
+
+  it('may cut its answer, which says so', () => {
+    expect(play([started('1-1'), finished('2-0', 'One, two,', { truncated: 'length' })]).truncated).toBe(
+      'length',
+    );
+    expect(play([started('1-1'), finished('2-0', 'One.')]).truncated).toBe(null);
   });
 });
 

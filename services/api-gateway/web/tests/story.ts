@@ -25,8 +25,10 @@ export const reset = (cursor: string, keep?: string): Frame =>
   frame(cursor, 'CUSTOM', { name: 'reset', value: keep === undefined ? {} : { keep } });
 export const resync = (cursor: string, content: string, more: Fields = {}): Frame =>
   frame(cursor, 'CUSTOM', { name: 'resync', value: { content, ...more } });
-export const finished = (cursor: string, content: string): Frame =>
-  frame(cursor, 'RUN_FINISHED', { threadId: 's', runId: 'r', result: { response: { content } } });
+export const finished = (cursor: string, content: string, more: Fields = {}): Frame =>
+  frame(cursor, 'RUN_FINISHED', { threadId: 's', runId: 'r', result: { response: { content, ...more } } });
+export const retrying = (cursor: string): Frame =>
+  frame(cursor, 'CUSTOM', { name: 'retrying', value: { reason: 'model_unavailable' } });
 export const failed = (cursor: string, code: string): Frame =>
   frame(cursor, 'RUN_ERROR', { message: 'In plain words.', code });
 

@@ -1,1 +1,1 @@
-"""The `flotilla` command line: it speaks HTTP, and imports the fleet only to run or open one on this machine."""
+"""The `flotilla` command line: most commands speak HTTP; some run or open a fleet on this machine."""

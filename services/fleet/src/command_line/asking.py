@@ -1,43 +1,23 @@
-"""Ask a running fleet something, and follow the answer as it comes; a stream that is cut is taken up where it was."""
+"""Ask a running fleet a question, and follow the answer as it comes; a stream that breaks is resumed where it was.
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+The frames are AG-UI events over server-sent events, as `shared_models.frames` describes them. Only their JSON is read
+here: the models of the frames, and pydantic with them, would take longer to import than the whole command takes.
+"""
+
+import json
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
-from uuid import UUID
+from urllib.parse import quote
+from uuid import UUID, uuid4
 
-from pydantic import BaseModel
-from pydantic_core import from_json
-
-from shared_clients.errors import Transient
-from shared_clients.outbound import HttpClient
-from shared_models.frames import START, Cursor
-from shared_models.ids import new_id
-from shared_models.requests import NewRequest, RequestView
+from command_line.event_stream import parse_events
+from command_line.remote import RemoteCall, RemoteFleet, open_stream
+from shared_clients.errors import Permanent, Transient
 
 RESUMES: Final = 30
-"""How often in a row a stream that brings nothing new is taken up again, with a pause of a second."""
-
-
-class Seen(BaseModel):
-    """What the command line shows of a frame.
-
-    Attributes:
-        type: AG-UI's.
-        delta: new text.
-        name: of a CUSTOM event.
-        value: of a CUSTOM event.
-        tool: the name of a tool that is called.
-        view: the whole result, on the terminal frame.
-    """
-
-    type: str
-    delta: str = ""
-    name: str = ""
-    value: dict[str, object] = {}
-    tool: str = ""
-    view: RequestView | None = None
+"""How often in a row a stream that brings nothing new is resumed, with a pause of at most a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,61 +27,135 @@ class Question:
     session_id: UUID | None = None
 
     def body(self) -> bytes:
-        request = NewRequest(content=self.content, agent=self.agent, session_id=self.session_id)
-        return request.model_dump_json(exclude_none=True).encode()
+        fields = {"content": self.content, "agent": self.agent, "session_id": self.session_id and str(self.session_id)}
+        return json.dumps({name: value for name, value in fields.items() if value is not None}).encode()
 
 
-async def ask(server: HttpClient, question: Question) -> AsyncGenerator[Seen]:
-    """Yield what comes of a question, up to the terminal frame.
+@dataclass(frozen=True, slots=True)
+class Text:
+    """More text of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """The agent calls a tool."""
+
+    tool: str
+
+
+@dataclass(frozen=True, slots=True)
+class Restarted:
+    """The text so far, or its end, is void: the run goes on from its last finished step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retrying:
+    """The model is called again, because it failed before its first token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The run has ended.
+
+    Attributes:
+        request: the request as polling shows it (`RequestView`).
+        status: its final status.
+        error: the notice for people, where there is no answer.
+        truncated: the bound at which the answer was cut (`Truncation`), where it was.
+    """
+
+    request: Mapping[str, object]
+    status: str
+    error: str | None
+    truncated: str | None = None
+
+
+type AnswerPart = Text | ToolCall | Restarted | Retrying | Ended
+
+
+def follow_answer(fleet: RemoteFleet, question: Question) -> Iterator[AnswerPart]:
+    """Ask, and yield the parts of the answer as they come; the last one is `Ended`.
 
     Raises:
-        OutsideError: it was refused, or the server stays away.
+        OutsideError: the question was refused, or the fleet stays away.
     """
-    key = {"Idempotency-Key": str(new_id())}
-    after, path, tries = START, "", 0
+    idempotency = {"Idempotency-Key": str(uuid4())}
+    request = RemoteCall("POST", "/chat", question.body(), idempotency)
+    position, attempts = "", 0
     while True:
-        opened = (
-            server.stream("GET", path, headers={"Last-Event-ID": str(after)})
-            if path
-            else server.stream("POST", "/chat", content=question.body(), headers=key)
-        )
         try:
-            async with opened as response:
-                path = path or f"/chat/{response.headers['Flotilla-Execution-Id']}"
-                async with aclosing(_events(response.aiter_lines())) as events:
-                    async for cursor, data in events:
-                        after, tries = cursor, 0
-                        seen = _seen(data)
-                        yield seen
-                        if seen.view is not None:
-                            return
-        except Transient:
-            if tries >= (RESUMES if path else 1):
-                raise
-        tries += 1
-        await asyncio.sleep(min(1.0, 0.1 * tries))
+            with open_stream(fleet, request) as stream:
+                path = request.path if request.method == "GET" else _stream_path(stream.execution_id)
+                request = RemoteCall("GET", path, headers=_resuming(position))
+                for event in parse_events(stream.chunks):
+                    position, attempts = event.last_event_id, 0
+                    request = RemoteCall("GET", path, headers=_resuming(position))
+                    part = _answer_part(event.data)
+                    if part is not None:
+                        yield part
+                    if isinstance(part, Ended):
+                        return
+            failure = Transient(f"GET {fleet.url}{path}: the stream closed before the answer was complete")
+        except Transient as error:
+            failure = error
+        attempts += 1
+        if attempts > (RESUMES if request.method == "GET" else 1):
+            raise failure
+        time.sleep(min(1.0, 0.1 * attempts))
 
 
-async def _events(lines: AsyncIterator[str]) -> AsyncGenerator[tuple[Cursor, bytes]]:
-    """Read server-sent events: the fields `id` and `data`, as the gateway writes them."""
-    cursor = START
-    async for line in lines:
-        field, _, value = line.partition(": ")
-        if field == "id":
-            cursor = Cursor.parse(value)
-        elif field == "data":
-            yield cursor, value.encode()
+def _stream_path(execution_id: str | None) -> str:
+    if execution_id is None:
+        raise Permanent("the server accepted POST /chat and named no execution: it is not Flotilla's gateway")
+    return f"/chat/{quote(execution_id, safe='')}"
 
 
-def _seen(data: bytes) -> Seen:
-    frame = from_json(data)
-    view = frame.get("result") if frame["type"] == "RUN_FINISHED" else frame.get("rawEvent")
-    ended = frame["type"] in {"RUN_FINISHED", "RUN_ERROR"}
-    return Seen(
-        type=frame["type"],
-        delta=frame.get("delta", "") if frame["type"] == "TEXT_MESSAGE_CONTENT" else "",
-        name=frame.get("name", ""),
-        value=frame.get("value") or {},
-        tool=frame.get("toolCallName", ""),
-        view=RequestView.model_validate(view) if ended else None,
-    )
+def _resuming(position: str) -> dict[str, str]:
+    return {"Last-Event-ID": position} if position else {}
+
+
+def _answer_part(data: str) -> AnswerPart | None:
+    """Return the part of the answer in a frame; None for a frame that the command line does not show.
+
+    Raises:
+        Permanent: the frame is no JSON, or ends the run without its result.
+    """
+    try:
+        frame = json.loads(data or "null")
+    except ValueError as error:
+        raise Permanent(f"expected AG-UI events in JSON from the fleet, and got {data[:100]!r}") from error
+    part: AnswerPart | None = None
+    match frame:
+        case {"type": "TEXT_MESSAGE_CONTENT", "delta": str(delta)}:
+            part = Text(delta)
+        case {"type": "TEXT_MESSAGE_END"}:
+            part = Text("\n")
+        case {"type": "TOOL_CALL_START", "toolCallName": str(tool)}:
+            part = ToolCall(tool)
+        case {"type": "CUSTOM"}:
+            part = _custom_part(frame)
+        case {"type": "RUN_FINISHED", "result": {"status": str(status), "response": {"truncated": str(bound)}}}:
+            part = Ended(frame["result"], status, None, bound)
+        case {"type": "RUN_FINISHED", "result": {"status": str(status)}}:
+            part = Ended(frame["result"], status, None)
+        case {"type": "RUN_ERROR", "message": str(message), "rawEvent": {"status": str(status)}}:
+            part = Ended(frame["rawEvent"], status, message)
+        case {"type": "RUN_FINISHED" | "RUN_ERROR"}:
+            raise Permanent(f"expected the request in the last frame of its run, and got {data[:100]!r}")
+        case _:
+            pass
+    return part
+
+
+def _custom_part(frame: Mapping[str, object]) -> AnswerPart | None:
+    match frame:
+        case {"name": "reset"}:
+            return Restarted()
+        case {"name": "retrying"}:
+            return Retrying()
+        case {"name": "resync", "value": {"content": str(content)}}:
+            return Text(f"\n{content}")
+        case _:
+            return None

@@ -1,57 +1,76 @@
-"""`flotilla audit`: verify the audit log of every service, or sign its heads (for a cluster's job)."""
+"""`flotilla audit`: verify the audit log of every service, or sign its heads, as a cluster's job does."""
 
 import asyncio
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-from rich.markup import escape
+import click
+from rich.console import Console
 from rich.table import Table
 
-from command_line.local import local
-from command_line.remote import Json, notes, print_json
+from command_line.local import fleet_module
+from command_line.options import json_option
+from command_line.output import print_result
 
 if TYPE_CHECKING:
-    from fleet.auditing import Verdict
-
-audit = typer.Typer(no_args_is_help=True, help="Verify the record of who did what.")
+    from durable_work.audit.verifying import Report
 
 
-@audit.command("verify")
-def verify_command(
-    anchors: Annotated[Path | None, typer.Option(help="The folder with the anchor files.")] = None,
-    key: Annotated[list[Path] | None, typer.Option(help="A key (PEM) that signed anchors; more than one may.")] = None,
-    *,
-    as_json: Json = False,
-) -> None:
-    """Recompute every chain, and hold it against entries and anchors; status 1 when anything is not as it was."""
-    verdict = asyncio.run(local("auditing").verify_chains(anchors, key or []))
-    print_json(verdict) if as_json else _show(verdict)
+@click.group
+def audit() -> None:
+    """Verify the record of who did what."""
+
+
+@audit.command
+@click.option("--anchors", type=click.Path(path_type=Path), help="The folder with the anchor files.")
+@click.option(
+    "--key",
+    "keys",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="A key (PEM) that signed anchors; may be repeated.",
+)
+@json_option
+def verify(anchors: Path | None, keys: tuple[Path, ...], *, as_json: bool) -> None:
+    """Recompute every chain, and compare it with entries and anchors.
+
+    The exit status is 1 when an entry, a seal or an anchor is not as it was written.
+    """
+    verdict = asyncio.run(fleet_module("auditing").verify_chains(anchors, keys))
+    if as_json:
+        print_result(verdict.model_dump_json(indent=2, exclude_none=True))
+    else:
+        _print_reports(verdict.chains)
     if not verdict.ok:
-        raise typer.Exit(1)
+        sys.exit(1)
 
 
-@audit.command("anchor")
-def anchor_command(
-    stay: Annotated[bool, typer.Option("--stay", help="Go on each minute, until a signal comes.")] = False,
-) -> None:
-    """Sign the heads of all chains with FLOTILLA_AUDIT_KEY, into FLOTILLA_AUDIT_ANCHORS: once, for a job a minute."""
-    auditing = local("auditing")
+@audit.command
+@click.option("--stay", is_flag=True, help="Sign each minute, until a signal comes.")
+def anchor(*, stay: bool) -> None:
+    """Sign the heads of all chains once.
+
+    The key is FLOTILLA_AUDIT_KEY; the anchors go to FLOTILLA_AUDIT_ANCHORS. Run it each minute as a job, or with
+    --stay.
+    """
+    auditing = fleet_module("auditing")
     if stay:
-        local("up").run(auditing.anchor_until_stopped)
+        fleet_module("up").run(auditing.anchor_until_stopped)
         return
-    made = asyncio.run(auditing.anchor_once())
-    notes.print(f"anchored: {', '.join(f'{one.chain} {one.number}' for one in made) or 'nothing new'}")
+    new_anchors = asyncio.run(auditing.anchor_once())
+    print_result(f"anchored: {', '.join(f'{one.chain} {one.number}' for one in new_anchors) or 'nothing new'}")
 
 
-def _show(verdict: "Verdict") -> None:
+def _print_reports(reports: "Sequence[Report]") -> None:
     table = Table("chain", "sealed", "anchored", "not anchored", "not sealed", "verdict", box=None)
-    for report in verdict.chains:
-        good = "[red]broken[/red]" if report.faults else "[green]good[/green]"
+    for report in reports:
+        word = "[red]broken[/red]" if report.faults else "[green]good[/green]"
         tail = max(0, report.sealed - report.anchored)
-        table.add_row(report.chain, *map(str, (report.sealed, report.anchored, tail, report.waiting)), good)
-    notes.print(table)
-    for report in verdict.chains:
+        table.add_row(report.chain, *map(str, (report.sealed, report.anchored, tail, report.waiting)), word)
+    Console(highlight=False).print(table)
+    for report in reports:
         for fault in report.faults:
-            place = f"{report.chain}, number {fault.number}" if fault.number is not None else report.chain
-            notes.print(f"[red]{escape(place)}[/red]: {escape(fault.what)}", soft_wrap=True)
+            entry = report.chain if fault.number is None else f"{report.chain}, number {fault.number}"
+            print_result(f"{entry}: {fault.what}")

@@ -1,20 +1,22 @@
-"""`flotilla dead-letters …`: what an operator does about events that could not be handled, from the command line."""
+"""`flotilla dead-letters …`: list, show, replay and discard events that could not be handled or published."""
 
-import asyncio
 import sys
 from base64 import b64decode
 from datetime import UTC, datetime
-from typing import Annotated, Final
+from typing import Final
 from urllib.parse import quote, urlencode
 
-import typer
+import click
 from pydantic import AwareDatetime, BaseModel, TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from command_line.remote import Json, Server, notes, print_json, server_of
+from command_line.options import json_option, server_option
+from command_line.output import print_error, print_note, print_result
+from command_line.remote import RemoteCall, call, remote_fleet
+from shared_clients.errors import Permanent
 from shared_models.dead_letters import (
     MOST,
     PAGE,
@@ -29,93 +31,110 @@ from shared_models.dead_letters import (
 
 PATH: Final = "/api/v1/dead-letters"
 BATCH_SECONDS: Final = 120.0
-"""How long one batch of replays may take."""
-_MOMENT: Final = TypeAdapter[datetime](AwareDatetime)
+"""The longest time that one batch of replays may take."""
+_TIME: Final = TypeAdapter[datetime](AwareDatetime)
+_letter_argument: Final = click.argument("letter")
 
-letters = typer.Typer(no_args_is_help=True, help="Events that could not be handled or published, and wait for you.")
+
+@click.group
+def dead_letters() -> None:
+    """List, replay and discard events that could not be handled."""
 
 
-def _moment(text: str) -> datetime:
+def _parse_time(_context: click.Context, _option: click.Parameter, text: str | None) -> datetime | None:
     try:
-        return _MOMENT.validate_python(text)
+        return None if text is None else _TIME.validate_python(text)
     except ValidationError as error:
         detail = f"expected a time with its zone, such as 2026-11-21T09:00:00Z, and got {text!r}"
-        raise typer.BadParameter(detail) from error
+        raise click.BadParameter(detail) from error
 
 
-Letter = Annotated[str, typer.Argument(help="The letter's id, as the list shows it.")]
-Service = Annotated[str | None, typer.Option(help="Only those that this service keeps.")]
-Type = Annotated[str | None, typer.Option("--type", help="Only events of this type.")]
-Since = Annotated[
-    datetime | None, typer.Option(parser=_moment, metavar="TIME", help="Only those that died then or later.")
-]
+_service_option: Final = click.option("--service", metavar="NAME", help="Only dead letters that this service keeps.")
+_type_option: Final = click.option("--type", "event_type", metavar="NAME", help="Only events of this type.")
+_since_option: Final = click.option(
+    "--since", callback=_parse_time, metavar="TIME", help="Only events that died at this time or later."
+)
 
 
-@letters.command("list")
+@dead_letters.command("list")
+@_service_option
+@_type_option
+@_since_option
+@click.option("--parked", is_flag=True, help="Instead, events that the service itself tries again.")
+@click.option("--before", metavar="CURSOR", help="Go on after an earlier page: the value that it printed.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, MOST),
+    default=PAGE,
+    show_default=True,
+    help="The largest number of dead letters.",
+)
+@server_option
+@json_option
 def list_letters(
-    service: Service = None,
-    type_: Type = None,
-    since: Since = None,
     *,
-    parked: Annotated[
-        bool, typer.Option("--parked", help="Instead, events that are tried again by themselves.")
-    ] = False,
-    before: Annotated[str | None, typer.Option(help="The page behind this one: what the last page told.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=MOST, help="How many at most.")] = PAGE,
-    server: Server = None,
-    as_json: Json = False,
+    service: str | None,
+    event_type: str | None,
+    since: datetime | None,
+    parked: bool,
+    before: str | None,
+    limit: int,
+    server: str | None,
+    as_json: bool,
 ) -> None:
-    """List dead letters, the last that died first."""
-    wanted = LetterFilter(service=service, type=type_, since=since, before=before, limit=limit)
+    """List dead letters; the one that died last comes first."""
+    wanted = _letter_filter(service, event_type, since, before=before, limit=limit)
     query = {**wanted.model_dump(mode="json", exclude_none=True), "state": "parked" if parked else "dead"}
     page = _call("GET", f"{PATH}?{urlencode(query)}", DeadLetterPage, server=server)
     if as_json:
-        print_json(page)
+        _print_json(page)
         return
-    _show_list(page, "tried again by themselves" if parked else "dead")
+    _print_page(page, "tried again by themselves" if parked else "dead")
 
 
-@letters.command()
-def show(
-    letter: Letter,
-    *,
-    content: Annotated[
-        bool, typer.Option("--content", help="With its headers and bytes; that you read them is on record.")
-    ] = False,
-    server: Server = None,
-    as_json: Json = False,
-) -> None:
+@dead_letters.command
+@_letter_argument
+@click.option("--content", is_flag=True, help="With its headers and bytes; reading them is recorded in the audit log.")
+@server_option
+@json_option
+def show(letter: str, *, content: bool, server: str | None, as_json: bool) -> None:
     """Show one dead letter."""
     shown = _call("GET", _path(letter) + ("?content=true" if content else ""), DeadLetter, server=server)
     if as_json:
-        print_json(shown)
+        _print_json(shown)
         return
-    _show_one(shown)
+    _print_letter(shown)
 
 
-@letters.command()
-def replay(letter: Letter, server: Server = None, as_json: Json = False) -> None:
-    """Have one dead letter tried again; a dead request becomes a new one."""
+@dead_letters.command
+@_letter_argument
+@server_option
+@json_option
+def replay(letter: str, *, server: str | None, as_json: bool) -> None:
+    """Replay one dead letter; a dead request becomes a new request."""
     settled = _call("POST", f"{_path(letter)}/replay", Settled, server=server)
     if as_json:
-        print_json(settled)
+        _print_json(settled)
     elif settled.request_id is not None:
-        notes.print(f"it is the new request {settled.request_id}")
+        print_result(f"the dead letter is now the new request {settled.request_id}")
     else:
-        notes.print("it is being tried again")
+        print_result("the dead letter is being tried again")
 
 
-@letters.command()
+@dead_letters.command
+@_service_option
+@_type_option
+@_since_option
+@server_option
+@json_option
 def replay_all(
-    service: Service = None,
-    type_: Type = None,
-    since: Since = None,
-    *,
-    server: Server = None,
-    as_json: Json = False,
+    *, service: str | None, event_type: str | None, since: datetime | None, server: str | None, as_json: bool
 ) -> None:
-    """Have all dead letters that fit tried again; those that cannot be are named, and make the exit status 1."""
-    wanted = LetterFilter(service=service, type=type_, since=since, limit=MOST)
+    """Replay all dead letters that match.
+
+    Letters that cannot be replayed are listed on stderr, and the exit status is then 1.
+    """
+    wanted = _letter_filter(service, event_type, since, limit=MOST)
     total = ReplayedBatch(replayed=0)
     while True:
         batch = _call("POST", f"{PATH}/replay", ReplayedBatch, server=server, body=wanted)
@@ -128,54 +147,78 @@ def replay_all(
             break
         wanted = wanted.model_copy(update={"before": batch.next})
     if as_json:
-        print_json(total)
+        _print_json(total)
     else:
-        notes.print(f"replayed: {total.replayed}, of which new requests: {len(total.requests)}")
-        _show_refused(total.refused)
+        print_result(f"replayed: {total.replayed}, of which new requests: {len(total.requests)}")
+        _print_refused(total.refused)
     if total.refused:
-        raise typer.Exit(1)
+        sys.exit(1)
 
 
-@letters.command()
-def discard(
-    letter: Letter,
-    reason: Annotated[str, typer.Option(help="Why; it stays on record.")],
-    server: Server = None,
-    as_json: Json = False,
-) -> None:
-    """Give one dead letter up for good."""
-    settled = _call("POST", f"{_path(letter)}/discard", Settled, server=server, body=Discard(reason=reason))
+@dead_letters.command
+@_letter_argument
+@click.option("--reason", required=True, help="Why it is discarded; the reason stays on record.")
+@server_option
+@json_option
+def discard(letter: str, *, reason: str, server: str | None, as_json: bool) -> None:
+    """Discard one dead letter for good."""
+    settled = _call("POST", f"{_path(letter)}/discard", Settled, server=server, body=_discard(reason))
     if as_json:
-        print_json(settled)
+        _print_json(settled)
     else:
-        notes.print("it is discarded")
+        print_result("the dead letter is discarded")
 
 
 def _path(letter: str) -> str:
     return f"{PATH}/{quote(letter, safe='')}"
 
 
+def _letter_filter(
+    service: str | None, event_type: str | None, since: datetime | None, *, before: str | None = None, limit: int
+) -> LetterFilter:
+    try:
+        return LetterFilter(service=service, type=event_type, since=since, before=before, limit=limit)
+    except ValidationError as error:
+        raise _wrong_option(error) from error
+
+
+def _discard(reason: str) -> Discard:
+    try:
+        return Discard(reason=reason)
+    except ValidationError as error:
+        raise _wrong_option(error) from error
+
+
+def _wrong_option(error: ValidationError) -> click.UsageError:
+    return click.UsageError("; ".join(f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors()))
+
+
 def _call[T: BaseModel](
     method: str, path: str, expected: type[T], *, server: str | None, body: BaseModel | None = None
 ) -> T:
-    """Call the fleet, and return what it answers."""
+    """Call the fleet, and return its answer.
 
-    async def call() -> bytes:
-        async with server_of(server) as fleet:
-            answer = await fleet.call(
-                method,
-                path,
-                content=None if body is None else body.model_dump_json(exclude_none=True).encode(),
-                deadline=BATCH_SECONDS,
-            )
-        return answer.content
+    Raises:
+        OutsideError: see `command_line.remote.call`; also Permanent where the answer is no `expected`.
+    """
+    fleet = remote_fleet(server)
+    content = None if body is None else body.model_dump_json(exclude_none=True).encode()
+    answer = call(fleet, RemoteCall(method, path, content), deadline=BATCH_SECONDS)
+    try:
+        return expected.model_validate_json(answer)
+    except ValidationError as error:
+        raise Permanent(
+            f"{fleet.url} answered with no {expected.__name__}: is it a Flotilla of this release?"
+        ) from error
 
-    return expected.model_validate_json(asyncio.run(call()))
+
+def _print_json(value: BaseModel) -> None:
+    print_result(value.model_dump_json(indent=2, exclude_none=True))
 
 
-def _show_list(page: DeadLetterPage, what: str) -> None:
+def _print_page(page: DeadLetterPage, state: str) -> None:
     if not page.letters:
-        notes.print(f"no events are {what}")
+        print_note(f"no events are {state}")
         return
     table = Table("letter", "type", "since", "tries", "why", box=None, pad_edge=False, header_style="bold")
     for letter in page.letters:
@@ -184,10 +227,10 @@ def _show_list(page: DeadLetterPage, what: str) -> None:
     table.columns[0].no_wrap = True
     console.print(table)
     if page.next is not None:
-        notes.print(f"there are more: --before {page.next}", soft_wrap=True)
+        print_note(f"there are more: --before {page.next}")
 
 
-def _show_one(letter: DeadLetter) -> None:
+def _print_letter(letter: DeadLetter) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -201,13 +244,13 @@ def _show_one(letter: DeadLetter) -> None:
         sys.stdout.write(f"\n{_readable(b64decode(letter.content.data_base64))}\n")
 
 
-def _show_refused(refused: tuple[NotReplayed, ...]) -> None:
+def _print_refused(refused: tuple[NotReplayed, ...]) -> None:
     for letter in refused:
-        notes.print(f"[red]{_safe(letter.id)}[/red]: {_safe(letter.detail)}", soft_wrap=True)
+        print_error(f"{letter.id}: {letter.detail}")
 
 
 def _readable(data: bytes) -> str:
-    """Return an event's data for a person: JSON with indentation, other text as it is."""
+    """Return the data of an event for a person to read: JSON is indented, other text stays as it is."""
     try:
         text = to_json(from_json(data), indent=2).decode()
     except ValueError:
@@ -216,7 +259,10 @@ def _readable(data: bytes) -> str:
 
 
 def _printable(text: str) -> str:
-    """Return a text whose characters a terminal shows and does not obey: a stranger may have written it."""
+    """Return a text in which every unprintable character is replaced, wherever it is printed.
+
+    `output.harmless` is not enough: these bytes come from strangers, and an operator may well page or copy them.
+    """
     return "".join(one if one.isprintable() or one == "\n" else "\ufffd" for one in text)
 
 

@@ -1,15 +1,13 @@
 """The settings of a command that speaks HTTP to a fleet; no other module here reads the environment.
 
-`fleet.settings` has more of them, and needs pydantic-settings, whose import takes as long as a whole command here.
+`fleet.settings` has more of them, and needs pydantic-settings, whose import takes longer than a whole command here.
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic import SecretStr
-
-from shared_clients.errors import Permanent
+from command_line.local import WrongSettings
 from shared_clients.secret_files import SECRET_FOLDERS
 
 
@@ -18,14 +16,14 @@ class Settings:
     """How a command finds the fleet of this machine.
 
     Attributes:
-        home: the folder in which the fleet keeps its API key.
-        port: the fleet's, on the loopback interface.
-        auth_dev_key: the API key, where one was chosen.
+        state_folder: the folder in which the fleet keeps its API key (`FLOTILLA_HOME`).
+        port: the fleet's port on the loopback interface.
+        auth_dev_key: the API key, where the environment names one.
     """
 
-    home: Path
+    state_folder: Path
     port: int
-    auth_dev_key: SecretStr | None
+    auth_dev_key: str | None = field(repr=False)
 
     @property
     def url(self) -> str:
@@ -36,16 +34,15 @@ def read_settings() -> Settings:
     """Read `FLOTILLA_HOME`, `FLOTILLA_PORT` and `FLOTILLA_AUTH_DEV_KEY`.
 
     Raises:
-        Permanent: the port is not one.
+        WrongSettings: the port is no number from 1 to 65535.
     """
     port = _value("FLOTILLA_PORT") or "8080"
-    if not (port.isdecimal() and 1 <= int(port) <= 65535):
-        raise Permanent(f"FLOTILLA_PORT is {port[:20]!r}; expected a number from 1 to 65535")
-    key = _value("FLOTILLA_AUTH_DEV_KEY")
-    return Settings(Path(_value("FLOTILLA_HOME") or ".flotilla"), int(port), SecretStr(key) if key else None)
+    if not (port.isascii() and port.isdecimal() and 1 <= int(port) <= 65535):
+        raise WrongSettings(f"FLOTILLA_PORT: expected an integer from 1 to 65535, and got {port[:20]!r}")
+    return Settings(Path(_value("FLOTILLA_HOME") or ".flotilla"), int(port), _value("FLOTILLA_AUTH_DEV_KEY"))
 
 
 def _value(name: str) -> str | None:
-    """Return a variable, or the mounted secret file of that name."""
+    """Return a variable, or the text of the mounted secret file of that name."""
     files = [folder / name.lower() for folder in SECRET_FOLDERS]
     return os.environ.get(name) or next((file.read_text().strip() for file in files if file.is_file()), None)

@@ -1,4 +1,4 @@
-"""The audit log's witness on a laptop: where its key and its anchors are, and the loop that signs each minute.
+"""The witness of the audit log on a laptop: its key, its anchor files, and the loop that signs each minute.
 
 In a cluster the witness is a job of its own (`flotilla audit anchor`), with a key and a volume that no service has.
 """
@@ -13,9 +13,9 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from durable_work.audit.anchoring import ANCHOR_SECONDS, anchor_head
-from fleet.home import kept_secret, open_home
 from fleet.migrate import SCHEMAS
 from fleet.settings import FleetSettings
+from fleet.state_folder import load_or_make_secret, open_state_folder
 from shared_clients.errors import OutsideError, Permanent
 from shared_clients.identity import generate_key, load_private, private_pem
 from shared_clients.loops import Tasks, every
@@ -26,42 +26,46 @@ log = structlog.get_logger()
 
 EMBEDDED: Final = "embedded"
 SERVER: Final = "server"
-"""Whose anchors they are: another database has other chains."""
+"""Two folders of anchors, because the embedded database and a server's have different chains."""
 
 
 @dataclass(frozen=True, slots=True)
 class Witness:
-    """What signs, and where it keeps what it signed."""
+    """A signing key, and the folder for the anchors that it signed."""
 
     key: Ed25519PrivateKey
     folder: Path
 
 
-def anchors_of(settings: FleetSettings, whose: str) -> Path:
-    return settings.audit_anchors or open_home(settings.home) / "anchors" / whose
+def anchor_folder(settings: FleetSettings, database_kind: str) -> Path:
+    return settings.audit_anchors or open_state_folder(settings.home) / "anchors" / database_kind
 
 
-def key_file_of(settings: FleetSettings) -> Path:
-    return settings.audit_key or open_home(settings.home) / "audit-key.pem"
+def audit_key_file(settings: FleetSettings) -> Path:
+    return settings.audit_key or open_state_folder(settings.home) / "audit-key.pem"
 
 
-def witness_of(settings: FleetSettings, whose: str) -> Witness:
-    """Return the witness of this place; without FLOTILLA_AUDIT_KEY its key is made in the home the first time.
+def load_witness(settings: FleetSettings, database_kind: str) -> Witness:
+    """Return the witness; without FLOTILLA_AUDIT_KEY its key is made in the state folder the first time.
 
     Raises:
-        Permanent: there is no key that it could sign with.
+        Permanent: the key cannot be read or is none.
     """
-    path = key_file_of(settings)
+    path = audit_key_file(settings)
     try:
-        given = path.read_text() if settings.audit_key else kept_secret(path, lambda: private_pem(generate_key()))
-        return Witness(load_private(given), anchors_of(settings, whose))
+        pem = path.read_text() if settings.audit_key else load_or_make_secret(path, _new_private_key)
+        return Witness(load_private(pem), anchor_folder(settings, database_kind))
     except (OSError, ValueError) as error:
         raise Permanent(f"{path} cannot be used to sign anchors: {error}") from error
 
 
+def _new_private_key() -> str:
+    return private_pem(generate_key())
+
+
 @asynccontextmanager
 async def open_schemas(url: str) -> AsyncGenerator[Mapping[str, Database]]:
-    """Open every service's schema, for somebody who is none of them."""
+    """Open the schemas of all services with one connection each, for a process that is none of them."""
     async with AsyncExitStack() as stack:
         yield {name: await stack.enter_async_context(open_database(url, name, pool_size=1)) for name in SCHEMAS}
 
@@ -70,27 +74,27 @@ async def anchor_heads(schemas: Mapping[str, Database], witness: Witness) -> lis
     """Sign the head of every chain that has grown, and return the new anchors.
 
     Raises:
-        Permanent: some chain is not what was signed before; the others are signed first.
-        Transient: the database is away.
+        Permanent: a chain differs from its last anchor; the other chains are signed first.
+        Transient: the database does not answer.
     """
-    made: list[Anchor] = []
-    broken: list[Permanent] = []
+    new_anchors: list[Anchor] = []
+    faults: list[Permanent] = []
     for database in schemas.values():
         try:
             anchor = await anchor_head(database, witness.folder, witness.key)
-            made += [anchor] if anchor else []
+            new_anchors += [anchor] if anchor else []
         except Permanent as error:
-            broken.append(error)
-    if broken:
-        raise broken[0]
-    return made
+            faults.append(error)
+    if faults:
+        raise faults[0]
+    return new_anchors
 
 
 @asynccontextmanager
 async def anchoring(url: str, witness: Witness) -> AsyncGenerator[None]:
     """Sign all heads each minute while the context is open, and once at its end."""
 
-    async def turn() -> None:
+    async def sign_heads() -> None:
         try:
             await anchor_heads(schemas, witness)
         except OutsideError as error:
@@ -98,6 +102,6 @@ async def anchoring(url: str, witness: Witness) -> AsyncGenerator[None]:
 
     async with open_schemas(url) as schemas:
         async with Tasks() as tasks:
-            tasks.start("anchor audit heads", every(ANCHOR_SECONDS, turn))
+            tasks.start("anchor audit heads", every(ANCHOR_SECONDS, sign_heads))
             yield
-        await turn()
+        await sign_heads()

@@ -1,12 +1,12 @@
 """Every service in one process: embedded Postgres, a Redis and a bus in memory, and each service's own app.
 
-It is the same code as in containers; only settings differ, and the services' apps are called directly where elsewhere
-a `Forwarder` stands in.
+The code is the same as in containers and only the settings differ. The gateway calls the apps of the services directly;
+between processes a `Forwarder` takes their place.
 """
 
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict
 
@@ -20,7 +20,7 @@ from agent_service.settings import Settings as AgentSettings
 from api_gateway.app import Gateway
 from api_gateway.settings import Settings as GatewaySettings
 from fleet.anchoring import Witness, anchoring
-from fleet.embedding import Say, embedded_postgres
+from fleet.embedding import ReportProgress, embedded_postgres
 from fleet.migrate import migrate_all
 from request_manager.settings import Settings as RequestSettings
 from service_process.settings import Mode
@@ -32,7 +32,7 @@ SERVICES = frozenset({request_manager.app.NAME, agent_service.app.NAME})
 """The services behind the gateway."""
 
 
-class Where(TypedDict):
+class SharedSettings(TypedDict):
     """The settings that all services of one process share."""
 
     mode: Mode
@@ -42,56 +42,55 @@ class Where(TypedDict):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a fleet lives.
+class FleetOptions:
+    """The options of a fleet in one process.
 
     Attributes:
-        home: its folder, with the embedded database in it.
-        hosts: what a request's Host may be, separated by commas.
+        state_folder: the folder with the embedded database in it.
+        allowed_hosts: the Host headers that the gateway accepts, separated by commas.
         dev_key: the one API key.
         agent_configs: the folder with agents and scripts.
-        witness: signs the audit log's heads.
+        witness: the signer of the audit log's heads.
     """
 
-    home: Path
-    hosts: str
-    dev_key: str
+    state_folder: Path
+    allowed_hosts: str
+    dev_key: str = field(repr=False)
     agent_configs: Path
     witness: Witness
 
 
 @asynccontextmanager
-async def open_fleet(place: Place, say: Say) -> AsyncGenerator[Gateway]:
-    """Open everything in this process; at the end it is closed in reverse, runs handed back first.
+async def open_fleet(options: FleetOptions, report_progress: ReportProgress) -> AsyncGenerator[Gateway]:
+    """Open all services in this process, and yield the gateway.
 
-    Args:
-        place: where it lives.
-        say: told what is being done, for the person who waits.
+    At the end they are closed in reverse order; runs in progress are handed back first.
     """
     async with AsyncExitStack() as stack:
-        say("starting Postgres")
-        url = await stack.enter_async_context(embedded_postgres(place.home / "postgres"))
-        say("bringing the database up to date")
+        report_progress("starting Postgres")
+        url = await stack.enter_async_context(embedded_postgres(options.state_folder / "postgres"))
+        report_progress("bringing the database up to date")
         await migrate_all(url)
-        say("starting the services")
+        report_progress("starting the services")
         bus = await stack.enter_async_context(open_bus("memory://"))
         redis = await stack.enter_async_context(open_redis("memory://"))
         key = generate_key()
         issuer = Issuer(api_gateway.app.NAME, key)
         trusted = trust(issuer.service, key.public_key(), SERVICES)
-        where = Where(mode=Mode.DEV, database_url=SecretStr(url), bus_url="memory://", redis_url=SecretStr("memory://"))
-        requests = await stack.enter_async_context(
-            request_manager.app.open_app(RequestSettings(**where), bus, redis, trusted)
+        shared = SharedSettings(
+            mode=Mode.DEV, database_url=SecretStr(url), bus_url="memory://", redis_url=SecretStr("memory://")
         )
+        requests = await stack.enter_async_context(
+            request_manager.app.open_app(RequestSettings(**shared), bus, redis, trusted)
+        )
+        agent_settings = AgentSettings(**shared, agent_configs=options.agent_configs)
         agents = await stack.enter_async_context(
-            agent_service.app.open_app(
-                AgentSettings(**where, agent_configs=place.agent_configs), ProviderKeys(), bus, redis, trusted=trusted
-            )
+            agent_service.app.open_app(agent_settings, ProviderKeys(), bus, redis, trusted=trusted)
         )
         services = {request_manager.app.NAME: requests, agent_service.app.NAME: agents}
-        gateway = GatewaySettings(**where, allowed_hosts=place.hosts)
-        opened = await stack.enter_async_context(
-            api_gateway.app.open_app(gateway, services, redis, issuer, keys=DevKey(place.dev_key))
+        gateway_settings = GatewaySettings(**shared, allowed_hosts=options.allowed_hosts)
+        gateway = await stack.enter_async_context(
+            api_gateway.app.open_app(gateway_settings, services, redis, issuer, keys=DevKey(options.dev_key))
         )
-        await stack.enter_async_context(anchoring(url, place.witness))
-        yield opened
+        await stack.enter_async_context(anchoring(url, options.witness))
+        yield gateway

@@ -1,4 +1,4 @@
-"""The audit log of a fleet on this machine: verified as a whole, and its heads signed once or until a signal."""
+"""Verify the audit log of a fleet on this machine, and sign its heads, once or until a signal comes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,9 +7,18 @@ from pydantic import BaseModel
 
 from durable_work.audit.anchors import PublicKeys, read_anchors, read_keys
 from durable_work.audit.verifying import Report, verify
-from fleet.anchoring import EMBEDDED, SERVER, anchor_heads, anchoring, anchors_of, key_file_of, open_schemas, witness_of
+from fleet.anchoring import (
+    EMBEDDED,
+    SERVER,
+    anchor_folder,
+    anchor_heads,
+    anchoring,
+    audit_key_file,
+    load_witness,
+    open_schemas,
+)
 from fleet.embedding import reachable_database
-from fleet.settings import FleetSettings
+from fleet.settings import FleetSettings, read_settings
 from service_process.serving import stop_signals
 from shared_clients.errors import Permanent
 from shared_clients.telemetry import configure
@@ -24,18 +33,18 @@ class Verdict(BaseModel):
 
 
 async def verify_chains(folder: Path | None, keys: Sequence[Path]) -> Verdict:
-    """Hold every chain against its entries and anchors.
+    """Compare every chain with its entries and its anchors.
 
     Args:
-        folder: of the anchor files; by default the one that the settings name.
-        keys: files with the keys (PEM) that signed anchors; by default the one that the settings name.
+        folder: the folder of the anchor files; by default the one in the settings.
+        keys: files with the keys (PEM) that signed anchors; by default the one in the settings.
 
     Raises:
         Permanent: a key cannot be read.
     """
-    settings = FleetSettings()
-    trusted = _read_keys(keys or [key_file_of(settings)])
-    anchors = folder or anchors_of(settings, _whose(settings))
+    settings = read_settings()
+    trusted = _read_keys(keys or [audit_key_file(settings)])
+    anchors = folder or anchor_folder(settings, _database_kind(settings))
     async with reachable_database(settings) as url, open_schemas(url) as schemas:
         chains = [await verify(database, read_anchors(anchors, name, trusted)) for name, database in schemas.items()]
     return Verdict(ok=not any(report.faults for report in chains), chains=tuple(chains))
@@ -43,22 +52,22 @@ async def verify_chains(folder: Path | None, keys: Sequence[Path]) -> Verdict:
 
 async def anchor_once() -> list[Anchor]:
     """Sign the heads of all chains, and return the new anchors."""
-    settings = FleetSettings()
+    settings = read_settings()
     async with reachable_database(settings) as url, open_schemas(url) as schemas:
-        return await anchor_heads(schemas, witness_of(settings, _whose(settings)))
+        return await anchor_heads(schemas, load_witness(settings, _database_kind(settings)))
 
 
 async def anchor_until_stopped() -> None:
     """Sign the heads of all chains each minute, until a signal comes."""
-    settings = FleetSettings()
+    settings = read_settings()
     configure("flotilla", level=settings.log_level, json=False)
-    witness = witness_of(settings, _whose(settings))
+    witness = load_witness(settings, _database_kind(settings))
     with stop_signals() as stop:
         async with reachable_database(settings) as url, anchoring(url, witness):
             await stop.requested.wait()
 
 
-def _whose(settings: FleetSettings) -> str:
+def _database_kind(settings: FleetSettings) -> str:
     return EMBEDDED if settings.database_url is None else SERVER
 
 

@@ -1,7 +1,7 @@
-"""The broker of a fleet whose bus is `http://`: mock-eventing as one more process, with triggers for our own ports.
+"""The broker of a fleet whose bus is `http://`: mock-eventing as one more process, with triggers for the fleet's ports.
 
-Of several replicas the first gets the events: a Service would balance them in a cluster, and nothing here needs it,
-because replicas share work by claims on their database.
+Of several replicas of a service only the first gets events. In a cluster a Service would balance them; here nothing
+needs that, because replicas share the work by claims on their database.
 """
 
 import secrets
@@ -10,45 +10,52 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from fleet.home import kept_secret
+from fleet.state_folder import load_or_make_secret
 from fleet.supervisor import Command
 from local_backends.server import free_port
 from shared_clients.errors import Permanent
 from shared_models.triggers import dump_triggers, triggers
 
-OWN: Final = "http://"
-"""What a fleet is told that is to run a broker itself."""
+OWN_BROKER: Final = "http://"
+"""The value of FLOTILLA_BUS_URL which says that the fleet runs a broker itself."""
 
 
-def own_broker(given: str | None) -> str | None:
-    """Return the address of the broker that is to be started; None where the bus is something else.
+def own_broker_url(bus_url: str | None) -> str | None:
+    """Return the address of the broker that has to be started; None where the bus is another one.
 
     Raises:
-        Permanent: it names a broker, which does not know where this fleet's services listen.
+        Permanent: `bus_url` names a broker that runs already: it does not know the ports of this fleet's services.
     """
-    if given is None or not given.startswith(OWN):
+    if bus_url is None or not bus_url.startswith(OWN_BROKER):
         return None
-    if given != OWN:
-        raise Permanent(f"FLOTILLA_BUS_URL has to be {OWN} alone: this fleet starts a broker, and tells it our ports")
-    return f"{OWN}127.0.0.1:{free_port()}"
+    if bus_url != OWN_BROKER:
+        msg = (
+            f"FLOTILLA_BUS_URL has to be {OWN_BROKER} alone: this fleet starts a broker that knows its services' ports"
+        )
+        raise Permanent(msg)
+    return f"{OWN_BROKER}127.0.0.1:{free_port()}"
 
 
-def broker_command(url: str, home: Path, ports: Mapping[str, Sequence[int]], shared: Mapping[str, str]) -> Command:
-    """Write the triggers, and return how to start the broker.
+def broker_command(
+    url: str, state_folder: Path, ports: Mapping[str, Sequence[int]], shared: Mapping[str, str]
+) -> Command:
+    """Write the file of triggers, and return the command that starts the broker.
 
     Args:
-        url: where it will listen.
-        home: gets the file of triggers.
-        ports: of each service, those of its replicas.
+        url: the address at which the broker will listen.
+        state_folder: the folder for the file of triggers.
+        ports: the ports of each service's replicas, by the name of the service.
         shared: the environment of every process.
     """
-    file = home / "triggers.yaml"
+    file = state_folder / "triggers.yaml"
     documents = triggers(lambda name: f"http://127.0.0.1:{ports[name][0]}/events")
     file.write_text(dump_triggers(documents))
     environment = {**shared, "FLOTILLA_PORT": str(urlsplit(url).port), "FLOTILLA_TRIGGERS": str(file)}
     return Command("mock-eventing-1", "mock_eventing", environment, url)
 
 
-def events_secret(home: Path) -> dict[str, str]:
-    """Return what broker and services know each other by, made the first time."""
-    return {"FLOTILLA_EVENTS_SECRET": kept_secret(home / "events-secret", lambda: secrets.token_urlsafe(32))}
+def events_secret(state_folder: Path) -> dict[str, str]:
+    """Return the secret by which broker and services know each other, made the first time."""
+    return {
+        "FLOTILLA_EVENTS_SECRET": load_or_make_secret(state_folder / "events-secret", lambda: secrets.token_urlsafe(32))
+    }

@@ -1,7 +1,7 @@
-"""What the parts of a fleet on one machine have to know of each other, made once: keys, passwords, triggers.
+"""The credentials of a fleet on one machine, made once: keys, passwords and triggers.
 
-In containers a job makes these before anything else starts, so that no password stands in a compose file, in an image
-or in an environment. Each reader has a folder: who mounts it sees its own and nothing else.
+In containers a job makes them before anything else starts, so that no password is in a compose file, in an image or in
+an environment. Each service has a folder of its own: it mounts that folder and sees no other.
 """
 
 import secrets
@@ -12,7 +12,7 @@ from typing import Final
 from pydantic import SecretStr
 
 from fleet.app import SERVICES
-from fleet.home import MIN_KEY, kept_secret
+from fleet.state_folder import MIN_KEY_LENGTH, load_or_make_secret
 from shared_clients.errors import Permanent
 from shared_clients.identity import dump_trusted, generate_key, load_private, private_pem, trust
 from shared_models.triggers import dump_triggers, triggers
@@ -21,23 +21,23 @@ ISSUER: Final = "api-gateway"
 
 
 def write_gateway_key(private: Path, trusted: Path) -> None:
-    """Make the key that the gateway signs with, once, and tell the services behind it whom to trust.
+    """Make the gateway's signing key once, and write the file of keys that the services behind it trust.
 
     Raises:
         Permanent: the key cannot be kept.
     """
-    key = load_private(kept_secret(private, lambda: private_pem(generate_key())))
+    key = load_private(load_or_make_secret(private, lambda: private_pem(generate_key())))
     trusted.write_text(dump_trusted(trust(ISSUER, key.public_key(), SERVICES)))
 
 
 def write_credentials(folder: Path, *, database: str, redis: str, chosen_key: SecretStr | None) -> None:
-    """Write what is missing and keep what is there, for the stores keep the passwords that they were made with.
+    """Write the credentials that are missing; existing ones stay, because the stores were made with them.
 
     Args:
-        folder: gets the folders `postgres`, `redis`, `broker`, `services` and `gateway`, for those who read them.
-        database: where Postgres will be: `host[:port]/name`.
-        redis: where Redis will be: `host[:port]`.
-        chosen_key: the API key, if somebody chose one; otherwise one is made, once.
+        folder: the parent of the folders `postgres`, `redis`, `broker`, `services` and `gateway`, one for each reader.
+        database: the address of Postgres: `host[:port]/name`.
+        redis: the address of Redis: `host[:port]`.
+        chosen_key: the API key, where the operator chose one; otherwise one is made, once.
 
     Raises:
         Permanent: a folder cannot be written, or the chosen key is too short.
@@ -47,13 +47,13 @@ def write_credentials(folder: Path, *, database: str, redis: str, chosen_key: Se
     try:
         for reader in readers:
             reader.mkdir(exist_ok=True)
-        database_password = _shared(postgres / "password", secrets.token_urlsafe)
-        redis_password = _shared(cache / "password", secrets.token_urlsafe)
+        database_password = _secret_for_other_user(postgres / "password", secrets.token_urlsafe)
+        redis_password = _secret_for_other_user(cache / "password", secrets.token_urlsafe)
         (cache / "redis.conf").write_text(f"requirepass {redis_password}\nappendonly yes\n")
         for reader in (services, gateway):
             (reader / "flotilla_database_url").write_text(f"postgresql://flotilla:{database_password}@{database}")
             (reader / "flotilla_redis_url").write_text(f"redis://:{redis_password}@{redis}/0")
-        events_secret = kept_secret(broker / "flotilla_events_secret", secrets.token_urlsafe)
+        events_secret = load_or_make_secret(broker / "flotilla_events_secret", secrets.token_urlsafe)
         (services / "flotilla_events_secret").write_text(events_secret)
         (broker / "triggers.yaml").write_text(dump_triggers(triggers(lambda service: f"http://{service}:8080/events")))
         write_gateway_key(gateway / "gateway-key.pem", services / "trusted-keys.json")
@@ -64,15 +64,15 @@ def write_credentials(folder: Path, *, database: str, redis: str, chosen_key: Se
 
 def _write_api_key(path: Path, chosen: SecretStr | None) -> None:
     if chosen is None:
-        _shared(path, lambda: f"fl-dev-{secrets.token_urlsafe(24)}")
-    elif len(chosen.get_secret_value()) < MIN_KEY:
-        raise Permanent(f"FLOTILLA_AUTH_DEV_KEY has to have at least {MIN_KEY} characters")
+        _secret_for_other_user(path, lambda: f"fl-dev-{secrets.token_urlsafe(24)}")
+    elif len(chosen.get_secret_value()) < MIN_KEY_LENGTH:
+        raise Permanent(f"FLOTILLA_AUTH_DEV_KEY has to have at least {MIN_KEY_LENGTH} characters")
     else:
         path.write_text(chosen.get_secret_value())
 
 
-def _shared(path: Path, make: Callable[[], str]) -> str:
-    """Keep a secret whose reader is another user than we: who may enter its folder may read it."""
-    secret = kept_secret(path, make)
+def _secret_for_other_user(path: Path, make: Callable[[], str]) -> str:
+    """Keep a secret that another user reads: every user who may enter its folder may read it."""
+    secret = load_or_make_secret(path, make)
     path.chmod(0o644)
     return secret

@@ -1,4 +1,4 @@
-"""Bring the database up to date: every service's schema, each with the durable-work tables."""
+"""Bring the database up to date: every service's schema, each with the tables of durable work."""
 
 from pathlib import Path
 from typing import Final
@@ -7,8 +7,8 @@ import agent_service.app
 import api_gateway.app
 import request_manager.app
 from durable_work.migrating import migrate
-from fleet.embedding import database_of
-from fleet.settings import FleetSettings
+from fleet.embedding import configured_database
+from fleet.settings import read_settings
 from shared_clients.bus import ensure_topics
 from shared_models.catalog import TOPICS
 
@@ -18,15 +18,15 @@ SCHEMAS: Final[dict[str, Path]] = {
 
 
 async def migrate_all(url: str) -> None:
-    """Migrate every schema; safe to call again, and at once from several processes."""
+    """Migrate every schema; several processes may do it at once, and again."""
     for schema, versions in SCHEMAS.items():
         await migrate(url, schema, versions)
 
 
 async def migrate_here() -> list[str]:
-    """Migrate the database that the settings name, or the embedded one; make missing topics; return the schemas."""
-    settings = FleetSettings()
-    async with database_of(settings) as url:
+    """Migrate the configured or embedded database, make the topics that are missing, and return the schemas."""
+    settings = read_settings()
+    async with configured_database(settings) as url:
         await migrate_all(url)
     if settings.bus_url is not None:
         await ensure_topics(settings.bus_url, TOPICS)

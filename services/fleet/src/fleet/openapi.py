@@ -1,4 +1,4 @@
-"""The OpenAPI document of the whole fleet: what one sees through the gateway, whichever service answers."""
+"""The OpenAPI document of the whole fleet: all routes that the gateway offers, with those of the services behind it."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -18,7 +18,7 @@ from shared_models.requests import NewRequest
 
 REF: Final = "#/components/schemas/{model}"
 BODIES: Final = (NewRequest, NewSession, SessionChange, Link, LetterFilter, Discard, ProblemBody)
-"""Models that routes read by hand, or that every route may answer, so that FastAPI does not know them."""
+"""Models that FastAPI does not know: routes read them by hand, or every route may answer with them."""
 OPEN: Final = frozenset({"/auth/link"})
 """Paths that need no identity."""
 
@@ -26,9 +26,8 @@ OPEN: Final = frozenset({"/auth/link"})
 def openapi() -> Mapping[str, object]:
     """Return the document: OpenAPI 3.1."""
     app = FastAPI(title="Flotilla", version="0.1.0", summary="Run AI agents as a fleet of services.")
-    doors = (api_gateway.api, api_gateway.dead_letters, request_manager.api, agent_service.api)
-    for door in doors:
-        app.include_router(door.router)
+    for module in (api_gateway.api, api_gateway.dead_letters, request_manager.api, agent_service.api):
+        app.include_router(module.router)
     document: dict[str, Any] = app.openapi()
     components = document.setdefault("components", {})
     _, definitions = models_json_schema([(model, "validation") for model in BODIES], ref_template=REF)

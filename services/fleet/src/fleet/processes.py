@@ -1,4 +1,4 @@
-"""Every service as a process of its own, N replicas each, on real stores, and Kafka or a broker over HTTP."""
+"""Every service as processes of its own, on real stores and on Kafka or a broker over HTTP."""
 
 import asyncio
 import json
@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Final
 
 from fleet.app import SERVICES
-from fleet.broker import OWN, broker_command, events_secret, own_broker
+from fleet.broker import OWN_BROKER, broker_command, events_secret, own_broker_url
 from fleet.credentials import write_gateway_key
-from fleet.embedding import Say
+from fleet.embedding import ReportProgress
 from fleet.migrate import migrate_all
-from fleet.settings import FleetSettings, inherited
+from fleet.settings import FleetSettings, inherited_environment
 from fleet.supervisor import Command, Supervisor
-from local_backends import found
+from local_backends import find_backend
 from local_backends.server import free_port
 from shared_clients.bus import ensure_topics
 from shared_clients.errors import OutsideError, Permanent
@@ -29,7 +29,7 @@ READY_SECONDS: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """Addresses of what the services share."""
+    """The addresses of the stores and the bus that all services share."""
 
     database_url: str
     bus_url: str
@@ -38,13 +38,13 @@ class Stores:
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """A fleet of processes, ready.
+    """A fleet of processes that are all ready.
 
     Attributes:
-        supervisor: its children are named `<service>-<replica>`.
-        commands: how each of them was started, by its name.
-        urls: base URLs of the gateways.
-        stores: what the services share.
+        supervisor: the parent of the processes, which are named `<service>-<replica>`.
+        commands: the command of each process, by the name of the process.
+        urls: the base URLs of the gateways.
+        stores: the stores and the bus of all services.
     """
 
     supervisor: Supervisor
@@ -54,64 +54,76 @@ class Processes:
 
 
 @asynccontextmanager
-async def open_stores(settings: FleetSettings, home: Path, say: Say) -> AsyncGenerator[Stores]:
-    """Find or start Postgres, Redis and Kafka, each in its own folder of `home`; a broker is one of the processes.
+async def open_stores(
+    settings: FleetSettings, state_folder: Path, report_progress: ReportProgress
+) -> AsyncGenerator[Stores]:
+    """Find or start Postgres, Redis and Kafka, each in a folder of its own in the state folder.
+
+    A broker over HTTP is not started here: it is one of the processes.
 
     Raises:
-        Permanent: one can be neither found nor started, with what to do.
+        Permanent: one can be neither found nor started; the message says what to do.
     """
     async with AsyncExitStack() as stack:
-        say("finding Postgres")
-        given = settings.database_url.get_secret_value() if settings.database_url else None
-        database_url = await stack.enter_async_context(found("postgres", given, home / "postgres-server"))
-        say("finding Redis")
-        given = settings.redis_url.get_secret_value() if settings.redis_url else None
-        redis_url = await stack.enter_async_context(found("redis", given, home / "redis"))
-        bus_url = own_broker(settings.bus_url)
+        report_progress("finding Postgres")
+        given_url = settings.database_url.get_secret_value() if settings.database_url else None
+        folder = state_folder / "postgres-server"
+        database_url = await stack.enter_async_context(find_backend("postgres", given_url, folder))
+        report_progress("finding Redis")
+        given_url = settings.redis_url.get_secret_value() if settings.redis_url else None
+        redis_url = await stack.enter_async_context(find_backend("redis", given_url, state_folder / "redis"))
+        bus_url = own_broker_url(settings.bus_url)
         if bus_url is None:
-            say("finding Kafka")
-            bus_url = await stack.enter_async_context(found("kafka", settings.bus_url, home / "kafka"))
+            report_progress("finding Kafka")
+            bus_url = await stack.enter_async_context(find_backend("kafka", settings.bus_url, state_folder / "kafka"))
         yield Stores(database_url, bus_url, redis_url)
 
 
 @asynccontextmanager
 async def open_processes(
-    settings: FleetSettings, home: Path, dev_key: str, stores: Stores, *, replicas: Mapping[str, int], say: Say
+    settings: FleetSettings,
+    state_folder: Path,
+    dev_key: str,
+    stores: Stores,
+    *,
+    replicas: Mapping[str, int],
+    report_progress: ReportProgress,
 ) -> AsyncGenerator[Processes]:
     """Run every service, wait until all are ready, and stop them at the end.
 
     Args:
-        settings: port of the first gateway, agent configuration, log level.
-        home: keys and logs are kept there.
+        settings: the port of the first gateway, the agent configuration and the log level.
+        state_folder: the folder for keys and logs.
         dev_key: the one API key.
-        stores: what the services share; schemas and topics are made where they are missing.
-        replicas: how many of a service; one unless it says otherwise.
-        say: told what is being done.
+        stores: the stores and the bus of all services; schemas and topics are made where they are missing.
+        replicas: the number of processes of a service; one where it is not named.
+        report_progress: called with each step.
 
     Raises:
         Permanent: a process does not become ready; the message names its log.
     """
-    say("bringing the database up to date")
+    report_progress("bringing the database up to date")
     await migrate_all(stores.database_url)
     await ensure_topics(stores.bus_url, TOPICS)
-    commands = _commands(settings, home, dev_key, stores, replicas=replicas)
-    async with Supervisor(home / "logs") as supervisor:
-        say(f"starting {len(commands)} processes")
+    commands = _commands(settings, state_folder, dev_key, stores, replicas=replicas)
+    async with Supervisor(state_folder / "logs") as supervisor:
+        report_progress(f"starting {len(commands)} processes")
         await supervisor.start(commands)
-        await asyncio.gather(*(_until_ready(command, home) for command in commands))
+        await asyncio.gather(*(_wait_until_ready(command, state_folder) for command in commands))
         gateways = tuple(command.url for command in commands if command.module == "api_gateway")
         yield Processes(supervisor, {command.name: command for command in commands}, gateways, stores)
 
 
 def _commands(
-    settings: FleetSettings, home: Path, dev_key: str, stores: Stores, *, replicas: Mapping[str, int]
+    settings: FleetSettings, state_folder: Path, dev_key: str, stores: Stores, *, replicas: Mapping[str, int]
 ) -> list[Command]:
     if unknown := set(replicas) - set(KINDS):
         raise Permanent(f"there is no service {min(unknown)}; the services are {', '.join(KINDS)}")
     gateways = [settings.port + number for number in range(replicas.get(GATEWAY, 1))]
     ports = {name: [free_port() for _ in range(replicas.get(name, 1))] for name in sorted(SERVICES)}
+    environment = inherited_environment()
     shared = {
-        **inherited(),
+        **environment,
         "FLOTILLA_MODE": "dev",
         "FLOTILLA_DATABASE_URL": stores.database_url,
         "FLOTILLA_BUS_URL": stores.bus_url,
@@ -122,14 +134,15 @@ def _commands(
         "FLOTILLA_ALLOWED_HOSTS": ",".join(
             f"{name}:{port}" for port in gateways for name in ("localhost", "127.0.0.1", "[::1]")
         ),
-        "FLOTILLA_LIMITS": inherited().get("FLOTILLA_LIMITS") or json.dumps({"replicas": len(gateways)}),
-        **_keys(home),
-        **events_secret(home),
+        "FLOTILLA_LIMITS": environment.get("FLOTILLA_LIMITS") or json.dumps({"replicas": len(gateways)}),
+        **_identity_keys(state_folder),
+        **events_secret(state_folder),
         "FLOTILLA_SERVICE_URLS": json.dumps(
             {name: [f"http://127.0.0.1:{port}" for port in chosen] for name, chosen in ports.items()}
         ),
     }
-    brokers = [broker_command(stores.bus_url, home, ports, shared)] if stores.bus_url.startswith(OWN) else []
+    own_broker = stores.bus_url.startswith(OWN_BROKER)
+    brokers = [broker_command(stores.bus_url, state_folder, ports, shared)] if own_broker else []
     return brokers + [
         Command(
             f"{name}-{number}",
@@ -142,25 +155,25 @@ def _commands(
     ]
 
 
-def _keys(home: Path) -> dict[str, str]:
-    """Return where the gateway's key and the trust in it are, made the first time."""
-    private, trusted = home / "gateway-key.pem", home / "trusted-keys.json"
+def _identity_keys(state_folder: Path) -> dict[str, str]:
+    """Return the paths of the gateway's signing key and of the keys that services trust, made the first time."""
+    private, trusted = state_folder / "gateway-key.pem", state_folder / "trusted-keys.json"
     write_gateway_key(private, trusted)
     return {"FLOTILLA_AUTH_PRIVATE_KEY": str(private), "FLOTILLA_AUTH_TRUSTED_KEYS": str(trusted)}
 
 
-async def _until_ready(command: Command, home: Path) -> None:
+async def _wait_until_ready(command: Command, state_folder: Path) -> None:
     async with HttpClient(command.url) as server:
         try:
             async with asyncio.timeout(READY_SECONDS):
-                while not await _ready(server):  # noqa: ASYNC110 - another process's readiness
+                while not await _is_ready(server):  # noqa: ASYNC110 - another process's readiness
                     await asyncio.sleep(0.1)
         except TimeoutError:
-            what = f"{command.name} is not ready after {READY_SECONDS:g} s"
-            raise Permanent(f"{what}; see {home / 'logs' / f'{command.name}.log'}") from None
+            log_file = state_folder / "logs" / f"{command.name}.log"
+            raise Permanent(f"{command.name} is not ready after {READY_SECONDS:g} s; see {log_file}") from None
 
 
-async def _ready(server: HttpClient) -> bool:
+async def _is_ready(server: HttpClient) -> bool:
     try:
         await server.call("GET", "/readyz", deadline=1.0)
     except OutsideError:

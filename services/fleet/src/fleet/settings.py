@@ -1,29 +1,30 @@
-"""The settings of a laptop's fleet; nothing else here reads the environment."""
+"""The settings of a fleet on a laptop; no other module of this package reads the environment."""
 
 import os
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from fleet.errors import WrongSettings
 from shared_clients.secret_files import SECRET_FOLDERS
 
 
 class FleetSettings(BaseSettings):
-    """What `flotilla up` and its sisters are told from outside.
+    """The settings of every command that runs or opens a fleet on this machine.
 
     Attributes:
-        home: where conversations, keys and the embedded Postgres are kept.
-        port: of the web chat and the API.
+        home: the folder for conversations, keys and the embedded Postgres.
+        port: the port of the web chat and the API.
         auth_dev_key: the API key of this laptop; without it one is made once and kept in `home`.
         agent_configs: the folder with `agents/` and `scripts/`.
         log_level: debug, info, warning or error.
-        database_url: an existing Postgres for `up --processes` and `migrate`, instead of one that is started.
-        bus_url: an existing Kafka for `up --processes`, likewise; or `http://` for a broker of its own instead.
-        redis_url: an existing Redis for `up --processes`, likewise.
-        audit_key: a file with the key that signs the audit log's anchors (PEM, Ed25519); by default one in `home`.
-        audit_anchors: the folder that anchors are appended to; by default one in `home`.
+        database_url: an existing Postgres for `up --processes` and `migrate`; without it one is started.
+        bus_url: an existing Kafka for `up --processes`; without it one is started. `http://` alone starts
+        mock-eventing. redis_url: an existing Redis for `up --processes`; without it one is started. audit_key: a file
+        with the key that signs the anchors of the audit log (PEM, Ed25519); by default one in `home`. audit_anchors:
+        the folder of the anchor files; by default one in `home`.
     """
 
     model_config = SettingsConfigDict(env_prefix="FLOTILLA_", secrets_dir=SECRET_FOLDERS, extra="ignore", frozen=True)
@@ -40,11 +41,28 @@ class FleetSettings(BaseSettings):
     audit_anchors: Path | None = None
 
     @property
-    def hosts(self) -> str:
-        """What a browser on this machine may call us, as `FLOTILLA_ALLOWED_HOSTS` takes it."""
+    def allowed_hosts(self) -> str:
+        """The Host headers of browsers on this machine, as `FLOTILLA_ALLOWED_HOSTS` takes them."""
         return ",".join(f"{name}:{self.port}" for name in ("localhost", "127.0.0.1", "[::1]"))
 
+    @property
+    def chosen_key(self) -> str | None:
+        return self.auth_dev_key.get_secret_value() if self.auth_dev_key else None
 
-def inherited() -> dict[str, str]:
-    """Return our environment for service processes: what they have to be told anew is put over it."""
+
+def read_settings() -> FleetSettings:
+    """Read the settings from the environment and from mounted secret files.
+
+    Raises:
+        WrongSettings: with a line for each variable that has a wrong value.
+    """
+    try:
+        return FleetSettings()
+    except ValidationError as error:
+        lines = [f"FLOTILLA_{'_'.join(map(str, fault['loc'])).upper()}: {fault['msg']}" for fault in error.errors()]
+        raise WrongSettings("\n".join(lines)) from error
+
+
+def inherited_environment() -> dict[str, str]:
+    """Return our own environment, over which the settings of a service process are laid."""
     return dict(os.environ)

@@ -1,7 +1,7 @@
-"""Service processes as our children: started, started again half a second after they die, and stopped together.
+"""Service processes as children: started, started again half a second after they die, and stopped together.
 
-This is what a kubelet does, so that `flotilla up --processes` and the tests of faults see the recovery that a cluster
-would. Children die with us, also when we are killed.
+A kubelet does the same, so `flotilla up --processes` and the tests of faults recover as a cluster does. The children
+die with this process, also when it is killed.
 """
 
 import asyncio
@@ -15,13 +15,13 @@ from typing import Final, Self
 
 import structlog
 
-from local_backends.embedded import dies_with_us
+from local_backends.embedded import parent_death_command
 
 log = structlog.get_logger()
 
 RESTART_SECONDS: Final = 0.5
 STOP_SECONDS: Final = 12.0
-"""A service drains within 10 s; what has not ended by then is killed."""
+"""A service drains within 10 s; one that still runs after this time is killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +31,8 @@ class Command:
     Attributes:
         name: unique, such as `agent-service-2`.
         module: run as `python -m <module>`.
-        environment: all of it.
-        url: where it will listen.
+        environment: its whole environment.
+        url: the address at which it will listen.
     """
 
     name: str
@@ -42,16 +42,16 @@ class Command:
 
 
 class Supervisor:
-    """Keeps processes running; an async context manager that stops them all when it is left.
+    """An async context manager that keeps processes running, and stops them all at its end.
 
     Args:
-        logs: a folder for one log file each.
+        logs: the folder for one log file of each process.
     """
 
     def __init__(self, logs: Path) -> None:
         self._logs = logs
         self._children: dict[str, asyncio.subprocess.Process] = {}
-        self._keeping: list[asyncio.Task[None]] = []
+        self._restart_tasks: list[asyncio.Task[None]] = []
         self.restarts = 0
 
     async def __aenter__(self) -> Self:
@@ -59,26 +59,28 @@ class Supervisor:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in self._keeping:
+        for task in self._restart_tasks:
             task.cancel()
-        await asyncio.gather(*self._keeping, return_exceptions=True)
+        await asyncio.gather(*self._restart_tasks, return_exceptions=True)
         await asyncio.gather(*(self._stop(name) for name in self._children))
 
     def pid(self, name: str) -> int:
-        """Return the process id of a child as it is now."""
+        """Return the process id that a child has now; a restart changes it."""
         return self._children[name].pid
 
     def signal(self, name: str, number: signal.Signals) -> None:
-        """Send a signal to a child, such as SIGKILL; one that dies is started again."""
+        """Send a signal to a child, such as SIGKILL; a child that dies of it is started again."""
         with suppress(ProcessLookupError):
             self._children[name].send_signal(number)
 
     async def start(self, commands: Sequence[Command]) -> None:
         for command in commands:
             await self._spawn(command)
-            self._keeping.append(asyncio.create_task(self._keep(command), name=f"keep {command.name}"))
+            self._restart_tasks.append(
+                asyncio.create_task(self._restart_when_ended(command), name=f"keep {command.name}")
+            )
 
-    async def _keep(self, command: Command) -> None:
+    async def _restart_when_ended(self, command: Command) -> None:
         while True:
             status = await self._children[command.name].wait()
             log.warning("process_ended", process=command.name, status=status, again_in_seconds=RESTART_SECONDS)
@@ -89,7 +91,7 @@ class Supervisor:
     async def _spawn(self, command: Command) -> None:
         with (self._logs / f"{command.name}.log").open("ab") as out:
             self._children[command.name] = await asyncio.create_subprocess_exec(
-                *dies_with_us("KILL"),
+                *parent_death_command("KILL"),
                 sys.executable,
                 "-m",
                 command.module,

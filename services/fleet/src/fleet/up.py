@@ -1,18 +1,20 @@
-"""`flotilla up`: the fleet on a laptop, in one process, until Ctrl-C."""
+"""`flotilla up`: the fleet on a laptop until Ctrl-C, in one process or with a process per service."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from typing import Final
 
 from rich.console import Console
 from rich.markup import escape
 
 from api_gateway.app import SCHEMA
 from api_gateway.usecases.sign_in import make_code
-from fleet.anchoring import EMBEDDED, SERVER, anchoring, witness_of
-from fleet.app import Place, open_fleet
-from fleet.home import dev_key, open_home
+from fleet.anchoring import EMBEDDED, SERVER, anchoring, load_witness
+from fleet.app import FleetOptions, open_fleet
+from fleet.embedding import ReportProgress
 from fleet.processes import open_processes, open_stores
-from fleet.settings import FleetSettings
+from fleet.settings import FleetSettings, read_settings
+from fleet.state_folder import load_dev_key, open_state_folder
 from service_process.serving import bind, run, serve, stop_signals
 from service_process.web import draining
 from shared_clients.errors import Permanent
@@ -21,41 +23,42 @@ from shared_clients.postgres import Database, open_database
 from shared_clients.telemetry import configure
 from shared_models.agents import ConfigError
 
+CONSOLE: Final = Console(stderr=True, highlight=False)
 
-def up(replicas: Mapping[str, int], out: Console, *, processes: bool) -> None:
-    """Run the fleet in this process, or with a process per service, until a signal comes.
+
+def up(replicas: Mapping[str, int], *, processes: bool) -> None:
+    """Run the fleet until a signal comes; progress and addresses go to stderr.
 
     Args:
-        replicas: with `processes`, how many of a service; one where it is not named.
-        out: gets progress and addresses.
-        processes: a process per service.
+        replicas: with `processes`, the number of processes of a service; one where it is not named.
+        processes: run a process per service.
 
     Raises:
         OutsideError: with the remedy: a taken port, a full disk, a wrong agent file, a part that does not start.
     """
-    settings = FleetSettings()
+    settings = read_settings()
     try:
-        run(lambda: run_processes(settings, replicas, out) if processes else run_fleet(settings, out))
+        run(lambda: run_processes(settings, replicas) if processes else run_fleet(settings))
     except ConfigError as error:
         raise Permanent(str(error)) from error
 
 
-async def run_fleet(settings: FleetSettings, out: Console) -> None:
+async def run_fleet(settings: FleetSettings) -> None:
     """Run every service in this process until a signal comes.
 
     Raises:
-        OutsideError: with what to do: the port is taken, the disk is full, a part does not start.
+        OutsideError: with the remedy: the port is taken, the disk is full, a part does not start.
     """
     configure("flotilla", level=settings.log_level, json=False)
-    began = time.monotonic()
-    say = teller(out, began)
+    report_progress = progress_reporter()
     with stop_signals() as stop, bind("127.0.0.1", settings.port) as listener:
-        home = open_home(settings.home)
-        key = dev_key(home, settings.auth_dev_key)
-        place = Place(home, settings.hosts, key, settings.agent_configs, witness_of(settings, EMBEDDED))
-        async with open_fleet(place, say) as gateway:
-            await show_doors(gateway.database, settings, key, out)
-            say("ready")
+        state_folder = open_state_folder(settings.home)
+        key = load_dev_key(state_folder, settings.chosen_key)
+        witness = load_witness(settings, EMBEDDED)
+        options = FleetOptions(state_folder, settings.allowed_hosts, key, settings.agent_configs, witness)
+        async with open_fleet(options, report_progress) as gateway:
+            await print_access(gateway.database, settings, key)
+            report_progress("ready")
             await serve(
                 gateway.app,
                 host="127.0.0.1",
@@ -64,53 +67,52 @@ async def run_fleet(settings: FleetSettings, out: Console) -> None:
                 stop=stop,
                 draining=draining(gateway.app).set,
             )
-            began = time.monotonic()
-            teller(out, began)("stopping: handing back what is going on")
-    out.print("[dim]stopped[/dim]")
+            progress_reporter()("stopping: handing back the runs in progress")
+    CONSOLE.print("[dim]stopped[/dim]")
 
 
-async def run_processes(settings: FleetSettings, replicas: Mapping[str, int], out: Console) -> None:
+async def run_processes(settings: FleetSettings, replicas: Mapping[str, int]) -> None:
     """Run every service as a process, on real stores, until a signal comes.
 
     Raises:
-        OutsideError: with what to do.
+        OutsideError: with the remedy.
     """
     configure("flotilla", level=settings.log_level, json=False)
-    say = teller(out, time.monotonic())
+    report_progress = progress_reporter()
     with stop_signals() as stop:
         bind("127.0.0.1", settings.port).close()
-        home = open_home(settings.home)
-        key = dev_key(home, settings.auth_dev_key)
+        state_folder = open_state_folder(settings.home)
+        key = load_dev_key(state_folder, settings.chosen_key)
         async with (
-            open_stores(settings, home, say) as stores,
-            open_processes(settings, home, key, stores, replicas=replicas, say=say) as fleet,
+            open_stores(settings, state_folder, report_progress) as stores,
+            open_processes(settings, state_folder, key, stores, replicas=replicas, report_progress=report_progress),
             open_database(stores.database_url, SCHEMA) as database,
-            anchoring(stores.database_url, witness_of(settings, SERVER)),
+            anchoring(stores.database_url, load_witness(settings, SERVER)),
         ):
-            await show_doors(database, settings, key, out)
-            say(f"ready; logs are in {home / 'logs'}")
+            await print_access(database, settings, key)
+            report_progress(f"ready; logs are in {state_folder / 'logs'}")
             await stop.requested.wait()
-            teller(out, time.monotonic())("stopping")
-            del fleet
-    out.print("[dim]stopped[/dim]")
+            progress_reporter()("stopping")
+    CONSOLE.print("[dim]stopped[/dim]")
 
 
-def teller(out: Console, began: float) -> Callable[[str], None]:
-    """Return what prints a line of progress with the seconds since `began`."""
+def progress_reporter() -> ReportProgress:
+    """Return a function that prints a line of progress with the seconds since now."""
+    began = time.monotonic()
 
-    def say(what: str) -> None:
-        out.print(f"[dim]{time.monotonic() - began:5.1f} s[/dim]  {escape(what)}")
+    def report_progress(step: str) -> None:
+        CONSOLE.print(f"[dim]{time.monotonic() - began:5.1f} s[/dim]  {escape(step)}")
 
-    return say
+    return report_progress
 
 
-async def show_doors(database: Database, settings: FleetSettings, key: str, out: Console) -> None:
-    """Print how to get in: the single-use link for a browser, and the key for programs."""
+async def print_access(database: Database, settings: FleetSettings, key: str) -> None:
+    """Print how to reach the fleet: the single-use link for a browser, and the key for programs."""
     code = await make_code(database, DevKey(key).principal)
     base = f"http://localhost:{settings.port}"
-    out.print(f"\n  web chat   [bold]{base}/#code={code}[/bold]", soft_wrap=True)
-    out.print("             (the link signs one browser in, once; for another: flotilla link)")
-    out.print(f"  API        {base}/api/v1/requests", soft_wrap=True)
-    out.print(f"  API key    {escape(key)}", soft_wrap=True)
-    out.print('  terminal   flotilla ask "What time is it?"')
-    out.print("  stop       Ctrl-C\n")
+    CONSOLE.print(f"\n  web chat   [bold]{base}/#code={code}[/bold]", soft_wrap=True)
+    CONSOLE.print("             (the link signs one browser in, once; for another: flotilla link)")
+    CONSOLE.print(f"  API        {base}/api/v1/requests", soft_wrap=True)
+    CONSOLE.print(f"  API key    {escape(key)}", soft_wrap=True)
+    CONSOLE.print('  terminal   flotilla ask "What time is it?"')
+    CONSOLE.print("  stop       Ctrl-C\n")

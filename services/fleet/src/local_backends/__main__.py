@@ -1,4 +1,4 @@
-"""`python -m local_backends` fetches beforehand what a backend would otherwise fetch when it is first started."""
+"""`python -m local_backends` fetches Kafka's jars, which its first start would otherwise fetch."""
 
 import asyncio
 import sys

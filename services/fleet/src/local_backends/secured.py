@@ -24,7 +24,7 @@ from redis.exceptions import RedisError
 
 from local_backends.certificates import make_certificate
 from local_backends.kafka import running_broker
-from local_backends.server import Missing, Server, free_port, own_folder
+from local_backends.server import MissingProgram, Server, free_port, own_folder
 from shared_clients.bus.kafka_cluster import KafkaCluster
 from shared_clients.errors import Permanent
 
@@ -115,8 +115,8 @@ async def running_secured_kafka(folder: Path, users: Sequence[str]) -> AsyncIter
     """Run a broker with TLS and SASL whose users may do nothing until an ACL allows it.
 
     Raises:
-        Missing: there is no Java, or no Maven to fetch the broker with.
-        Permanent: it cannot run; the message ends with what it said.
+        MissingProgram: there is no Java, or no Maven to fetch the broker with.
+        Permanent: it cannot run; the message ends with the end of its log.
     """
     folder = own_folder(folder)
     certificate = make_certificate(folder)
@@ -197,12 +197,12 @@ async def running_secured_redis(folder: Path, user: str) -> AsyncIterator[Secure
     """Run a Redis that speaks only TLS, and lets one user touch only the keys of runs' frames.
 
     Raises:
-        Missing: there is no redis-server here.
-        Permanent: it cannot run; the message ends with what it said.
+        MissingProgram: there is no redis-server here.
+        Permanent: it cannot run; the message ends with the end of its log.
     """
     program = shutil.which("redis-server")
     if not program:
-        raise Missing("Redis: install it with `apt-get install redis-server` (or `brew install redis`)")
+        raise MissingProgram("Redis: install it with `apt-get install redis-server` (or `brew install redis`)")
     folder = own_folder(folder)
     files, port, password = make_certificate(folder), free_port(), secrets.token_urlsafe(32)
     configuration = folder / "redis.conf"
@@ -221,14 +221,14 @@ async def running_secured_redis(folder: Path, user: str) -> AsyncIterator[Secure
     address = f"127.0.0.1:{port}/0?ssl_ca_certs={files.ca}"
     url = f"rediss://{user}:{password}@{address}"
 
-    async def answers() -> bool:
+    async def is_ready() -> bool:
         async with Redis.from_url(url, socket_timeout=1, retry=Retry(NoBackoff(), 0)) as client:
             try:
                 return bool(await client.ping())
             except (RedisError, OSError):
                 return False
 
-    server = Server(url, [program, str(configuration)], folder, answers=answers, orphaned="TERM")
+    server = Server(url, [program, str(configuration)], folder, is_ready=is_ready, parent_death_signal="TERM")
     try:
         await server.start()
         yield SecuredRedis(url, f"rediss://{address}")

@@ -136,7 +136,7 @@ def test_what_people_do_is_on_record_and_whoever_changes_the_record_is_found(
         background.run(running.aclose())
 
     stopped = flotilla("verify")
-    assert (stopped.status, stopped.err.count("good")) == (0, len(found)), stopped.err
+    assert (stopped.status, stopped.out.count("good")) == (0, len(found)), stopped.err
 
     background.run(tamper(postgres))
     tampered = flotilla("verify", "--json")
@@ -144,7 +144,7 @@ def test_what_people_do_is_on_record_and_whoever_changes_the_record_is_found(
     assert [one["anchored"] for one in tampered.json()["chains"]] == [1, 2, 1]
     [fault] = tampered.json()["chains"][2]["faults"]
     assert (fault["number"], "was changed" in fault["what"]) == (1, True)
-    assert "api_gateway, number 1: the entry " in flotilla("verify").err
+    assert "api_gateway, number 1: the entry " in flotilla("verify").out
 
 
 def test_a_job_may_be_the_witness_and_retired_keys_are_named(
@@ -167,14 +167,14 @@ def test_a_job_may_be_the_witness_and_retired_keys_are_named(
             key.write_text(private_pem(generate_key()))
             monkeypatch.setenv("FLOTILLA_AUDIT_KEY", str(key))
             background.run(write())
-            assert f"anchored: api_gateway {number}" in flotilla("anchor").err
-        assert "nothing new" in flotilla("anchor").err
+            assert f"anchored: api_gateway {number}" in flotilla("anchor").out
+        assert "nothing new" in flotilla("anchor").out
         background.run(write())
         until_anchored(tmp_path / "elsewhere" / f"{SCHEMA}.jsonl", 3, then=lambda: os.kill(os.getpid(), signal.SIGTERM))
         assert flotilla("anchor", "--stay").status == 0
         assert len((tmp_path / "elsewhere" / f"{SCHEMA}.jsonl").read_text().splitlines()) == 3
         alone = flotilla("verify")
-        assert (alone.status, "which is not among the given public keys" in alone.err) == (1, True), alone.err
+        assert (alone.status, "which is not among the given public keys" in alone.out) == (1, True), alone.err
         both = flotilla("verify", *(word for key in keys for word in ("--key", str(key))))
         assert both.status == 0, both.err
     finally:

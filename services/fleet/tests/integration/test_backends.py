@@ -15,7 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError
 
-from local_backends import Backend, Missing, found, running_kafka, running_postgres, running_redis
+from local_backends import Backend, MissingProgram, find_backend, running_kafka, running_postgres, running_redis
 from shared_clients.errors import Permanent
 
 OWNER = """
@@ -138,7 +138,7 @@ async def test_port_that_is_taken_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("docker", [False, True])
 async def test_given_address_goes_first(tmp_path: Path, docker: bool) -> None:
-    async with found("redis", "redis://elsewhere", tmp_path / "unused", docker=docker) as url:
+    async with find_backend("redis", "redis://elsewhere", tmp_path / "unused", docker=docker) as url:
         assert url == "redis://elsewhere"
 
 
@@ -147,12 +147,12 @@ async def test_docker_where_it_is_asked_for_goes_before_a_program(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
-    with pytest.raises(Missing, match=r"redis was asked for in a container.* or start Docker"):
-        await found("redis", None, tmp_path, docker=True).__aenter__()
+    with pytest.raises(MissingProgram, match=r"redis in a container.* or start Docker"):
+        await find_backend("redis", None, tmp_path, docker=True).__aenter__()
 
 
 async def test_missing_program_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
-    with pytest.raises(Missing, match=r"install it with `apt-get install redis-server`.* or start Docker"):
-        await found("redis", None, tmp_path).__aenter__()
+    with pytest.raises(MissingProgram, match=r"install it with `apt-get install redis-server`.* or start Docker"):
+        await find_backend("redis", None, tmp_path).__aenter__()

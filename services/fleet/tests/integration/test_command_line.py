@@ -2,13 +2,15 @@
 
 import json
 import os
+import pty
 import re
+import shutil
 import signal
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -17,11 +19,28 @@ import httpx
 import psutil
 import pytest
 
-from command_line.commands import main
+from command_line.commands import COMMANDS, main
+from command_line.local import load_command
 from local_backends.server import free_port
 
 ROOT = Path(__file__).parents[4]
 READY_SECONDS = 90.0
+FAULTY_AGENTS = {
+    "long-winded": "{kind: length, after: 2}",
+    "busy-once": "{kind: rate_limit, retry_after: 0, times: 1}",
+}
+AGENT = """
+apiVersion: flotilla/v1
+kind: Agent
+metadata: {{name: {name}}}
+spec: {{model: {{provider: scripted, name: {name}}}}}
+"""
+SCRIPT = """
+apiVersion: flotilla/v1
+kind: ModelScript
+metadata: {{name: {name}}}
+spec: {{default: {{text: One two three., fault: {fault}}}}}
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +59,7 @@ class Laptop:
         return {
             "FLOTILLA_HOME": str(self.home),
             "FLOTILLA_PORT": str(self.port),
-            "FLOTILLA_AGENT_CONFIGS": str(ROOT / "agent-configs"),
+            "FLOTILLA_AGENT_CONFIGS": str(self.home.with_name("agent-configs")),
         }
 
     def client(self) -> httpx.Client:
@@ -121,6 +140,10 @@ class Yesterday:
 def yesterday(tmp_path_factory: pytest.TempPathFactory) -> Yesterday:
     """A first day: started, asked, and stopped with Ctrl-C."""
     laptop = Laptop(tmp_path_factory.mktemp("laptop") / ".flotilla", free_port())
+    configs = shutil.copytree(ROOT / "agent-configs", laptop.home.with_name("agent-configs"))
+    for name, fault in FAULTY_AGENTS.items():
+        (configs / "agents" / f"{name}-v1.yaml").write_text(AGENT.format(name=name))
+        (configs / "scripts" / f"{name}.yaml").write_text(SCRIPT.format(name=name, fault=fault))
     with laptop.up() as up, laptop.client() as client:
         body = {"content": "Hello"}
         asked = client.post("/api/v1/requests", json=body, headers={"Prefer": "wait=30"}).json()
@@ -205,8 +228,31 @@ def test_ask_prints_the_answer_and_as_json_the_whole_result(
     assert flotilla(monkeypatch, laptop.settings, "ask", "--session", session, "What is 6*7?") == 0
     printed = capsys.readouterr()
     assert printed.out.strip().endswith(view["response"]["content"].strip())
+    assert printed.err == "· calculator\n", "talk goes to stderr"
     with laptop.client() as client:
         assert len(client.get(f"/api/v1/sessions/{session}/messages").json()["messages"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("agent", "answer", "note"),
+    [
+        ("long-winded", "One two", "The answer was cut at the model's length limit."),
+        ("busy-once", "One two three.", "the model is asked again"),
+    ],
+)
+def test_cut_answer_and_repeated_model_call_are_noted_beside_the_answer(
+    laptop: Laptop,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    agent: str,
+    answer: str,
+    note: str,
+) -> None:
+    assert flotilla(monkeypatch, laptop.settings, "ask", "--agent", agent, "Count.") == 0
+    printed = capsys.readouterr()
+    assert printed.out.strip() == answer
+    assert note in only_line(printed.err)
 
 
 def test_link_signs_a_browser_in(
@@ -231,7 +277,7 @@ def only_line(printed: str) -> str:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("ask", "--session", "01a1fe6e-e144-7457-9c2f-1d1ddcaa269d", "hi"), "There is no session"),
+        (("ask", "--session", "01a1fe6e-e144-7457-9c2f-1d1ddcaa269d", "hi"), "404 .*session 01a1fe6e"),
         (("ask", "--server", "http://127.0.0.1:1", "hi"), "127.0.0.1:1|not|cannot"),
         (("migrate",), "in use by process"),
     ],
@@ -248,13 +294,45 @@ def test_what_cannot_be_done_is_said_in_one_line(
     assert re.search(told, only_line(capsys.readouterr().err))
 
 
+HOSTILE = "one\u2028two\u0085three \x1b]0;owned\x07\x1b[2J"
+"""The default rule of the scripted model repeats the question."""
+
+
+def test_answer_is_printed_exactly_where_stdout_is_a_pipe(
+    laptop: Laptop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert flotilla(monkeypatch, laptop.settings, "ask", HOSTILE) == 0
+    stored = HOSTILE.replace("\x1b", "\ufffd").replace("\x07", "\ufffd")  # as agent-service keeps an answer
+    assert f"> {stored}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_answer_on_a_terminal_does_not_command_it(laptop: Laptop, options: tuple[str, ...]) -> None:
+    environment = {"PATH": os.environ["PATH"], **laptop.settings}
+    command = [sys.executable, "-m", "command_line", "ask", *options, HOSTILE]
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(command, env=environment, stdout=theirs, cwd=ROOT) as process:
+        os.close(theirs)
+        shown = b"".join(until_closed(ours)).decode()
+        os.close(ours)
+    assert process.returncode == 0
+    assert "two" in shown
+    assert not set(shown) & {"\x1b", "\x07", "\x9b", "\x85"}
+
+
+def until_closed(terminal: int) -> Iterator[bytes]:
+    with suppress(OSError):  # Linux says EIO once nobody has the other end any more
+        while data := os.read(terminal, 4096):
+            yield data
+
+
 def test_wrong_key_is_said_in_one_line(
     laptop: Laptop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wrong = {**laptop.settings, "FLOTILLA_AUTH_DEV_KEY": "not-the-key-of-this-one"}
     assert flotilla(monkeypatch, wrong, "ask", "hi") == 1
     line = only_line(capsys.readouterr().err)
-    assert "identity" in line.lower()
+    assert "set FLOTILLA_AUTH_DEV_KEY" in line
     assert "not-the-key" not in line
 
 
@@ -273,7 +351,7 @@ def test_port_that_is_taken_says_what_to_do(laptop: Laptop, tmp_path: Path) -> N
     assert done.returncode == 1
     line = only_line(done.stderr)
     assert f"port {laptop.port}" in line
-    assert "choose another port" in line
+    assert "set FLOTILLA_PORT to another port" in line
     assert not (tmp_path / "other").exists(), "nothing was begun"
 
 
@@ -282,7 +360,6 @@ def test_port_that_is_taken_says_what_to_do(laptop: Laptop, tmp_path: Path) -> N
     [
         ({"FLOTILLA_PORT": "80800"}, 2, r"FLOTILLA_PORT: .*65535"),
         ({"FLOTILLA_PORT": "x"}, 2, "FLOTILLA_PORT: .*integer"),
-        ({"FLOTILLA_LOG_LEVEL": "loud"}, 2, r"FLOTILLA_LOG_LEVEL: .*debug\|info"),
         ({"FLOTILLA_AUTH_DEV_KEY": "short"}, 1, "FLOTILLA_AUTH_DEV_KEY has 5 characters"),
         ({"FLOTILLA_HOME": "/dev/null/x"}, 1, "Set FLOTILLA_HOME to a folder that you may write"),
     ],
@@ -301,6 +378,13 @@ def test_setting_that_is_wrong_is_named_in_one_line(
     given = {"FLOTILLA_HOME": str(tmp_path / "home"), "FLOTILLA_PORT": str(free_port()), **settings}
     assert flotilla(monkeypatch, given, *words) == status
     assert re.search(told, only_line(capsys.readouterr().err))
+
+
+def test_log_level_that_is_wrong_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert flotilla(monkeypatch, {"FLOTILLA_HOME": str(tmp_path), "FLOTILLA_LOG_LEVEL": "loud"}, "up") == 2
+    assert re.search(r"FLOTILLA_LOG_LEVEL: .*debug\|info", only_line(capsys.readouterr().err))
 
 
 def test_two_wrong_settings_are_two_lines(
@@ -338,3 +422,59 @@ def test_migrate_brings_a_database_up_to_date(
     for _ in range(2):
         assert flotilla(monkeypatch, settings, "migrate", "--json") == 0
         assert json.loads(capsys.readouterr().out) == {"schemas": ["agent_service", "api_gateway", "request_manager"]}
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("ask", ""), "the question is empty; expected some text"),
+        (("ask", " \n"), "the question is empty; expected some text"),
+        (("ask", "--session", "x", "hi"), "'x' is not a valid UUID"),
+        (("up", "--replicas", "agent-service=2"), "add --processes, or leave --replicas out"),
+        (("up", "--processes", "--replicas", "agent-service=17"), "with N from 1 to 16, and got 'agent-service=17'"),
+        (("credentials", "x"), "Missing option '--database'"),
+        (("asK",), "No such command 'asK'"),
+    ],
+)
+def test_wrong_use_is_told_in_plain_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, words: Sequence[str], told: str
+) -> None:
+    assert flotilla(monkeypatch, {}, *words) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert told in printed.err
+
+
+@pytest.mark.parametrize("server", ["localhost:8080", "ftp://localhost", "http://", "http://localhost:x"])
+def test_server_that_is_no_url_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, server: str
+) -> None:
+    assert flotilla(monkeypatch, {"FLOTILLA_HOME": str(tmp_path)}, "link", "--server", server) == 1
+    assert only_line(capsys.readouterr().err).startswith("--server: expected a base URL such as http://localhost:8080")
+
+
+def test_list_of_commands_is_what_the_commands_say(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert flotilla(monkeypatch, {"COLUMNS": "120"}, "--help") == 0
+    listed = capsys.readouterr().out
+    for name, sentence in COMMANDS.items():
+        assert re.search(rf"^  {name} +{re.escape(sentence)}$", listed, re.MULTILINE)
+        assert (load_command(name).help or "").partition("\n")[0] == sentence
+        assert flotilla(monkeypatch, {}, name, "--help") == 0
+        assert sentence in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("imported", "unwanted"),
+    [
+        ("command_line.commands", {"http.client", "json"}),
+        ("command_line.ask", {"fleet.app"}),
+        ("command_line.link", {"fleet.app"}),
+    ],
+)
+def test_short_commands_import_little(imported: str, unwanted: set[str]) -> None:
+    heavy = unwanted | {"asyncio", "httpx", "opentelemetry", "pydantic", "rich"}
+    code = f"import sys, {imported}; print(*sorted(set(sys.modules) & {heavy!r}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

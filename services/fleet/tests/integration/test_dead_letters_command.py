@@ -149,8 +149,8 @@ async def test_replay_names_the_new_request_and_twice_is_the_same(flotilla: Term
     old = await flotilla.ask_poison()
     [letter] = (await flotilla.json("list"))["letters"]
     status, out, err = await flotilla("replay", letter["id"])
-    assert (status, out) == (0, "")
-    [new] = re.findall(r"it is the new request (\S+)\n", err)
+    assert (status, err) == (0, "")
+    [new] = re.findall(r"the dead letter is now the new request (\S+)\n", out)
     again = await flotilla.json("replay", letter["id"])
     assert again == {"id": letter["id"], "outcome": "replayed", "request_id": new}
     async with flotilla.house.client() as client:
@@ -168,13 +168,13 @@ async def test_replay_all_takes_every_batch_and_names_what_it_cannot(
         await flotilla.ask_poison()
     monkeypatch.setattr("command_line.dead_letters.MOST", 2)
     assert len((await flotilla.json("replay-all", "--since", "2999-01-01T00:00:00Z"))["requests"]) == 0
-    status, _, err = await flotilla("replay-all", "--service", "agent-service")
-    assert (status, err) == (0, "replayed: 3, of which new requests: 3\n")
+    status, out, _ = await flotilla("replay-all", "--service", "agent-service")
+    assert (status, out) == (0, "replayed: 3, of which new requests: 3\n")
     await flotilla.house.bus.publish(Message(REQUEST_CREATED.topic, "k", {"id": "y"}, b"{", "test"))
     [letter] = (await flotilla.json("list"))["letters"]
-    status, _, err = await flotilla("replay-all")
+    status, out, err = await flotilla("replay-all")
     assert status == 1
-    assert err.splitlines()[0] == "replayed: 0, of which new requests: 0"
+    assert out.strip() == "replayed: 0, of which new requests: 0"
     assert f"{letter['id']}: The event has missing or malformed attributes" in err
     status, out, _ = await flotilla("replay-all", "--json")
     assert (status, json.loads(out)["refused"][0]["id"]) == (1, letter["id"])
@@ -189,7 +189,7 @@ async def test_discard_asks_for_a_reason(flotilla: Terminal) -> None:
     status, _, err = await flotilla("discard", letter["id"], "--reason", " ")
     assert status == 2
     assert "reason" in err
-    assert await flotilla("discard", letter["id"], "--reason", "a test") == (0, "", "it is discarded\n")
+    assert await flotilla("discard", letter["id"], "--reason", "a test") == (0, "the dead letter is discarded\n", "")
     assert await flotilla.json("list") == {"letters": []}
 
 

@@ -17,6 +17,7 @@ import pytest
 
 from local_backends import embedded
 from local_backends.embedded import EmbeddedPostgres
+from local_backends.postgres_binaries import postgres_binaries
 from shared_clients.errors import Permanent
 
 OWNER = """
@@ -193,7 +194,7 @@ async def test_server_started_by_hand_is_left_alone(folder: Path) -> None:
     descriptor = os.open(data, os.O_RDONLY)
     inside = embedded._inside(data, descriptor)
     words = ["-D", inside, "-k", inside, "-c", "listen_addresses="]
-    command = [*embedded._as_owner(data), str(embedded._binaries() / "postgres"), *words]
+    command = [*embedded._as_owner(data), str(postgres_binaries() / "postgres"), *words]
     with started(command, descriptor) as by_hand:
         assert by_hand.stderr
         assert any("ready to accept" in line for line in by_hand.stderr)

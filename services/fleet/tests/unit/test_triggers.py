@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from fleet.broker import OWN, broker_command, events_secret, own_broker
+from fleet.broker import OWN_BROKER, broker_command, events_secret, own_broker_url
 from mock_eventing.domain.triggers import Trigger, parse_triggers
 from shared_clients.errors import Permanent
 from shared_models.catalog import EVENTS
@@ -45,11 +45,11 @@ def test_a_try_waits_longer_than_a_service_holds_a_request() -> None:
 
 
 def test_a_fleet_starts_a_broker_only_where_it_is_told_to() -> None:
-    assert own_broker(None) is None
-    assert own_broker("kafka://k:9092") is None
-    assert (own_broker(OWN) or "").startswith("http://127.0.0.1:")
+    assert own_broker_url(None) is None
+    assert own_broker_url("kafka://k:9092") is None
+    assert (own_broker_url(OWN_BROKER) or "").startswith("http://127.0.0.1:")
     with pytest.raises(Permanent, match="has to be http:// alone"):
-        own_broker("http://broker:80")
+        own_broker_url("http://broker:80")
 
 
 def test_the_broker_is_told_the_first_port_of_each_service_and_the_secret(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from shared_clients.errors import Permanent, Transient
+from shared_clients.errors import Permanent, Unconfirmed
 
 MAX_ATTEMPTS: Final = 8
 """Tries of an event whose handling fails; with the pauses between them they take about ten minutes."""
@@ -112,4 +112,4 @@ def describe_error(error: Exception) -> str:
 
 def is_bug(error: Exception) -> bool:
     """Return whether an error is none of those that a consumer raises on purpose."""
-    return not isinstance(error, (Permanent, Transient, NewerVersion))
+    return not isinstance(error, (Permanent, Unconfirmed, NewerVersion))

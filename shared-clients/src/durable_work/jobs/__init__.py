@@ -4,9 +4,9 @@
 back, retry later. `slots` runs claimed jobs side by side in this process. `performing` stops jobs that were cancelled,
 and repeats a write until the database has it.
 
-A job is *ready* when its `ready_at` is set. A gated or waiting job has none. A job that is tried again later has a
-`due_at` instead, and becomes ready at that time. Only ready jobs are in the index that a claim reads, so a claim costs
-the same however many jobs are queued behind others, wait, or sleep.
+A job is *ready* when a worker may claim it; then its `ready_at` is set. It is *blocked* while an earlier job has to end
+first, *waiting* while it needs a result from outside, and *delayed* until its `due_at`. Only ready jobs are in the
+index that a claim reads, so a claim costs the same however many jobs are blocked, waiting or delayed.
 """
 
 from durable_work.jobs.leases import RENEW_SECONDS, WorkerLease

@@ -14,7 +14,7 @@ import structlog
 
 from durable_work import metrics
 from durable_work.jobs.statements import JobTable
-from shared_clients.errors import Transient
+from shared_clients.errors import Unconfirmed
 from shared_clients.postgres import Database, sql
 from shared_models.ids import new_id
 
@@ -41,13 +41,13 @@ class WorkerLease:
 
     def __init__(self, database: Database, tables: Iterable[JobTable]) -> None:
         self._database = database
-        self._delete_unused = sql(DELETE_UNUSED + "".join(table.unnamed("l.worker") for table in tables))
+        self._delete_unused = sql(DELETE_UNUSED + "".join(table.not_referenced("l.worker") for table in tables))
         self.worker: UUID = new_id()
         self._alive_until = 0.0
 
     @property
     def alive(self) -> bool:
-        """Whether the lease is certain to hold still, by the monotonic clock of this process."""
+        """Whether the lease is certainly still valid, by the monotonic clock of this process."""
         return asyncio.get_running_loop().time() < self._alive_until
 
     async def renew(self) -> None:
@@ -56,13 +56,13 @@ class WorkerLease:
         try:
             async with self._database.autocommit() as tx:
                 await tx.run(RENEW, worker=self.worker)
-        except Transient as error:
+        except Unconfirmed as error:
             metrics.LEASE_RENEWALS.labels("failed").inc()
             log.warning("lease_not_renewed", error=str(error))
             return
         metrics.LEASE_RENEWALS.labels("renewed").inc()
         if not self._alive_until:
-            log.info("lease_taken", worker=str(self.worker))  # names the process that a worker id in the tables is
+            log.info("lease_taken", worker=str(self.worker))  # tells which process has this worker id
         self._alive_until = asked_at + LEASE_SECONDS
 
     async def release(self) -> None:

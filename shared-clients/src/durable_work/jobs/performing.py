@@ -1,4 +1,4 @@
-"""Performing jobs: stop cancelled ones, find neglected ones, and repeat a write until it is stored."""
+"""Performing jobs: stop cancelled ones, find orphaned ones, and repeat a write until it is stored."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterator
@@ -8,7 +8,7 @@ from uuid import UUID
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_jitter
 
 from durable_work.jobs.statements import Claim
-from shared_clients.errors import Transient, Unknown
+from shared_clients.errors import Unconfirmed
 
 
 class ActiveJobs[Reason]:
@@ -34,15 +34,15 @@ class ActiveJobs[Reason]:
         if stop is not None and not stop.done():
             stop.set_result(reason)
 
-    def neglected(self, held: Collection[Claim]) -> list[Claim]:
-        """Return the jobs that the table says are ours and that were not in progress at two looks in a row.
+    def orphaned(self, held: Collection[Claim]) -> list[Claim]:
+        """Return the jobs that the table assigns to this worker and that were idle here in two successive calls.
 
-        The claim of such a job was committed without an answer, or a bug has ended its work: it has to be handed back.
+        The caller has to hand such a job back: the answer to its claim was lost, or a bug has ended its work.
         """
         idle = {(claim.key, claim.epoch): claim for claim in held if (claim.key, claim.epoch) not in self._stops}
-        neglected = [claim for job, claim in idle.items() if job in self._idle]
+        orphaned = [claim for job, claim in idle.items() if job in self._idle]
         self._idle = frozenset(idle)
-        return neglected
+        return orphaned
 
 
 async def until_stored[T](store: Callable[[], Awaitable[T]]) -> T:
@@ -52,7 +52,7 @@ async def until_stored[T](store: Callable[[], Awaitable[T]]) -> T:
     the error `Stale` once the database is back and another worker holds the job.
     """
     pause = wait_exponential_jitter(multiplier=0.05, max=1.0, jitter=0.05)
-    async for attempt in AsyncRetrying(retry=retry_if_exception_type((Transient, Unknown)), wait=pause, reraise=True):
+    async for attempt in AsyncRetrying(retry=retry_if_exception_type(Unconfirmed), wait=pause, reraise=True):
         with attempt:
             return await store()
     raise AssertionError("retrying ends with a result or an error")

@@ -10,19 +10,19 @@ from typing import Final, Protocol
 import structlog
 
 from durable_work.jobs.leases import WorkerLease
-from shared_clients.errors import Transient
+from shared_clients.errors import Unconfirmed
 
 log = structlog.get_logger()
 
 POLL_SECONDS: Final = 0.2
-MOST_CLAIMED: Final = 8
-"""Jobs of one claim."""
-NEIGHBOURS_SECONDS: Final = 60.0
-"""How long a second tenant, once seen, keeps the first from taking every slot."""
+CLAIM_BATCH: Final = 8
+"""Jobs of one claim at most."""
+FAIR_SHARE_SECONDS: Final = 60.0
+"""For this long after a job of a second tenant, no tenant may use all slots."""
 
 
 class Job(Protocol):
-    """A claimed job, as far as a slot knows it."""
+    """The part of a claimed job that `Slots` needs."""
 
     @property
     def tenant(self) -> str: ...
@@ -61,9 +61,9 @@ class Slots[Work: Job]:
         return taken
 
     def reserve_for(self, tenant: str) -> bool:
-        """Take one free slot for a tenant; false where none is free, or the tenant holds its share."""
-        self._see(tenant)
-        return tenant not in self.full_tenants() and self.reserve() == 1
+        """Take one free slot for a tenant; return False where none is free, or the tenant holds its maximum."""
+        self._note_tenant(tenant)
+        return tenant not in self.tenants_at_limit() and self.reserve() == 1
 
     def release(self, count: int = 1) -> None:
         """Give back reserved slots; look for jobs if a reservation was refused meanwhile."""
@@ -74,14 +74,14 @@ class Slots[Work: Job]:
 
     def start(self, work: Work) -> None:
         """Begin a job in a reserved slot."""
-        self._see(work.tenant)
+        self._note_tenant(work.tenant)
         self._held_by_tenant[work.tenant] += 1
         task = asyncio.get_running_loop().create_task(self._run(work))
         self._tasks.add(task)
         task.add_done_callback(self._finished)
 
-    def full_tenants(self) -> Collection[str]:
-        """Return the tenants that hold their share: all slots but one in eight, while several tenants have jobs."""
+    def tenants_at_limit(self) -> Collection[str]:
+        """Return the tenants that hold their maximum of seven eighths of the slots; none while one tenant is alone."""
         if monotonic() > self._several_tenants_until:
             return ()
         share = self._count - max(1, self._count // 8) if self._count > 1 else 1
@@ -108,9 +108,9 @@ class Slots[Work: Job]:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _see(self, tenant: str) -> None:
+    def _note_tenant(self, tenant: str) -> None:
         if self._last_tenant and tenant != self._last_tenant:
-            self._several_tenants_until = monotonic() + NEIGHBOURS_SECONDS
+            self._several_tenants_until = monotonic() + FAIR_SHARE_SECONDS
         self._last_tenant = tenant
 
     async def _run(self, work: Work) -> None:
@@ -130,11 +130,11 @@ class Slots[Work: Job]:
 
 
 type ClaimJobs[Work: Job] = Callable[[int, str, Collection[str]], Awaitable[Sequence[Work]]]
-"""Claims at most so many jobs; given the tenant behind which to begin, and the tenants that hold their share."""
+"""Called with (most, after, full): claims up to `most` jobs, from the tenant behind `after` on, of none in `full`."""
 
 
 async def run_slots[Work: Job](slots: Slots[Work], claim: ClaimJobs[Work]) -> None:
-    """Keep the slots busy, for ever: claim as many jobs as slots are free, start them, wait for the next look.
+    """Claim a job for each free slot and start it, then wait for a wake-up or the next poll, for ever.
 
     Args:
         slots: where the jobs are done.
@@ -142,12 +142,12 @@ async def run_slots[Work: Job](slots: Slots[Work], claim: ClaimJobs[Work]) -> No
     """
     after = ""
     while True:
-        free = slots.reserve(most=MOST_CLAIMED)
+        free = slots.reserve(most=CLAIM_BATCH)
         if free:
             claimed: Sequence[Work] = ()
             try:
-                claimed = await claim(free, after, slots.full_tenants())
-            except Transient as error:
+                claimed = await claim(free, after, slots.tenants_at_limit())
+            except Unconfirmed as error:
                 log.warning("claim_failed", error=str(error))
             finally:
                 slots.release(free - len(claimed))
@@ -160,5 +160,5 @@ async def run_slots[Work: Job](slots: Slots[Work], claim: ClaimJobs[Work]) -> No
 
 
 def _last_probed(claimed: Sequence[Job], after: str) -> str:
-    """Return the tenant that the claim probed last: behind `after`, and then from the beginning."""
+    """Return the tenant behind which the next claim begins: claims probe tenants after `after`, then from the first."""
     return max((work.tenant for work in claimed), key=lambda tenant: (tenant <= after, tenant), default=after)

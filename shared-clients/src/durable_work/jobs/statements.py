@@ -4,15 +4,15 @@ The table has these columns beside the service's own:
 
     tenant    text         the organisation
     <key>     uuid         the job; (tenant, key) is unique
-    ready_at  timestamptz  when the job became ready; null while it is gated, waits, sleeps or is claimed
-    due_at    timestamptz  when a sleeping job becomes ready; null otherwise
+    ready_at  timestamptz  when the job became ready; null while it is blocked, waiting, delayed or claimed
+    due_at    timestamptz  when a delayed job becomes ready; null otherwise
     worker    uuid         the worker that holds the job; null while no worker does
     epoch     bigint       rises with each claim; every later write of the worker carries it (fencing)
     tries     integer      claims since the job last made progress
 
 and the three partial indexes of `indexes`. A claim takes over the jobs of dead workers first. Then it probes a bounded
 number of tenants, beginning behind the tenant at which the last claim ended, and takes the oldest ready jobs of each in
-equal parts. So one tenant's ten thousand jobs delay another's first job by no more than the next free slot.
+equal parts. So a tenant with ten thousand jobs delays another tenant's first job only until the next slot is free.
 """
 
 from collections.abc import Collection, Sequence
@@ -27,13 +27,13 @@ from shared_clients.postgres import Tx, sql
 
 PROBED_TENANTS: Final = 16
 """Tenants that one claim looks at; each costs one descent of an index."""
-PROMOTED: Final = 200
-"""Sleeping jobs that one look makes ready."""
+PROMOTE_BATCH: Final = 200
+"""Due jobs that one `promote` makes ready at most."""
 
 EXPIRED: Final = """
     l.expires_at <= now() AND pg_postmaster_start_time() < now() - interval '3 seconds'
 """
-"""A database that has just started gives every worker one whole lease to renew, so that its outage restarts no work."""
+"""After a start of the database no lease counts as expired for one lease time, so an outage moves no job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +95,8 @@ class JobTable:
         self._retry = sql(RETRY.format(**names))
         self._held = sql(HELD.format(**names))
 
-    def unnamed(self, worker: str) -> str:
-        """Return SQL, to be added to a condition, that is true where no job of the table names a worker."""
+    def not_referenced(self, worker: str) -> str:
+        """Return SQL to add to a condition; it is true where no job of the table names the worker."""
         return f" AND NOT EXISTS (SELECT FROM {self.name} j WHERE j.worker = {worker})"
 
     def indexes(self) -> tuple[str, ...]:
@@ -113,7 +113,7 @@ class JobTable:
         """Take up to `most` jobs under the next epoch, and return the `returning` columns of each.
 
         Args:
-            tx: a transaction of a login that sees every tenant's queue.
+            tx: a transaction that may see the jobs of all tenants.
             worker: the claiming worker, whose lease is alive.
             most: free slots.
             after: the tenant at which the last claim ended; the probes begin behind it.
@@ -122,19 +122,19 @@ class JobTable:
         return await tx.rows(self._claim, worker=worker, most=most, after=after, full=list(full), probes=PROBED_TENANTS)
 
     async def promote(self, tx: Tx) -> int:
-        """Make sleeping jobs ready whose time has come, `PROMOTED` at most, and return how many."""
-        return await tx.run(self._promote, most=PROMOTED)
+        """Make delayed jobs ready whose time has come, `PROMOTE_BATCH` at most, and return how many."""
+        return await tx.run(self._promote, most=PROMOTE_BATCH)
 
     async def hand_back(self, tx: Tx, claim: Claim, *, unused: bool = True) -> bool:
         """Make a held job ready for another worker; with `unused` the claim does not count as a try."""
         return await tx.run(self._hand_back, **_held_by(claim), unused=int(unused)) == 1
 
     async def retry_later(self, tx: Tx, claim: Claim, pause: float) -> bool:
-        """Let a held job sleep for `pause` seconds; false where the claim is stale."""
+        """Delay a held job by `pause` seconds; return False where the claim is stale."""
         return await tx.run(self._retry, **_held_by(claim), pause=timedelta(seconds=pause)) == 1
 
     async def held(self, tx: Tx, worker: UUID) -> list[Claim]:
-        """Return the jobs that a worker holds by the table, whether its process knows of them or not."""
+        """Return all jobs whose row names the worker."""
         return [Claim(**row) for row in await tx.rows(self._held, worker=worker)]
 
 

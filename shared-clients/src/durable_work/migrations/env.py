@@ -1,4 +1,4 @@
-"""Alembic's entry: runs revisions on the connection and in the schema that `postgres.migrate` hands over."""
+"""Alembic's entry: runs revisions on the connection and in the schema that `migrating.migrate` hands over."""
 
 from alembic import context
 

@@ -7,7 +7,7 @@ errors, before a route or in it, become problem+json responses here.
 from service_process.web.app import PROBES, create_app, draining
 from service_process.web.bodies import json_body, parse_body
 from service_process.web.events import event_routes
-from service_process.web.problems import problem_response
+from service_process.web.problems import problem_response, repeat_advice
 from service_process.web.request_guard import BodyLimits
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "json_body",
     "parse_body",
     "problem_response",
+    "repeat_advice",
 ]

@@ -11,10 +11,10 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from service_process.web.problems import on_http_exception, on_invalid_parameters, on_problem, on_transient
+from service_process.web.problems import on_http_exception, on_invalid_parameters, on_problem, on_transient, on_unknown
 from service_process.web.request_guard import BodyLimits, RequestGuard
 from shared_clients import metrics
-from shared_clients.errors import OutsideError, Transient
+from shared_clients.errors import OutsideError, Transient, Unknown
 from shared_models.problems import Problem, Problems
 
 log = structlog.get_logger()
@@ -68,6 +68,7 @@ def create_app(
     app.add_middleware(RequestGuard, limits)
     app.add_exception_handler(Problem, on_problem)
     app.add_exception_handler(Transient, on_transient)
+    app.add_exception_handler(Unknown, on_unknown)
     app.add_exception_handler(HTTPException, on_http_exception)
     app.add_exception_handler(RequestValidationError, on_invalid_parameters)
     for router in routers:

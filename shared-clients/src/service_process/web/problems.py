@@ -18,10 +18,13 @@ from starlette.routing import Match, Mount
 from starlette.types import Scope
 
 from shared_clients import tracing
-from shared_clients.errors import Transient
+from shared_clients.errors import Transient, Unknown
 from shared_models.problems import Problem, Problems
 
 log = structlog.get_logger()
+
+_REPEATABLE: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
+"""Methods that may be sent again: doing them twice is the same as once (RFC 9110, 9.2.2)."""
 
 MEDIA_TYPE: Final = "application/problem+json"
 MAX_ERRORS: Final = 20
@@ -114,6 +117,27 @@ async def on_transient(request: Request, error: Exception) -> Response:
     trace_id = tracing.trace_id()
     log.warning("request_unavailable", path=_instance(request.scope), error=str(error), trace_id=trace_id)
     return problem_response(request.scope, problem, trace_id)
+
+
+async def on_unknown(request: Request, error: Exception) -> Response:
+    """Answer 503 when the answer of an outside system was lost, and say how to find out what became of the request."""
+    assert isinstance(error, Unknown)
+    problem = Problem(Problems.OUTCOME_UNKNOWN, repeat_advice(request.scope), headers={"Retry-After": "1"})
+    trace_id = tracing.trace_id()
+    log.warning("request_outcome_unknown", path=_instance(request.scope), error=str(error), trace_id=trace_id)
+    return problem_response(request.scope, problem, trace_id)
+
+
+def repeat_advice(scope: Scope) -> str:
+    """Say how a call whose outcome is unknown is repeated without doing it twice."""
+    if scope["method"] in _REPEATABLE:
+        return "the request may have been carried out; send it again, which changes nothing if it was"
+    if any(name == b"idempotency-key" for name, _ in scope["headers"]):
+        return "the request may have been carried out; send it again with the same Idempotency-Key to learn its outcome"
+    return (
+        "the request may have been carried out; look before you send it again, and send an Idempotency-Key with the "
+        "next one, so that it can be repeated safely"
+    )
 
 
 async def on_invalid_parameters(request: Request, error: Exception) -> Response:

@@ -5,18 +5,16 @@ Importing the SDK takes seconds, so `adapters/providers` imports this module onl
 
 import logging
 
-import httpx2
-from openai import AsyncOpenAI, Timeout
+from openai import AsyncOpenAI
 from pydantic import SecretStr
 from pydantic_ai.models import Model
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
 
-from shared_clients.egress import EgressPolicy
-from shared_clients.egress.sdk_transport import SdkTransport
+from agent_service.adapters.chat_chunks import LEARNABLE, ChatChunks
+from agent_service.adapters.wire import ModelClient
 
 OPENAI = "https://api.openai.com/v1"
-CONNECT_SECONDS = 10.0
 
 
 class OpenAIChat:
@@ -32,15 +30,11 @@ class OpenAIChat:
         for name in ("openai", "httpx2", "httpcore2"):
             logging.getLogger(name).setLevel(logging.WARNING)
         # Retries and read time-outs are `adapters/models`'; the SDK would repeat them on its own.
-        timeout = Timeout(None, connect=CONNECT_SECONDS)
         self._client = AsyncOpenAI(
             api_key=api_key.get_secret_value() if api_key else "none",
             base_url=base_url or OPENAI,
             max_retries=0,
-            http_client=httpx2.AsyncClient(
-                transport=SdkTransport(EgressPolicy.of([base_url or OPENAI])), timeout=timeout
-            ),
-            timeout=timeout,
+            http_client=ModelClient(ChatChunks, LEARNABLE, base_url or OPENAI),
         )
 
     def model(self, name: str) -> Model:

@@ -12,7 +12,7 @@ from typing import Protocol, cast
 from pydantic import SecretStr
 from pydantic_ai.models import Model
 
-from agent_service.adapters.models import Candidate, ModelChain, Patience
+from agent_service.adapters.models import ModelCandidate, ModelChain, RetryPolicy
 from agent_service.adapters.scripted import ScriptedModel
 from agent_service.adapters.scripts import ModelScript
 from shared_models.agents import Agent, ModelRef
@@ -44,7 +44,7 @@ class Providers:
         self._openai: _Sdk | None = None
         self._chains: dict[str, ModelChain] = {}
 
-    def chain(self, agent: Agent, patience: Patience | None = None) -> ModelChain:
+    def chain(self, agent: Agent, retry_policy: RetryPolicy | None = None) -> ModelChain:
         """Return the models of an agent.
 
         Raises:
@@ -53,8 +53,8 @@ class Providers:
         chain = self._chains.get(agent.revision)
         if chain is None:
             refs = (agent.spec.model, *agent.spec.fallbacks)
-            candidates = [Candidate(ref, self._model(ref)) for ref in refs]
-            chain = ModelChain(candidates, agent.spec.prompts.system, patience=patience)
+            candidates = [ModelCandidate(ref, self._model(ref)) for ref in refs]
+            chain = ModelChain(candidates, agent.spec.prompts.system, retry_policy=retry_policy)
             self._chains[agent.revision] = chain
         return chain
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import JsonValue
 from pydantic_ai.exceptions import ModelHTTPError, ModelRateLimitError, ModelServerError
@@ -236,8 +236,11 @@ class _ScriptedStream(StreamedResponse):
                 args=dict(call.arguments),
                 tool_call_id=f"call_{new_id().hex}",
             )
-        self.finish_reason = "tool_call" if self.reply.calls else "stop"
-        self.provider_details = {"finish_reason": self.finish_reason}
+        self._finish("tool_call" if self.reply.calls else "stop")
+
+    def _finish(self, reason: Literal["stop", "tool_call", "length"]) -> None:
+        self.finish_reason = reason
+        self.provider_details = {"finish_reason": reason}
 
     async def _paced(self) -> AsyncIterator[str]:
         """Yield the tokens on a fixed schedule, so that a late token does not delay the tokens after it."""
@@ -251,6 +254,8 @@ class _ScriptedStream(StreamedResponse):
     async def _break_off(self, fault: Fault) -> None:
         if fault.kind == "stall":
             await asyncio.Event().wait()
+        if fault.kind == "length":
+            self._finish("length")
 
     async def close_stream(self) -> None:
         """Close nothing: a script holds no connection."""

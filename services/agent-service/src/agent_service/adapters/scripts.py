@@ -66,13 +66,13 @@ class Fault(ConfigModel):
 
     Attributes:
         kind: `rate_limit` and `server_error` come before the first token; `stall` stops sending; `cut` ends the stream
-            without a finish reason.
-        after: the tokens before a `stall` or a `cut`.
+            without a finish reason; `length` ends the reply at the model's limit of tokens.
+        after: the tokens before a `stall`, a `cut` or a `length`.
         retry_after: the seconds that a `rate_limit` asks the caller to wait.
         times: the number of faults before the reply comes whole; unset, every reply has the fault.
     """
 
-    kind: Literal["rate_limit", "server_error", "stall", "cut"]
+    kind: Literal["rate_limit", "server_error", "stall", "cut", "length"]
     after: Annotated[int, Field(ge=0)] = 0
     retry_after: Annotated[float, Field(ge=0)] | None = None
     times: Annotated[int, Field(ge=1)] | None = None

@@ -24,10 +24,13 @@ from pydantic_ai.messages import (
 )
 
 from shared_models.ids import new_id
-from shared_models.requests import Usage
+from shared_models.requests import Truncation, Usage
 
 MESSAGE_ID = "message_id"
 """The key in a message's metadata of the id under which frames and snapshots show it; providers never see it."""
+
+TRUNCATED = "truncated"
+"""The key in a response's metadata of the `Truncation` of its text."""
 
 _ID_NAMESPACE = UUID("7c7e1e0c-4b0e-5d0c-9a55-0d6b4f1f2a10")
 
@@ -92,6 +95,12 @@ def _has_content(message: ModelMessage) -> bool:
 def text_of(response: ModelResponse) -> str:
     """Return the text of a response, equal to its frames put together."""
     return "".join(part.content for part in response.parts if isinstance(part, TextPart))
+
+
+def truncation_of(response: ModelResponse) -> Truncation | None:
+    """Return the reason why a response ends before the model was done; None for a whole one."""
+    why = (response.metadata or {}).get(TRUNCATED)
+    return Truncation(why) if why else None
 
 
 def usage_of(messages: Iterable[ModelMessage]) -> Usage:

@@ -15,6 +15,7 @@ from shared_models.requests import (
     Response,
     ResponseFailed,
     ResponseReady,
+    Truncation,
     Usage,
 )
 
@@ -176,9 +177,11 @@ class AgentRevision:
     revision: str
 
 
-def answered(content: str, revision: AgentRevision, usage: Usage) -> ResponseReady:
+def answered(
+    content: str, revision: AgentRevision, usage: Usage, *, truncated: Truncation | None = None
+) -> ResponseReady:
     return ResponseReady(
-        response=Response(content=content),
+        response=Response(content=content, truncated=truncated),
         agent=revision.agent,
         revision=revision.revision,
         usage=usage,

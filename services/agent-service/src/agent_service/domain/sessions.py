@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import Field, StringConstraints
 
-from shared_models.requests import ClosedModel, Name, OpenModel, Principal, Status
+from shared_models.requests import ClosedModel, Name, OpenModel, Principal, Status, Truncation
 
 Title = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
 
@@ -40,12 +40,17 @@ class SessionPage(OpenModel):
 
 
 class MessageView(OpenModel):
-    """One message of a session: the text of a person, or the answer or failure that came back."""
+    """One message of a session: the text of a person, or the answer or failure that came back.
+
+    Attributes:
+        truncated: the reason why an answer ends before the model was done; unset for a whole answer.
+    """
 
     id: str
     turn: int
     role: Literal["user", "assistant"]
     content: str
+    truncated: Truncation | None = None
     request_id: UUID
     status: Status
     created_at: datetime

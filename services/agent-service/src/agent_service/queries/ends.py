@@ -37,7 +37,7 @@ CLEAR_DUE_TERMINAL_FRAME = sql("""
 """)
 LOAD_RUN_STATE = sql("""
     SELECT execution_id, session_id, tenant, turn, expires_at, status, epoch, traceparent, agent, revision, answer,
-           failure, usage, finished_at
+           truncated, failure, usage, finished_at
     FROM runs WHERE tenant = :tenant AND execution_id = :execution_id
 """)
 
@@ -96,7 +96,7 @@ async def load_run_state(tx: Tx, tenant: str, execution_id: UUID) -> RunState | 
     end: ResponseReady | ResponseFailed | None = None
     if status == Status.COMPLETED:
         end = ResponseReady(
-            response=Response(content=row["answer"]),
+            response=Response(content=row["answer"], truncated=row["truncated"]),
             agent=row["agent"],
             revision=row["revision"],
             usage=usage,

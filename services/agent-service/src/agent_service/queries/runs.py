@@ -89,8 +89,8 @@ ADVANCE_SESSION = sql("""
         current_run = coalesce(s.current_run, (SELECT execution_id FROM next_run))
     WHERE s.tenant = :tenant AND s.session_id = :session_id
 """)
-"""Comes after the statement that ended a run and locked its session, as a statement of its own: its snapshot then holds
-every run that was stored while the lock was waited for."""
+"""Runs as a statement of its own after the end of a run, which locked the session: its snapshot then includes the runs
+that were stored while this transaction waited for the lock."""
 CANCELLED = "EXISTS (SELECT FROM cancellations c WHERE c.tenant = r.tenant AND c.execution_id = r.execution_id)"
 LOAD_RUN = sql(f"""
     SELECT {CANCELLED} AS cancelled, r.expires_at < now() AS expired,
@@ -122,8 +122,8 @@ STILL_OWNED = sql("""
 FINISH_RUN = sql("""
     WITH finished_run AS (
         UPDATE runs SET status = :status, finished_at = :finished_at, worker = NULL, ready_at = NULL,
-                        agent = coalesce(:agent, agent),
-                        revision = :revision, answer = :answer, failure = CAST(:failure AS jsonb),
+                        agent = coalesce(:agent, agent), revision = :revision, answer = :answer,
+                        truncated = :truncated, failure = CAST(:failure AS jsonb),
                         usage = CAST(:usage AS jsonb), terminal_frame = CAST(:terminal_frame AS jsonb)
         WHERE tenant = :tenant AND execution_id = :execution_id AND epoch = :epoch AND status = :old_status
         RETURNING tenant, session_id, turn, execution_id
@@ -272,6 +272,7 @@ async def finish_run(
         agent=end.agent,
         revision=end.revision,
         answer=end.response.content if isinstance(end, ResponseReady) else None,
+        truncated=end.response.truncated if isinstance(end, ResponseReady) else None,
         failure=end.error.model_dump_json() if isinstance(end, ResponseFailed) else None,
         usage=end.usage.model_dump_json(),
         terminal_frame=to_json({"type": terminal_frame.type, "fields": terminal_frame.fields}).decode(),

@@ -30,7 +30,8 @@ RENAME_SESSION = sql(f"""
 """)
 DELETE_SESSION = sql(f"UPDATE sessions s SET deleted_at = now() WHERE {OWNED} AND s.session_id = :session_id")
 LIST_TURNS = sql("""
-    SELECT r.execution_id, r.turn, r.status, r.content, r.answer, r.failure, r.created_at, r.finished_at FROM runs r
+    SELECT r.execution_id, r.turn, r.status, r.content, r.answer, r.truncated, r.failure, r.created_at, r.finished_at
+    FROM runs r
     WHERE r.tenant = :tenant AND r.session_id = :session_id
       AND r.turn < coalesce(CAST(:before AS bigint), 9223372036854775807)
     ORDER BY r.turn DESC LIMIT :most
@@ -96,6 +97,13 @@ async def list_messages(
         if STATES[status].terminal:
             answer = row["answer"] if row["answer"] is not None else row["failure"]["message"]
             messages.append(
-                MessageView(id=answer_id, role="assistant", content=answer, created_at=row["finished_at"], **common)
+                MessageView(
+                    id=answer_id,
+                    role="assistant",
+                    content=answer,
+                    truncated=row["truncated"],
+                    created_at=row["finished_at"],
+                    **common,
+                )
             )
     return tuple(messages)

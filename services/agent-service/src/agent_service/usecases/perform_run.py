@@ -39,7 +39,7 @@ from agent_service.usecases.end_run import append_due_terminal_frame, end_run
 from agent_service.usecases.run_agent import run_agent
 from durable_work.outbox import Outbox
 from run_frames import FrameWriter
-from shared_clients.errors import Permanent, Stale, Transient
+from shared_clients.errors import Permanent, Stale, Unconfirmed
 from shared_clients.failpoints import reached
 from shared_clients.postgres import Database
 from shared_clients.redis import Redis
@@ -231,11 +231,12 @@ async def _outcome_of(dependencies: RunDependencies, run: ClaimedRun, cancellati
                 )
         messages = tuple(dump(message) for message in (question, *answer.messages))
         last_frame = frames.last if frames.whole else None
-        return RunOutcome(answered(answer.text, revision, answer.usage), messages, last_frame)
+        end = answered(answer.text, revision, answer.usage, truncated=answer.truncated)
+        return RunOutcome(end, messages, last_frame)
     except RunFailed as failure:
         log.warning("run_failed", execution_id=str(run.execution_id), reason=failure.reason, detail=failure.detail)
         return RunOutcome(failed(failure.reason, failure.explanation, revision=revision, usage=usage_so_far()))
-    except (Stale, Transient):
+    except (Stale, Unconfirmed):
         raise
     except Exception:  # the worker's outermost edge: a bug in a run ends that run, with notice
         log.exception("run_crashed", execution_id=str(run.execution_id))
@@ -269,7 +270,7 @@ async def _write_end(dependencies: RunDependencies, run: ClaimedRun, outcome: Ru
         await append_due_terminal_frame(dependencies.redis, frame, last=outcome.last_frame)
         reached(Failpoint.AFTER_TERMINAL_FRAME_BEFORE_CLEAR)
         await ends.clear_due_terminal_frame(dependencies.database, frame)
-    except Transient as error:
+    except Unconfirmed as error:
         log.warning("terminal_frame_left_to_sweep", execution_id=str(run.execution_id), error=str(error))
 
 
@@ -277,7 +278,7 @@ async def _hand_back(dependencies: RunDependencies, run: ClaimedRun) -> None:
     try:
         await queries.hand_back(dependencies.database, run)
         log.info("run_handed_back", execution_id=str(run.execution_id), epoch=run.epoch)
-    except Transient as error:
+    except Unconfirmed as error:
         log.warning("run_left_to_lease", execution_id=str(run.execution_id), error=str(error))
 
 
@@ -288,7 +289,7 @@ async def _retry_transient[T](call: Callable[[], Awaitable[T]]) -> T:
         Stale: the database is back, and another worker owns the run.
     """
     pause = wait_exponential_jitter(multiplier=0.05, max=1.0, jitter=0.05)
-    async for attempt in AsyncRetrying(retry=retry_if_exception_type(Transient), wait=pause, reraise=True):
+    async for attempt in AsyncRetrying(retry=retry_if_exception_type(Unconfirmed), wait=pause, reraise=True):
         with attempt:
             return await call()
     raise AssertionError("retrying ends with a result or an error")

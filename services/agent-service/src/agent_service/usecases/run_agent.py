@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, ToolCallPart, ToolReturnPart
 
-from agent_service.domain.history import dump, load, message_id, sanitized, text_of, usage_of, window
+from agent_service.domain.history import dump, load, message_id, sanitized, text_of, truncation_of, usage_of, window
 from agent_service.domain.transcript import result_id
 from agent_service.errors import TooManySteps
 from agent_service.ports import Frames, Journal, Models, Tool
 from agent_service.usecases.call_tool import call_tool
 from shared_models.agents import AgentLimits
-from shared_models.requests import Usage
+from shared_models.requests import Truncation, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +27,13 @@ class Answered:
         messages: the messages that the run adds to its session after the person's; the last one is the answer.
         text: the text of the answer, equal to its frames put together.
         usage: of all the run's model calls, those before a crash included.
+        truncated: the reason why the answer ends before the model was done; None for a whole answer.
     """
 
     messages: tuple[ModelMessage, ...]
     text: str
     usage: Usage
+    truncated: Truncation | None = None
 
 
 async def run_agent(
@@ -68,7 +70,7 @@ async def run_agent(
             await journal.record(f"model:{n}", dump(reply), frames.last)
         added.append(reply)
         if not reply.tool_calls:
-            return Answered(tuple(added), text_of(reply), usage_of(added))
+            return Answered(tuple(added), text_of(reply), usage_of(added), truncation_of(reply))
         if n < limits.steps:
             added.append(await _results(reply.tool_calls, tools, journal, frames))
     raise TooManySteps(f"{limits.steps} model calls")

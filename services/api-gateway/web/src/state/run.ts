@@ -44,6 +44,10 @@ export interface Run {
   readonly cursor: Cursor | null;
   readonly parts: readonly Part[];
   readonly failure: Failure | null;
+  /** A model is asked again, and nothing of its answer has come yet. */
+  readonly retrying: boolean;
+  /** Why the answer ends before the model was done, or null. */
+  readonly truncated: string | null;
   readonly endedAt: number | null;
   readonly log: Logged | null;
 }
@@ -53,6 +57,8 @@ export const QUEUED: Run = {
   cursor: null,
   parts: [],
   failure: null,
+  retrying: false,
+  truncated: null,
   endedAt: null,
   log: null,
 };
@@ -160,7 +166,11 @@ function withTruth(parts: readonly Part[], content: string | null): readonly Par
 }
 
 /** Nothing can be voided any more, so the frames need not be kept. */
-const ended = (at: number): Pick<Run, 'endedAt' | 'log'> => ({ endedAt: at, log: null });
+const ended = (at: number): Pick<Run, 'endedAt' | 'log' | 'retrying'> => ({
+  endedAt: at,
+  log: null,
+  retrying: false,
+});
 
 /**
  * Take one frame.
@@ -174,6 +184,8 @@ export function advance(run: Run, frame: Frame, at: number): Run {
   switch (frame.type) {
     case 'OTHER':
       return moved;
+    case 'RETRYING':
+      return { ...moved, status: 'running', retrying: true };
     case 'RUN_STARTED':
       // A later epoch begins like this when the log of the earlier one is lost: what it said is void.
       return { ...moved, status: 'running', parts: [], log: null };
@@ -181,8 +193,10 @@ export function advance(run: Run, frame: Frame, at: number): Run {
       const log = keepUpTo(run.log, frame.keep);
       return { ...moved, status: 'running', parts: replay(log), log };
     }
-    case 'RUN_FINISHED':
-      return { ...moved, ...ended(at), status: 'done', parts: withTruth(run.parts, frame.content) };
+    case 'RUN_FINISHED': {
+      const parts = withTruth(run.parts, frame.content);
+      return { ...moved, ...ended(at), status: 'done', parts, truncated: frame.truncated };
+    }
     case 'RUN_ERROR': {
       const status = STOPPED.has(frame.code) ? 'stopped' : 'failed';
       return { ...moved, ...ended(at), status, failure: { code: frame.code, message: frame.message } };
@@ -191,6 +205,7 @@ export function advance(run: Run, frame: Frame, at: number): Run {
       return {
         ...moved,
         status: 'running',
+        retrying: false,
         parts: apply(run.parts, frame, at),
         log: { frame, at, before: run.log },
       };

@@ -75,6 +75,7 @@ function recall(messages: readonly Message[]): Run {
   if (status === 'done') {
     return {
       ...ended,
+      truncated: answers.at(-1)?.truncated ?? null,
       parts: answers.map(({ id, content }): TextPart => ({ kind: 'text', id, text: content })),
     };
   }

@@ -14,6 +14,7 @@ const FAILURES: Readonly<Record<string, string>> = {
   model_unavailable: 'The model did not answer',
   model_refused: 'The model refused to answer',
   model_cut: 'The answer was cut off',
+  context_too_long: 'This conversation is too long',
   unknown_agent: 'There is no such agent',
   too_many_steps: 'The agent took too many steps',
   deadline: 'The answer took longer than allowed',
@@ -22,6 +23,11 @@ const FAILURES: Readonly<Record<string, string>> = {
   session_busy: 'This conversation is busy',
   refused: 'The server did not accept this request',
   stream_refused: 'The answer could not be read',
+};
+
+const CUT: Readonly<Record<string, string>> = {
+  length: 'Cut at the model’s length limit',
+  size: 'Cut: the answer is too large',
 };
 
 /** A text that cannot be drawn is shown as it was written, and the rest of the page stays. */
@@ -55,7 +61,8 @@ function PartView({
 }
 
 function Progress({ run, stopping }: { run: Run; stopping: boolean }): JSX.Element {
-  const word = run.parts.at(-1)?.kind === 'text' ? 'Answering…' : 'Thinking…';
+  const asked = run.retrying ? 'Asking again…' : 'Thinking…';
+  const word = !run.retrying && run.parts.at(-1)?.kind === 'text' ? 'Answering…' : asked;
   return (
     <p class="progress">
       <span class="dots" aria-hidden="true">
@@ -80,6 +87,7 @@ function Ended({ exchange, again }: { exchange: Exchange; again: (() => void) | 
           <span>{run.status === 'failed' ? 'Try again' : 'Regenerate'}</span>
         </button>
       )}
+      {run.truncated !== null && <span class="note">{CUT[run.truncated] ?? 'Cut before its end'}</span>}
       {run.status === 'stopped' && <span class="note">Stopped</span>}
       {run.endedAt !== null && (
         <time dateTime={new Date(run.endedAt).toISOString()} title={new Date(run.endedAt).toLocaleString()}>

@@ -33,6 +33,8 @@ export interface Message {
   readonly turn: number;
   readonly role: 'user' | 'assistant';
   readonly content: string;
+  /** Why an answer ends before the model was done. */
+  readonly truncated?: string | null;
   readonly request_id: string;
   readonly status: Status;
   readonly created_at: string;

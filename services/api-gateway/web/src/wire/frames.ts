@@ -26,7 +26,13 @@ export type FrameBody =
   | { readonly type: 'TOOL_CALL_RESULT'; readonly toolCallId: string; readonly content: string }
   | { readonly type: 'RESET'; readonly keep: Cursor | null }
   | { readonly type: 'RESYNC'; readonly messages: readonly WholeMessage[] }
-  | { readonly type: 'RUN_FINISHED'; readonly content: string | null }
+  | { readonly type: 'RETRYING' }
+  | {
+      readonly type: 'RUN_FINISHED';
+      readonly content: string | null;
+      /** Why the answer ends before the model was done, or null. */
+      readonly truncated: string | null;
+    }
   | { readonly type: 'RUN_ERROR'; readonly message: string; readonly code: string }
   | { readonly type: 'OTHER' };
 
@@ -80,6 +86,7 @@ function readToolCall(type: string, fields: Json): FrameBody {
 function readCustom(fields: Json): FrameBody {
   const value = asObject(fields['value']);
   if (fields['name'] === 'reset') return { type: 'RESET', keep: readCursor(value['keep']) };
+  if (fields['name'] === 'retrying') return { type: 'RETRYING' };
   if (fields['name'] !== 'resync' || text(value, 'content') === null) return OTHER;
   const earlier: readonly unknown[] = Array.isArray(value['earlier']) ? value['earlier'] : [];
   const told = [...earlier.map(asObject), value].map(message => ({
@@ -105,8 +112,10 @@ function readBody(type: string, fields: Json): FrameBody {
       return readToolCall(type, fields);
     case 'CUSTOM':
       return readCustom(fields);
-    case 'RUN_FINISHED':
-      return { type, content: text(asObject(asObject(fields['result'])['response']), 'content') };
+    case 'RUN_FINISHED': {
+      const response = asObject(asObject(fields['result'])['response']);
+      return { type, content: text(response, 'content'), truncated: text(response, 'truncated') };
+    }
     case 'RUN_ERROR':
       return { type, message: text(fields, 'message') ?? '', code: text(fields, 'code') ?? 'internal' };
     default:

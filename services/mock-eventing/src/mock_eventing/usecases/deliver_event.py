@@ -19,7 +19,7 @@ from mock_eventing.domain.retrying import MAX_ERROR_BYTES, NO_ANSWER_CODE, Answe
 from mock_eventing.domain.triggers import Trigger
 from mock_eventing.errors import NotAccepted
 from mock_eventing.ports import DeadLetterStore, Subscribers
-from shared_clients.errors import Transient
+from shared_clients.errors import Unconfirmed
 
 log = structlog.get_logger()
 
@@ -132,7 +132,7 @@ async def _dead_letter(event: Event, deliveries: TriggerDeliveries, dependencies
         raise NotAccepted(f"the trigger {deliveries.trigger.name} cannot deliver the event, and {lacking}")
     try:
         await dependencies.dead_letters.append(event)
-    except Transient as error:
+    except Unconfirmed as error:
         raise NotAccepted(str(error)) from error
 
 

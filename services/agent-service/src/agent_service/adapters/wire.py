@@ -1,0 +1,292 @@
+"""Read the stream of a model's server by the standards, below the SDK that asked for it.
+
+SDKs differ in what they take for a whole answer, for a sign of life and for a chunk. `ModelClient` is the HTTP client
+under each of them: it parses server-sent events itself and lets a provider's `Chunks` decide what the SDK gets to
+read. What is true of every provider stands here: any byte is a sign of life, an answer that has its finish mark needs
+no polite goodbye, and nothing is read without a bound. `adapters/models` judges the reply that the SDK makes of it.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import httpx2
+
+from agent_service.adapters.dialects import Speech
+from shared_clients.egress import EgressPolicy
+from shared_clients.egress.sdk_transport import SdkTransport
+from shared_models.agents import Dialect
+
+CONNECT_SECONDS: Final = 10.0
+TAIL_SECONDS: Final = 2.0
+"""How long token counts may still come after the finish mark; then the answer is whole without them."""
+MAX_EVENT: Final = 4 << 20
+"""Bytes of one server-sent event."""
+MAX_STREAM: Final = 64 << 20
+"""Bytes of one stream."""
+MAX_ERROR: Final = 64 << 10
+"""Bytes that are read of the body of a refusal."""
+
+_LINE_END = re.compile(rb"[\r\n]")
+_JSON = re.compile(r"application/(?:[\w.-]+\+)?json\b")
+
+
+class StreamBrokenError(Exception):
+    """A stream cannot be read on; the message holds nothing of what it carried."""
+
+
+class WrongAddressError(StreamBrokenError):
+    """The address answers, and it is not a model's API that answers there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One server-sent event; `name` is empty where the server gave none."""
+
+    name: str
+    data: str
+
+
+class EventDecoder:
+    """Server-sent events out of bytes, by the HTML standard (9.2.6).
+
+    Lines end with CR, LF or CRLF; bytes that are no UTF-8 are replaced; an event without its empty line is none.
+    """
+
+    def __init__(self) -> None:
+        self._line = bytearray()
+        self._after_cr = False
+        self._at_start = True
+        self._data: list[str] = []
+        self._name = ""
+        self._size = 0
+
+    def feed(self, data: bytes) -> Iterator[Event]:
+        """Yield the events that these bytes complete.
+
+        Raises:
+            StreamBrokenError: an event has more than `MAX_EVENT` bytes.
+        """
+        start = 0
+        for match in _LINE_END.finditer(data):
+            end = match.start()
+            if not (self._after_cr and end == start and data[end] == 0x0A):
+                self._grow(data[start:end])
+                if (event := self._take_line()) is not None:
+                    yield event
+            self._after_cr = data[end] == 0x0D
+            start = end + 1
+        if start < len(data):
+            self._after_cr = False
+            self._grow(data[start:])
+
+    def _grow(self, data: bytes) -> None:
+        self._line += data
+        if self._size + len(self._line) > MAX_EVENT:
+            raise StreamBrokenError(f"an event of more than {MAX_EVENT} bytes came")
+
+    def _take_line(self) -> Event | None:
+        line = self._line.decode(errors="replace")
+        self._line.clear()
+        if self._at_start:
+            self._at_start, line = False, line.removeprefix("\ufeff")
+        if not line:
+            event = Event(self._name, "\n".join(self._data)) if self._data else None
+            self._data, self._name, self._size = [], "", 0
+            return event
+        field, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if field == "data":
+            self._data.append(value)
+            self._size += len(value)
+        elif field == "event":
+            self._name = value
+        return None
+
+
+class Chunks(Protocol):
+    """The chunks of one answer, by the rule of one provider's protocol; made anew for each stream.
+
+    Attributes:
+        finished: the finish mark has come; what is missing now is at most a count.
+        done: nothing follows any more.
+    """
+
+    @property
+    def finished(self) -> bool: ...
+
+    @property
+    def done(self) -> bool: ...
+
+    def read(self, event: Event) -> bytes:
+        """Return what the SDK is to read for one event, perhaps nothing.
+
+        Raises:
+            StreamBrokenError: a piece of the answer may be lost in it.
+        """
+
+    def close(self) -> bytes:
+        """Return what was held back, and the end of the stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallContext:
+    """What the HTTP client has to know of the call of a model that it is used for.
+
+    Attributes:
+        report_bytes: called for all bytes that come, whatever they mean.
+        dialect: the agent's settings for a server that knows less than its provider.
+    """
+
+    report_bytes: Callable[[], None]
+    dialect: Dialect
+
+
+_call: ContextVar[CallContext | None] = ContextVar("call", default=None)
+
+
+@contextmanager
+def calling(call: CallContext) -> Iterator[None]:
+    """Make all that `ModelClient` does in this block a part of one call."""
+    token = _call.set(call)
+    try:
+        yield
+    finally:
+        _call.reset(token)
+
+
+class ModelClient(httpx2.AsyncClient):
+    """The HTTP client of one provider; an answer that is streamed passes through `Chunks` before the SDK sees it.
+
+    Args:
+        chunks: makes the reader of one stream.
+        learnable: how a member of the request's body is changed for servers that refuse it by name.
+        base_url: of the provider's API; no other host or port is reached.
+    """
+
+    def __init__(self, chunks: Callable[[], Chunks], learnable: Mapping[str, Dialect], base_url: str) -> None:
+        # How long silence may last is decided by `adapters/models`.
+        super().__init__(
+            transport=SdkTransport(EgressPolicy.of([base_url])),
+            timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS),
+        )
+        self._chunks = chunks
+        self._speech = Speech(learnable)
+
+    async def send(self, request: httpx2.Request, *, stream: bool = False, **options: Any) -> httpx2.Response:
+        """Send a request, again without the members that the server does not know; see `httpx2.AsyncClient.send`."""
+        call = _call.get()
+        request, spoken = self._speech.translate(request, call.dialect if call else Dialect())
+        while True:
+            response = await super().send(request, stream=True, **options)
+            if not response.is_error:
+                self._speech.keep(request, spoken)
+                break
+            response = await _bounded(response)
+            again = self._speech.simpler(request, spoken, response.status_code, await response.aread())
+            if again is None:
+                return response
+            request, spoken = again
+        if not stream:
+            await response.aread()
+            return response
+        return _replaced(response, _Answer(response, self._chunks()))
+
+
+async def _bounded(response: httpx2.Response) -> httpx2.Response:
+    """Read the body of a refusal up to `MAX_ERROR` bytes, and return the response with it."""
+    body = bytearray()
+    try:
+        async for data in response.aiter_bytes():
+            body += data
+            if len(body) > MAX_ERROR:
+                break
+    finally:
+        await response.aclose()
+    return _replaced(response, httpx2.ByteStream(bytes(body[:MAX_ERROR])))
+
+
+def _replaced(response: httpx2.Response, stream: httpx2.AsyncByteStream | httpx2.ByteStream) -> httpx2.Response:
+    """Return a response with another body, which is neither compressed nor of known length."""
+    gone = {"content-encoding", "content-length", "transfer-encoding"}
+    headers = [(name, value) for name, value in response.headers.multi_items() if name.lower() not in gone]
+    if isinstance(stream, _Answer):
+        headers = [pair for pair in headers if pair[0].lower() != "content-type"]
+        headers.append(("content-type", "text/event-stream"))
+    return httpx2.Response(
+        response.status_code,
+        headers=headers,
+        stream=stream,
+        request=response.request,
+        extensions=response.extensions,
+        history=response.history,
+    )
+
+
+class _Answer(httpx2.AsyncByteStream):
+    """The body of one streamed answer, as `Chunks` lets it through.
+
+    The SDK iterates it again to drain what follows the end, so the second reader gets the bytes as they are.
+    """
+
+    def __init__(self, response: httpx2.Response, chunks: Chunks) -> None:
+        self._response = response
+        self._bytes: AsyncIterator[bytes] = response.aiter_bytes()
+        self._chunks = chunks
+        self._begun = False
+        self._tail_ends: float | None = None
+        self._size = 0
+
+    async def __aiter__(self) -> AsyncGenerator[bytes]:
+        if self._begun:
+            async for data in self._bytes:
+                yield data
+            return
+        self._begun = True
+        async for event in self._events():
+            if read := self._chunks.read(event):
+                yield read
+            if self._chunks.done:
+                break
+        yield self._chunks.close()
+
+    async def _events(self) -> AsyncGenerator[Event]:
+        kind = self._response.headers.get("content-type", "").strip().lower()
+        if kind.startswith("text/html"):
+            raise WrongAddressError("a web page came instead of an answer")
+        if _JSON.match(kind):  # a server that does not stream sends the answer in one piece
+            whole = bytearray()
+            while (data := await self._read()) is not None:
+                whole += data
+            yield Event("", whole.decode(errors="replace"))
+            return
+        decoder = EventDecoder()
+        while (data := await self._read()) is not None:
+            for event in decoder.feed(data):
+                yield event
+
+    async def _read(self) -> bytes | None:
+        """Return the next bytes, or None at the end; after the finish mark a break counts as the end."""
+        if self._chunks.finished and self._tail_ends is None:
+            self._tail_ends = asyncio.get_running_loop().time() + TAIL_SECONDS
+        try:
+            async with asyncio.timeout_at(self._tail_ends):
+                data = await anext(self._bytes, None)
+        except (TimeoutError, httpx2.TransportError):
+            if not self._chunks.finished:
+                raise
+            return None
+        if data is not None:
+            self._size += len(data)
+            if self._size > MAX_STREAM:
+                raise StreamBrokenError(f"more than {MAX_STREAM} bytes came")
+            if (call := _call.get()) is not None:
+                call.report_bytes()
+        return data
+
+    async def aclose(self) -> None:
+        await self._response.aclose()
