@@ -45,7 +45,7 @@ HOMES: Final[Mapping[str, tuple[str, ...]]] = {
     "asyncpg": ("shared_clients.postgres", "local_backends.embedded", "local_backends"),
     "fakeredis": ("shared_clients.redis",),
     "ftplib": (),
-    "http.client": (),
+    "http.client": ("command_line.remote",),
     "httpcore": (),
     "httpcore2": (),
     "httpx": ("shared_clients.outbound", "shared_clients.egress"),
@@ -67,7 +67,8 @@ HOMES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Outside libraries, and the modules or packages in which they live: elsewhere our own words for them are used.
 
-A library without a home is one that opens connections past `shared_clients.egress`.
+A library without a home is one that opens connections past `shared_clients.egress`. The command line is no service: it
+calls the one fleet that its user names, with `http.client`, which follows no redirect and reads no proxy settings.
 """
 
 SOCKET_OPENERS: Final[Mapping[str, tuple[str, ...]]] = {

@@ -328,4 +328,4 @@ async def test_description_is_served_only_where_asked_for_and_no_page_of_somebod
 
 
 async def test_probes_are_not_in_the_description(app: FastAPI) -> None:
-    assert set(app.openapi()["paths"]) == {"/fine", "/echo", "/broken", "/outage", "/teapot", "/cut"}
+    assert set(app.openapi()["paths"]) == {"/fine", "/echo", "/broken", "/outage", "/lost", "/teapot", "/cut"}
