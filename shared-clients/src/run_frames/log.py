@@ -69,6 +69,15 @@ async def read_page(redis: Redis, key: str, after: Cursor, limit: int = PAGE) ->
     return [to_frame(entry) for entry in cast("list[StreamEntry]", entries)]
 
 
+async def read_last(redis: Redis, key: str) -> Frame | None:
+    """Return the last frame of the log; None where there is no log."""
+    (entries,) = await redis.batched.send(("XREVRANGE", key, "+", "-", "COUNT", 1))
+    if isinstance(entries, Exception):
+        raise entries
+    frames = [to_frame(entry) for entry in cast("list[StreamEntry]", entries)]
+    return frames[0] if frames else None
+
+
 async def read_log(redis: Redis, key: str) -> list[Frame]:
     """Return the whole log."""
     frames: list[Frame] = []

@@ -11,10 +11,10 @@ from uuid import UUID
 
 from run_frames import metrics
 from run_frames.follower import MAX_PAGE, FollowedLog, Follower, FollowerState, within_page_limit
-from run_frames.log import PAGE, StreamEntry, log_key, read_page, to_frame
+from run_frames.log import PAGE, StreamEntry, log_key, read_last, read_page, to_frame
 from shared_clients.loops import Backoff, Tasks, every
 from shared_clients.redis import REDIS_ERRORS, OutageLog, Redis, exchange
-from shared_models.frames import Cursor, Frame, OpenParts, ending
+from shared_models.frames import START, Cursor, Frame, OpenParts, ending
 from shared_models.ids import new_id
 
 BLOCK_SECONDS: Final = 2.0
@@ -98,6 +98,28 @@ class FrameReader:
             log.followers.discard(follower)
             if not log.followers:
                 self._followed.pop(log.key, None)
+
+    async def may_hold(self, tenant: str, execution_id: UUID, cursor: Cursor, *, ended: bool) -> bool:
+        """Tell whether a cursor may be one of this run; False where it is certainly one of another run.
+
+        Args:
+            tenant: of the run.
+            execution_id: of the run.
+            cursor: of the last frame that a client has.
+            ended: whether the durable row of the run says that it has ended; it decides where there is no log.
+        """
+        if cursor == START:
+            return True
+        try:
+            last = await read_last(self._redis, log_key(tenant, execution_id))
+        except REDIS_ERRORS as error:
+            self._redis.reads.failed(error)
+            return ended or not cursor.ended
+        if last is None:
+            return ended
+        if cursor.ended:
+            return cursor == last.cursor or (ended and not last.cursor.ended)
+        return cursor <= last.cursor
 
     async def _next(self, follower: Follower, log: FollowedLog, heartbeat: float) -> Frame | None:
         """Return the next frame, or None after `heartbeat` seconds or at the end."""

@@ -20,13 +20,14 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from service_process import metrics
 from shared_clients import tracing
+from shared_clients.headers import WHITE_SPACE
 from shared_models.problems import ProblemKind, Problems
 
 log = structlog.get_logger()
 
 WAIT_SECONDS: Final = 10.0
 MAX_HEAD_BYTES: Final = 32_768
-"""Of a request line and headers that arrive in more than one read; one read brings at most 256 KiB."""
+"""Of a request line and headers together, in one read or in several."""
 MAX_HEADERS: Final = 128
 STALL_SECONDS: Final = 30.0
 """How long a client may read nothing of a response that waits for it."""
@@ -37,6 +38,8 @@ MAX_CONNECTIONS: Final = 4096
 SPARE_CONNECTIONS: Final = 64
 """Further connections that are for probes only; other requests on them get 503 and Retry-After."""
 PROBES: Final = frozenset({b"/livez", b"/readyz", b"/metrics"})
+_WHITE_SPACE: Final = WHITE_SPACE.encode()
+_HEAD_TOO_LARGE: Final = f"The request line and the headers may have {MAX_HEAD_BYTES} bytes together."
 
 
 class BoundedConnection(HttpToolsProtocol):
@@ -48,6 +51,7 @@ class BoundedConnection(HttpToolsProtocol):
     _request_timer: asyncio.TimerHandle | None = None
     _stall_timer: asyncio.TimerHandle | None = None
     _head_bytes = 0
+    _unfinished_bytes = 0
     _surplus = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn narrows it so
@@ -84,21 +88,29 @@ class BoundedConnection(HttpToolsProtocol):
         if self.transport.is_closing() or not _between_requests(self.cycle):
             return
         if awaited_head:
-            self._head_bytes += len(data)
-        if self._head_bytes > MAX_HEAD_BYTES:
-            self.send_400_response(f"request line and headers may have {MAX_HEAD_BYTES} bytes together")
+            self._unfinished_bytes += len(data)
+        if self._unfinished_bytes > MAX_HEAD_BYTES:
+            self.send_400_response(_HEAD_TOO_LARGE)
         elif self._request_timer is None:
             self._start_request_timer()
 
+    def on_url(self, url: bytes) -> None:
+        self._head_bytes += len(url)
+        _check_head(self._head_bytes)
+        super().on_url(url)
+
     def on_header(self, name: bytes, value: bytes) -> None:
+        """Add a header, without the white space after its value, which the parser leaves there."""
+        self._head_bytes += len(name) + len(value) + len(": \r\n")
+        _check_head(self._head_bytes)
         if len(self.headers) >= MAX_HEADERS:
             raise ValueError(name)  # the parser turns it into the 400 of an unreadable request
-        super().on_header(name, value)
+        super().on_header(name, value.strip(_WHITE_SPACE))
 
     def on_headers_complete(self) -> None:
         self._cancel_request_timer()
-        self._head_bytes = 0
-        if self._surplus and self.url not in PROBES:
+        self._unfinished_bytes = 0
+        if self._surplus and self.url.partition(b"?")[0] not in PROBES:
             self._refuse(Problems.OVERLOADED.value, "This process has as many connections as it can serve.")
             return
         super().on_headers_complete()
@@ -109,6 +121,7 @@ class BoundedConnection(HttpToolsProtocol):
             self._start_request_timer()
 
     def on_message_complete(self) -> None:
+        self._head_bytes = 0
         super().on_message_complete()
         if _answered(self.cycle):
             self.cycle.more_body = False
@@ -117,6 +130,8 @@ class BoundedConnection(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         if self.transport.is_closing():
             return
+        if self._head_bytes > MAX_HEAD_BYTES:
+            msg = _HEAD_TOO_LARGE
         log.info("request_unreadable", detail=msg, trace_id=tracing.trace_id())
         self._refuse(Problems.BAD_REQUEST.value, f"{msg} Expected HTTP/1.1 with at most {MAX_HEADERS} headers.")
 
@@ -156,6 +171,11 @@ def _limit_unsent_bytes(transport: asyncio.Transport) -> None:
     connection = transport.get_extra_info("socket")
     if connection is not None and connection.family != socket.AF_UNIX and hasattr(socket, "TCP_NOTSENT_LOWAT"):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+
+
+def _check_head(size: int) -> None:
+    if size > MAX_HEAD_BYTES:
+        raise ValueError(_HEAD_TOO_LARGE)  # the parser turns it into the 400 of an unreadable request
 
 
 def _answered(latest: RequestResponseCycle | None) -> bool:

@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import asyncpg
-from sqlalchemy import RowMapping, TextClause, text
+from sqlalchemy import RowMapping, TextClause, event, text
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -47,6 +48,14 @@ LOST_CONNECTION_ERRORS = (
 REFUSED_VALUE_ERRORS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
 """Errors of values that the server never accepts: the same statement fails again."""
 
+POOLER_ERRORS = (asyncpg.DuplicatePreparedStatementError, asyncpg.InvalidSQLStatementNameError)
+"""Errors of a prepared statement that another connection made: a pooler changes the session under this one."""
+POOLER_REMEDY = (
+    "a pooler such as PgBouncer gives each transaction another session of the database, so settings and prepared "
+    "statements get lost; set pool_mode = session there, or connect to Postgres directly"
+)
+REFUSED_ERRORS = (*REFUSED_VALUE_ERRORS, *POOLER_ERRORS)
+
 sql = text
 
 
@@ -67,13 +76,13 @@ def translated_errors() -> Iterator[None]:
             raise UniqueViolation(cause.constraint_name) from error
         if error.connection_invalidated or isinstance(cause, RETRYABLE_ERRORS):
             raise Transient(f"the database does not answer: {type(cause).__name__}") from error
-        if isinstance(cause, REFUSED_VALUE_ERRORS):
-            raise Permanent(f"the database refuses what it was given: {type(cause).__name__}") from error
+        if isinstance(cause, REFUSED_ERRORS):
+            raise _refused(cause) from error
         raise
     except asyncpg.UniqueViolationError as error:
         raise UniqueViolation(error.constraint_name) from error
-    except REFUSED_VALUE_ERRORS as error:
-        raise Permanent(f"the database refuses what it was given: {type(error).__name__}") from error
+    except REFUSED_ERRORS as error:
+        raise _refused(error) from error
     except RETRYABLE_ERRORS as error:
         raise Transient(f"the database does not answer: {type(error).__name__}") from error
 
@@ -90,6 +99,11 @@ def answer_may_be_lost(call: str) -> Iterator[None]:
         raise
     except LOST_CONNECTION_ERRORS as error:
         raise Unknown(f"the database did not answer {call}: {type(error).__name__}") from error
+
+
+def _refused(error: Exception) -> Permanent:
+    pooled = isinstance(error, POOLER_ERRORS)
+    return Permanent(POOLER_REMEDY if pooled else f"the database refuses what it was given: {type(error).__name__}")
 
 
 class Tx:
@@ -145,6 +159,7 @@ class Database:
         self._engine = engine
         self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
         self.schema = schema
+        self._keeps_sessions = False
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[Tx]:
@@ -215,13 +230,24 @@ class Database:
             return row
 
     async def ping(self) -> None:
-        """Check that the database answers.
+        """Check that the database answers, and until it has succeeded once, that each connection keeps its session.
 
         Raises:
             Transient: it does not answer.
+            Permanent: a pooler gives a connection another session for each transaction.
         """
         async with self.autocommit() as tx:
-            await tx.run(sql("SELECT 1"))
+            session = await tx.row(_SESSION)
+            if self._keeps_sessions:
+                return
+            async with self.transaction() as other:  # it takes the session, where a pooler has taken it back
+                await other.run(_SESSION)
+                if session != await tx.row(_SESSION):
+                    raise Permanent(POOLER_REMEDY)
+            self._keeps_sessions = True
+
+
+_SESSION = sql("SELECT pg_backend_pid() AS pid, current_setting('search_path') AS search_path")
 
 
 @asynccontextmanager
@@ -243,19 +269,27 @@ async def open_database(url: str, schema: str, *, pool_size: int = 8) -> AsyncGe
         connect_args={
             "timeout": 5,
             "command_timeout": 10,
-            "server_settings": {
-                "search_path": schema,
-                "application_name": f"flotilla-{schema}",
-                "statement_timeout": "5000",
-                "idle_in_transaction_session_timeout": "10000",
-                "jit": "off",
-            },
+            "server_settings": {"application_name": f"flotilla-{schema}"},
         },
     )
+    _set_on_connect(engine, schema)
     try:
         yield Database(engine, schema)
     finally:
         await engine.dispose()
+
+
+def _set_on_connect(engine: AsyncEngine, schema: str) -> None:
+    """Set the session's settings on each new connection; PgBouncer refuses connections that send them at the start."""
+    quoted = schema.replace('"', '""')
+    settings = (
+        f'SET search_path TO "{quoted}"; SET statement_timeout TO 5000; '
+        "SET idle_in_transaction_session_timeout TO 10000; SET jit TO off"
+    )
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def _(connection: DBAPIConnection, _: object) -> None:
+        connection.run_async(lambda driver: driver.execute(settings))
 
 
 def driver_url(url: str) -> str:

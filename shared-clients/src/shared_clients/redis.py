@@ -214,12 +214,13 @@ def _outside(url: str) -> tuple[aioredis.Redis, aioredis.Redis]:
         protocol=2,
         retry=Retry(NoBackoff(), 0),
     )
+    keepalive = {} if scheme == "unix" else {"socket_keepalive": True}  # redis-py refuses it for a Unix socket
     waiting = aioredis.ConnectionPool.from_url(
         url,
         max_connections=CONNECTIONS,
         socket_timeout=None,
         socket_connect_timeout=COMMAND_SECONDS,
-        socket_keepalive=True,
+        **keepalive,
         protocol=2,
         retry=Retry(NoBackoff(), 0),
     )

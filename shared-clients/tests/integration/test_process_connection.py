@@ -254,3 +254,37 @@ async def test_others_are_served_while_many_are_slow(dial: Dial) -> None:
     fast.say(GET)
     assert (await fast.hear())[0] == 200
     await asyncio.gather(*(talk.cut() for talk in slow))
+
+
+async def test_a_head_that_is_too_large_is_refused_in_one_write_too(dial: Dial) -> None:
+    talk = await dial()
+    talk.say(b"GET /livez HTTP/1.1\r\nHost: t\r\n" + b"".join(b"X-%d: %s\r\n" % (n, b"x" * 1000) for n in range(40)))
+    status, _, body = await talk.hear()
+    assert status == 400
+    assert "32768 bytes" in json.loads(body)["detail"]
+
+
+async def test_white_space_after_a_value_is_no_part_of_it(dial: Dial) -> None:
+    talk = await dial()
+    body = b'{"content":"hi"}'
+    head = b"POST /echo HTTP/1.1\r\nHost: t \r\nContent-Type: application/json \t\r\nContent-Length: %d \r\n\r\n"
+    talk.say(head % len(body) + body)
+    assert (await talk.hear())[::2] == (200, b'"hi"')
+
+
+async def test_head_is_answered_like_get_without_the_body(dial: Dial) -> None:
+    talk = await dial()
+    talk.say(b"HEAD /livez HTTP/1.1\r\nHost: t\r\n\r\n" + GET)
+    async with asyncio.timeout(PATIENCE):
+        head = await talk.reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert b"content-length: 6" in head.lower()
+    assert (await talk.hear())[::2] == (200, b"alive\n"), "the next answer follows at once"
+
+
+async def test_head_of_another_method_and_of_nothing_are_refused(dial: Dial) -> None:
+    talk = await dial()
+    for path, status in ((b"/echo", b"405"), (b"/nothing", b"404")):
+        talk.say(b"HEAD %s HTTP/1.1\r\nHost: t\r\n\r\n" % path)
+        async with asyncio.timeout(PATIENCE):
+            assert (await talk.reader.readuntil(b"\r\n\r\n")).split()[1] == status

@@ -1,13 +1,15 @@
 """The connections of a process to Redis, in the process and outside of it."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from shared_clients.redis import COMMANDS_PER_BATCH, REDIS_ERRORS, Redis, open_redis
+from shared_clients.redis import COMMANDS_PER_BATCH, REDIS_ERRORS, Redis, exchange, open_redis
 from shared_models.ids import new_id
 
 
@@ -75,3 +77,22 @@ async def test_an_address_of_another_kind_is_refused_without_its_secrets() -> No
         async with open_redis("http://:secret@host"):
             pass
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.redis
+async def test_a_redis_at_a_unix_socket_answers_commands_and_blocking_reads(tmp_path: Path) -> None:
+    program = shutil.which("redis-server")
+    assert program is not None, "install it with: apt-get install redis-server"
+    path = tmp_path / "redis.sock"
+    arguments = ["--port", "0", "--unixsocket", str(path), "--save", "", "--dir", str(tmp_path)]
+    server = await asyncio.create_subprocess_exec(program, *arguments)
+    try:
+        async with asyncio.timeout(20):
+            while not path.exists():  # noqa: ASYNC110 - the server makes the socket when it listens
+                await asyncio.sleep(0.01)
+        async with open_redis(f"unix://{path}") as redis:
+            assert await redis.batched.send(("SET", "a", "b"), ("GET", "a")) == [b"OK", b"b"]
+            assert await exchange(redis.blocking, [("XREAD", "BLOCK", 1, "STREAMS", "none", "0-0")]) == [None]
+    finally:
+        server.terminate()
+        await server.wait()

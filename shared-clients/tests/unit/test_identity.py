@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from fastapi import APIRouter, Depends
 from httpx import ASGITransport, AsyncClient
+from starlette.datastructures import Headers
 
 from service_process.web import create_app
 from shared_clients.identity import (
@@ -213,11 +214,12 @@ def test_trusted_keys_that_are_not_as_expected_are_refused(text: str) -> None:
 
 
 async def test_nobody_is_known_by_default() -> None:
-    assert await DenyAll().authenticate({"authorization": "Bearer anything"}) is None
+    assert await DenyAll().authenticate(Headers({"authorization": "Bearer anything"})) is None
 
 
-async def test_the_dev_key_is_the_developer() -> None:
-    who = await DevKey("flotilla-dev-1").authenticate({"authorization": "Bearer flotilla-dev-1"})
+@pytest.mark.parametrize("scheme", ["Bearer ", "bearer ", "BEARER ", "Bearer  "])
+async def test_the_dev_key_is_the_developer(scheme: str) -> None:
+    who = await DevKey("flotilla-dev-1").authenticate(Headers({"authorization": f"{scheme}flotilla-dev-1"}))
     assert who is not None
     assert (who.subject, who.tenant, who.credential) == ("developer", "default", "dev-key")
 
@@ -227,8 +229,8 @@ async def test_the_dev_key_is_the_developer() -> None:
     ["", "flotilla-dev-1", "Bearer ", "Bearer flotilla-dev-", "Bearer flotilla-dev-11", "Basic flotilla-dev-1", "é"],
 )
 async def test_any_other_key_is_nobody(header: str) -> None:
-    assert await DevKey("flotilla-dev-1").authenticate({"authorization": header}) is None
-    assert await DevKey("flotilla-dev-1").authenticate({}) is None
+    assert await DevKey("flotilla-dev-1").authenticate(Headers({"authorization": header})) is None
+    assert await DevKey("flotilla-dev-1").authenticate(Headers({})) is None
 
 
 async def test_a_route_that_requires_identity_gets_it_or_answers_401() -> None:

@@ -7,7 +7,7 @@ import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import jwt
 import pytest
@@ -101,6 +101,7 @@ def senders(issuer: Issuer) -> OidcSenders:
 async def test_the_broker_is_let_in(senders: OidcSenders, good: Callable[[], str]) -> None:
     await senders.verify_sender(f"Bearer {good()}")
     await senders.verify_sender(f"bearer {good()}")
+    await senders.verify_sender(f"BEARER  {good()} ")
 
 
 def unsigned() -> str:
@@ -154,8 +155,22 @@ async def test_every_faulty_token_gets_the_same_answer(senders: OidcSenders, nam
     assert refused.value.kind is Problems.NO_IDENTITY.value
 
 
-@pytest.mark.parametrize(("sender", "subject", "good"), [("a:b:*", "a:b:c", True), ("a:b:*", "a:x:b:c", False)])
-async def test_senders_may_share_a_beginning(issuer: Issuer, sender: str, subject: str, *, good: bool) -> None:
+SENDERS: Final = [
+    ("a:b:*", "a:b:c", True),
+    ("a:b:*", "a:b:", True),
+    ("a:b:*", "a:x:b:c", False),
+    ("a?b", "a?b", True),
+    ("a?b", "aXb", False),
+    ("a[1]", "a[1]", True),
+    ("a[1]", "a1", False),
+    ("a[!1]*", "a[!1]2", True),
+    ("a[!1]*", "a22", False),
+    ("A", "a", False),
+]
+
+
+@pytest.mark.parametrize(("sender", "subject", "good"), SENDERS)
+async def test_a_sender_is_exact_or_ends_in_a_star(issuer: Issuer, sender: str, subject: str, *, good: bool) -> None:
     senders = OidcSenders(oidc(senders=[sender]), AUDIENCE, issuer.fetch)
     if good:
         await senders.verify_sender(f"Bearer {token(sub=subject)}")
@@ -206,12 +221,14 @@ async def test_keys_are_fetched_again_when_they_are_old_and_kept_while_the_issue
     assert issuer.asked == 3
 
 
-async def test_a_rotated_key_is_found_and_made_up_ones_do_not_hammer_the_issuer(issuer: Issuer) -> None:
+async def test_a_rotated_key_is_fetched_or_transient_and_made_up_ones_do_not_hammer_the_issuer(issuer: Issuer) -> None:
     keys = issuer.fetched()
     assert await keys.find("new") is None
     issuer.keys = jwks(new={**json.loads(RSAAlgorithm.to_jwk(STRANGER.public_key())), "kid": "new"})
-    for n in range(50):
-        assert await keys.find(f"made-up-{n}") is None
+    for kid in ("new", *(f"made-up-{n}" for n in range(50))):
+        with pytest.raises(Transient, match="a moment ago") as refused:
+            await keys.find(kid)
+        assert refused.value.retry_after == 10
     assert issuer.asked == 1
     issuer.now += 11
     assert await keys.find("new")
@@ -266,7 +283,8 @@ def test_our_token_is_read_again_when_its_file_has_changed(tmp_path: Path) -> No
 
 async def test_a_shared_secret_is_compared_whole() -> None:
     shared = SharedSecret("0123456789abcdef")
-    await shared.verify_sender(f"Bearer {shared.token()}")
+    for scheme in ("Bearer ", "bearer ", "BEARER  "):
+        await shared.verify_sender(f"{scheme}{shared.token()}")
     for wrong in ("", "Bearer 0123456789abcde", "Bearer 0123456789abcdef0", "Bearer é"):
         with pytest.raises(Problem):
             await shared.verify_sender(wrong)

@@ -115,7 +115,7 @@ async def test_a_slash_too_many_is_another_address(client: AsyncClient) -> None:
 async def test_no_such_method(client: AsyncClient) -> None:
     answer = await client.delete("/fine")
     assert_problem(answer, "method-not-allowed", 405)
-    assert answer.headers["allow"] == "GET"
+    assert answer.headers["allow"] == "GET, HEAD"
 
 
 async def test_every_method_of_an_address_is_allowed_whichever_route_has_it(app: FastAPI, client: AsyncClient) -> None:
@@ -124,7 +124,7 @@ async def test_every_method_of_an_address_is_allowed_whichever_route_has_it(app:
     app.include_router(more)
     answer = await client.delete("/fine")
     assert_problem(answer, "method-not-allowed", 405)
-    assert answer.headers["allow"] == "GET, PUT"
+    assert answer.headers["allow"] == "GET, HEAD, PUT"
 
 
 async def test_a_parameter_of_the_wrong_type(client: AsyncClient) -> None:

@@ -1,5 +1,6 @@
 """The gateway's own routes: chat streams, signing in, and the calls that it hands to services."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final
 from uuid import UUID
@@ -7,7 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
-from api_gateway.admission.concurrency import ConcurrencyLimiter, asks_to_wait, slot_of
+from api_gateway.admission.concurrency import ConcurrencyLimiter, slot_of
 from api_gateway.admission.rates import Exceeded, RateLimiter, rate_refusal
 from api_gateway.browser_sessions import BrowserSessions
 from api_gateway.failpoints import Failpoint
@@ -19,11 +20,12 @@ from run_frames import FrameReader
 from service_process.web import json_body, parse_body
 from shared_clients.errors import OutsideError
 from shared_clients.failpoints import reached
+from shared_clients.headers import asks_to_wait
 from shared_clients.identity import Credentials, no_identity
 from shared_clients.postgres import Database
 from shared_models.frames import START, Cursor
 from shared_models.problems import Problem, Problems
-from shared_models.requests import Accepted, ClosedModel, NewRequest, Principal
+from shared_models.requests import TERMINAL, Accepted, ClosedModel, NewRequest, Principal, RequestView
 
 ACCEPTING: Final = "/api/v1/requests"
 METHODS: Final = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -57,7 +59,8 @@ async def identified_caller(request: Request, dependencies: Dependencies) -> Pri
     Raises:
         Problem: NO_IDENTITY: the request has no valid credential. RATE_LIMITED or OVERLOADED: it is over a rate.
     """
-    caller = await dependencies.credentials.authenticate(request.headers)
+    repeated = len(request.headers.getlist("authorization")) > 1
+    caller = None if repeated else await dependencies.credentials.authenticate(request.headers)
     if caller is None:
         raise no_identity()
     remember_caller(request.scope, caller)
@@ -87,7 +90,7 @@ async def waiting_caller(request: Request, dependencies: Dependencies, caller: C
     Raises:
         Problem: TOO_MANY_OPEN or OVERLOADED: too many streams and waiting calls are open.
     """
-    if asks_to_wait(request.scope):
+    if asks_to_wait(request.headers.raw, request.scope["query_string"]):
         dependencies.concurrency.keep_open(slot_of(request.scope), caller.tenant)
     return caller
 
@@ -113,11 +116,17 @@ async def chat(request: Request, dependencies: Dependencies, caller: StreamingCa
 async def resume_chat(
     execution_id: UUID, request: Request, dependencies: Dependencies, caller: StreamingCaller
 ) -> Response:
-    """Stream a run after the frame that `Last-Event-ID` names, on any replica, with the same bytes as before."""
-    after = _cursor(request.headers.get("last-event-id"))
+    """Stream a run after the frame that `Last-Event-ID` names, on any replica, with the same bytes as before.
+
+    An id that this run cannot have given, such as one of another run, starts the stream from the beginning.
+    """
+    after = _cursor(request.headers.getlist("last-event-id"))
     answer = await _read_status(dependencies, caller, execution_id)
     if answer.status != 200:
         return answer.response()
+    ended = RequestView.model_validate_json(answer.body).status in TERMINAL
+    if not await dependencies.frames.may_hold(caller.tenant, execution_id, after, ended=ended):
+        after = START
     return _stream(request, dependencies, caller, execution_id=execution_id, after=after)
 
 
@@ -229,11 +238,12 @@ def _stream(
     return event_stream(content, headers | ({"Flotilla-Session-Id": str(session_id)} if session_id else {}))
 
 
-def _cursor(last_event_id: str | None) -> Cursor:
-    if last_event_id is None or last_event_id == "":
+def _cursor(last_event_ids: Sequence[str]) -> Cursor:
+    text = ", ".join(last_event_ids)
+    if text == "":
         return START
     try:
-        return Cursor.parse(last_event_id)
+        return Cursor.parse(text)
     except ValueError as error:
         detail = (
             f"Last-Event-ID: {error}. Send the id of a frame of this run, or leave the header out to read all frames."

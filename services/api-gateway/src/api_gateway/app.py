@@ -59,7 +59,7 @@ async def open_app(
         hop = Hop(services, issuer)
         frames = await stack.enter_async_context(FrameReader(redis, partial(terminal_frames_of, hop)))
         secure = settings.mode is Mode.PRODUCTION
-        browsers = BrowserSessions(database, secure=secure)
+        browsers = BrowserSessions(database, secure=secure, port=settings.public_port)
         app = create_app(
             NAME,
             version="0.1.0",

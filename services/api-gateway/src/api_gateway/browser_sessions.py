@@ -1,15 +1,17 @@
 """The sessions of signed-in browsers: an opaque cookie, stored by its hash alone, that can be revoked at any moment."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from starlette.requests import Request, cookie_parser
+from starlette.datastructures import Headers
+from starlette.requests import Request
 from starlette.responses import Response
 
 from api_gateway import queries
 from api_gateway.usecases.sign_in import SESSION_LIFETIME, hash_secret, sign_out
+from shared_clients.headers import cookies
 from shared_clients.identity import Credentials
 from shared_clients.postgres import Database
 from shared_models.requests import Principal
@@ -38,19 +40,28 @@ class BrowserSessions:
     Args:
         database: the gateway's schema.
         secure: whether pages are served over TLS. Without TLS, as on a laptop, browsers refuse a `__Host-` cookie.
+        port: in the address of the pages; None where the address has no port. Browsers send a cookie to every port of
+            its host, so the port is in the cookie's name.
         clock: seconds that only go forward.
     """
 
-    def __init__(self, database: Database, *, secure: bool, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        secure: bool,
+        port: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._database = database
         self._secure = secure
-        self.cookie = "__Host-flotilla" if secure else "flotilla"
+        self.cookie = f"{'__Host-' if secure else ''}flotilla{'' if port is None else f'-{port}'}"
         self._clock = clock
         self._cache: dict[bytes, CachedSession] = {}
 
-    async def authenticate(self, headers: Mapping[str, str]) -> Principal | None:
+    async def authenticate(self, headers: Headers) -> Principal | None:
         """Return the person of the session that the cookie names; None without a cookie or a live session."""
-        token = cookie_parser(headers.get("cookie", "")).get(self.cookie)
+        token = self._token(headers)
         if not token:
             return None
         token_hash, now = hash_secret(token), self._clock()
@@ -74,11 +85,14 @@ class BrowserSessions:
 
     async def end(self, request: Request, response: Response) -> None:
         """End the request's session: here at once, on other replicas within `CACHE_SECONDS`."""
-        token = request.cookies.get(self.cookie)
+        token = self._token(request.headers)
         if token:
             await sign_out(self._database, token)
             self._cache.pop(hash_secret(token), None)
         response.delete_cookie(self.cookie, path="/", secure=self._secure, httponly=True, samesite="strict")
+
+    def _token(self, headers: Headers) -> str:
+        return cookies(headers.getlist("cookie")).get(self.cookie, "")
 
 
 class AnyOf:
@@ -87,7 +101,7 @@ class AnyOf:
     def __init__(self, *credentials: Credentials) -> None:
         self._credentials = credentials
 
-    async def authenticate(self, headers: Mapping[str, str]) -> Principal | None:
+    async def authenticate(self, headers: Headers) -> Principal | None:
         """Return the caller; None where no credentials identify one."""
         for credentials in self._credentials:
             if (principal := await credentials.authenticate(headers)) is not None:

@@ -5,16 +5,13 @@ rebinding. A cookie authorizes a change only from the gateway's own page, agains
 services prove identity to each other are removed. `app.py` adds these checks, the allow-list outermost.
 """
 
-from collections.abc import Iterable
 from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service_process.web import problem_response
+from service_process.web import PROBES, problem_response
+from shared_clients.headers import RawHeaders, cookies, lines_of
 from shared_models.problems import Problem, Problems
-
-type Headers = Iterable[tuple[bytes, bytes]]
-"""Headers as ASGI has them, with names in lower case."""
 
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 INTERNAL_PREFIX: Final = b"flotilla-"
@@ -24,14 +21,17 @@ POLICY_VIOLATION: Final = 1008
 
 
 class HostAllowList:
-    """Refuses a request whose Host is not configured, port included, compared without regard to case."""
+    """Refuses a request whose Host is not configured, port included, compared without regard to case.
+
+    Probes answer under any Host, because a kubelet and a load balancer address a pod by its IP address.
+    """
 
     def __init__(self, app: ASGIApp, allowed: frozenset[str]) -> None:
         self._app = app
-        self._allowed = frozenset(host.lower().encode() for host in allowed)
+        self._allowed = frozenset(host.lower() for host in allowed)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" or self._allows(scope["headers"]):
+        if scope["type"] == "lifespan" or _is_probe(scope) or self._allows(scope["headers"]):
             await self._app(scope, receive, send)
             return
         detail = (
@@ -40,8 +40,8 @@ class HostAllowList:
         )
         await _refuse(scope, receive, send, Problem(Problems.MISDIRECTED, detail))
 
-    def _allows(self, headers: Headers) -> bool:
-        hosts = _values(headers, b"host")
+    def _allows(self, headers: RawHeaders) -> bool:
+        hosts = lines_of(headers, b"host")
         return len(hosts) == 1 and hosts[0].lower() in self._allowed
 
 
@@ -50,8 +50,8 @@ class OriginCheck:
 
     def __init__(self, app: ASGIApp, *, cookie: str, origins: frozenset[str]) -> None:
         self._app = app
-        self._cookie = cookie.encode()
-        self._origins = frozenset(origin.encode() for origin in origins)
+        self._cookie = cookie
+        self._origins = origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan" or may_use_cookie(scope, self._cookie, self._origins):
@@ -79,7 +79,7 @@ class StripInternalHeaders:
         await self._app(scope, receive, send)
 
 
-def may_use_cookie(scope: Scope, cookie: bytes, origins: frozenset[bytes]) -> bool:
+def may_use_cookie(scope: Scope, cookie: str, origins: frozenset[str]) -> bool:
     """Tell whether a request may use the session cookie that it carries.
 
     It may if it carries no such cookie, if it is a safe method over HTTP, or if it has exactly one Origin and that is
@@ -87,19 +87,14 @@ def may_use_cookie(scope: Scope, cookie: bytes, origins: frozenset[bytes]) -> bo
     """
     if scope["type"] == "http" and scope["method"] in SAFE_METHODS:
         return True
-    if not _has_cookie(scope["headers"], cookie):
+    if cookie not in cookies(lines_of(scope["headers"], b"cookie")):
         return True
-    sent = _values(scope["headers"], b"origin")
+    sent = lines_of(scope["headers"], b"origin")
     return len(sent) == 1 and sent[0] in origins
 
 
-def _has_cookie(headers: Headers, cookie: bytes) -> bool:
-    pairs = (pair for value in _values(headers, b"cookie") for pair in value.split(b";"))
-    return any(pair.partition(b"=")[0].strip() == cookie for pair in pairs)
-
-
-def _values(headers: Headers, header: bytes) -> list[bytes]:
-    return [value for name, value in headers if name == header]
+def _is_probe(scope: Scope) -> bool:
+    return scope["type"] == "http" and scope["method"] in {"GET", "HEAD"} and scope["path"] in PROBES
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send, problem: Problem) -> None:

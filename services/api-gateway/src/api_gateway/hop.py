@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service_process.web import repeat_advice
 from shared_clients.egress import CheckedConnector, DestinationRefusedError, EgressPolicy, open_session, read_answer
+from shared_clients.headers import lines_of, tokens
 from shared_clients.identity import IDENTITY_HEADER, Issuer
 from shared_clients.tracing import inject
 from shared_models.problems import Problem, Problems
@@ -45,6 +46,8 @@ NOT_FORWARDED: Final = frozenset(
     | {b"expect", b"date"}
 )
 """Headers that end at the gateway: credentials, hop-by-hop headers, and headers that the gateway sets itself."""
+
+_OF_THE_BODY: Final = frozenset({b"content-length", b"content-type", b"content-encoding"})
 
 UNREACHABLE_SECONDS: Final = 5.0
 """How long a replica that could not be reached is tried after all others."""
@@ -110,7 +113,7 @@ class Hop:
     def _scope(self, service: str, caller: Principal, call: Call) -> Scope:
         token = self._issuer.issue(caller, audience=service, method=call.method, path=call.path, sessions=call.sessions)
         added = {IDENTITY_HEADER.lower(): token, "host": service, **inject()}
-        forwarded = [(name, value) for name, value in call.headers if name not in NOT_FORWARDED]
+        forwarded = _end_to_end(call.headers)
         return {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.4"},
@@ -230,10 +233,17 @@ class Forwarder:
         async with self._session.request(
             scope["method"], f"{url}{path}", data=body, headers=headers, allow_redirects=False
         ) as response:
-            forwarded = [
-                (name.lower(), value) for name, value in response.raw_headers if name.lower() not in NOT_FORWARDED
-            ]
+            forwarded = _end_to_end([(name.lower(), value) for name, value in response.raw_headers])
             return Answer(response.status, forwarded, await read_answer(response, at_most=self._max_answer))
+
+
+def _end_to_end(headers: Headers) -> Headers:
+    """Return the headers that are forwarded: none of `NOT_FORWARDED`, and none that Connection names (RFC 9110, 7.6.1).
+
+    The headers of the body stay, whatever Connection names, because the body is forwarded.
+    """
+    named = {name.encode("latin-1") for name in tokens(lines_of(headers, b"connection"))} - _OF_THE_BODY
+    return [(name, value) for name, value in headers if name not in NOT_FORWARDED and name not in named]
 
 
 async def _read_body(receive: Receive) -> bytes:

@@ -14,6 +14,7 @@ class Settings(ProcessSettings):
 
     Attributes:
         allowed_hosts: the values that a request's Host may have, with a port where there is one, separated by commas.
+            The port of the first is in the name of the session cookie.
         auth_dev_key: the only API key of a laptop, 16 characters or more; production refuses to start with it.
         auth_private_key: the file with the key that signs identities (PEM, Ed25519); required for a separate process.
         service_urls: base URLs of the replicas of each service, as a JSON object of lists; required for a separate
@@ -30,3 +31,9 @@ class Settings(ProcessSettings):
     @property
     def hosts(self) -> frozenset[str]:
         return frozenset(host.strip() for host in self.allowed_hosts.split(","))
+
+    @property
+    def public_port(self) -> int | None:
+        """The port in the first of the allowed hosts; None where it has none."""
+        _, _, port = self.allowed_hosts.partition(",")[0].strip().rpartition(":")
+        return int(port) if port.isascii() and port.isdigit() else None

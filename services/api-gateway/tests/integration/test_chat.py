@@ -66,6 +66,29 @@ async def test_malformed_cursor_is_refused(client: httpx.AsyncClient, cursor: st
     assert "Last-Event-ID" in problem(answer, 400, "bad-header")
 
 
+@pytest.mark.parametrize("cursor", ["2-0", "7-3", "9-0"])
+async def test_id_of_another_run_starts_a_stream_over(client: httpx.AsyncClient, house: House, cursor: str) -> None:
+    """The run goes on while its stream is asked for; then it has ended, and its own last id is 2-0."""
+    running = (await client.post("/api/v1/requests", json={"content": "hello"})).json()["links"]["stream"]
+    answer = await client.get(running, headers={"Last-Event-ID": cursor})
+    frames = events(answer.text)
+    assert seen(frames).text == "You said hello."
+    again = events((await client.get(running, headers={"Last-Event-ID": cursor})).text)
+    assert again == ([] if cursor == "2-0" else frames)
+
+
+async def test_two_ids_are_refused(client: httpx.AsyncClient) -> None:
+    lines = [("Last-Event-ID", "1-1"), ("Last-Event-ID", "1-2")]
+    assert "1-1, 1-2" in problem(await client.get(f"/chat/{new_id()}", headers=lines), 400, "bad-header")
+
+
+async def test_head_of_a_stream_ends_after_its_headers(client: httpx.AsyncClient) -> None:
+    made = (await client.post("/api/v1/requests", json={"content": "hello"})).json()["links"]["stream"]
+    answer = await client.head(made)
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["content-type"].startswith("text/event-stream")
+
+
 async def test_run_of_another_person_is_not_found(client: httpx.AsyncClient, stranger: httpx.AsyncClient) -> None:
     mine = await client.post("/chat", json={"content": "a secret"})
     problem(await stranger.get(mine.headers["location"]), 404, "unknown-request")

@@ -8,6 +8,7 @@ from base64 import b64decode
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import asyncpg
@@ -92,7 +93,7 @@ async def signed_in(house: House, principal: Principal) -> AsyncGenerator[httpx.
     token = new_id().hex
     async with house.gateway.database.transaction() as tx:
         await queries.insert_session(tx, hash_secret(token), principal, timedelta(hours=1))
-    async with house.client(Cookie=f"flotilla={token}", Origin=house.url) as client:
+    async with house.client(Cookie=f"flotilla-{urlsplit(house.url).port}={token}", Origin=house.url) as client:
         yield client
 
 

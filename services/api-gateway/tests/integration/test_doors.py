@@ -97,7 +97,7 @@ async def test_page_loads_nothing_from_other_origins(house: House) -> None:
 @pytest.mark.parametrize("host", ["evil.example", "localhost", "localhost:1", ""])
 async def test_other_hosts_are_not_served(house: House, host: str) -> None:
     async with house.client(Host=host) as browser:
-        for path in ("/", "/chat", "/livez", "/api/v1/requests"):
+        for path in ("/", "/chat", "/auth/me", "/api/v1/requests"):
             problem(await browser.get(path), 421, "misdirected")
 
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 import httpx
 import pytest
 import pytest_asyncio
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -37,8 +38,8 @@ class Clock:
         return self.now
 
 
-def cookie(browsers: BrowserSessions, token: str) -> dict[str, str]:
-    return {"cookie": f"a=b; {browsers.cookie}={token}"}
+def cookie(browsers: BrowserSessions, token: str) -> Headers:
+    return Headers({"cookie": f"a=b; {browsers.cookie}={token}"})
 
 
 async def end_session(browsers: BrowserSessions, token: str) -> None:
@@ -95,7 +96,7 @@ async def test_session_has_the_persons_rights_and_a_credential_of_its_own(databa
 
 @pytest.mark.parametrize("value", [None, "", "flotilla=", "flotilla=x", "other=x", "flotilla"])
 async def test_cookie_without_a_session_identifies_nobody(database: Database, value: str | None) -> None:
-    headers = {} if value is None else {"cookie": value}
+    headers = Headers({} if value is None else {"cookie": value})
     assert await BrowserSessions(database, secure=False).authenticate(headers) is None
 
 
@@ -141,11 +142,11 @@ async def test_expired_codes_and_sessions_are_deleted(database: Database) -> Non
 
 
 async def test_no_credentials_identify_nobody_and_any_of_several_may_identify(database: Database) -> None:
-    assert await DenyAll().authenticate({"authorization": f"Bearer {DEV_KEY}"}) is None
-    assert await AnyOf().authenticate({"authorization": f"Bearer {DEV_KEY}"}) is None
+    assert await DenyAll().authenticate(Headers({"authorization": f"Bearer {DEV_KEY}"})) is None
+    assert await AnyOf().authenticate(Headers({"authorization": f"Bearer {DEV_KEY}"})) is None
     several = AnyOf(DenyAll(), DevKey(DEV_KEY))
-    assert await several.authenticate({"authorization": f"Bearer {DEV_KEY}"}) is not None
-    assert await several.authenticate({"authorization": "Bearer other"}) is None
+    assert await several.authenticate(Headers({"authorization": f"Bearer {DEV_KEY}"})) is not None
+    assert await several.authenticate(Headers({"authorization": "Bearer other"})) is None
 
 
 @pytest.mark.parametrize(("secure", "flags"), [(False, set[str]()), (True, {"Secure"})])
@@ -155,6 +156,24 @@ async def test_cookie_is_for_our_own_page_only(database: Database, secure: bool,
     first, *attributes = response.headers["set-cookie"].split("; ")
     assert first == ("__Host-flotilla=token" if secure else "flotilla=token")
     assert set(attributes) == {"HttpOnly", "Max-Age=2592000", "Path=/", "SameSite=strict"} | flags
+    assert BrowserSessions(database, secure=secure, port=8092).cookie == f"{browsers.cookie}-8092"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [["a=b", "{}"], ["{}", "a=b"], ["a=b; {}; c=d"], ["a=b;{}"], ["{}", "{}"]],
+    ids=["second line", "first line", "among others", "without a space", "twice"],
+)
+async def test_cookie_is_found_in_every_line(database: Database, lines: list[str]) -> None:
+    browsers = BrowserSessions(database, secure=False, port=8092)
+    own = f"{browsers.cookie}={await signed_in(database, somebody())}"
+    headers = Headers(raw=[(b"cookie", line.format(own).encode()) for line in lines])
+    assert await browsers.authenticate(headers) is not None
+
+
+async def test_cookie_of_a_fleet_at_another_port_is_not_read(database: Database) -> None:
+    here, there = (BrowserSessions(database, secure=False, port=port) for port in (8080, 8092))
+    assert await here.authenticate(cookie(there, await signed_in(database, somebody()))) is None
 
 
 async def test_link_signs_a_browser_in_and_out(house: House, client: httpx.AsyncClient) -> None:
@@ -199,6 +218,7 @@ async def test_link_without_a_code_is_refused(client: httpx.AsyncClient, body: d
         {"Authorization": f"Basic {DEV_KEY}"},
         {"Authorization": f"Bearer {DEV_KEY}x"},
         {"Authorization": "Bearer"},
+        {"Authorization": f"Bearer{DEV_KEY}"},
         {"Cookie": f"flotilla={DEV_KEY}"},
         {"Flotilla-Identity": "x.y.z"},
     ],

@@ -18,7 +18,9 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": names})
 
 
-async def status_of(app: HostAllowList | OriginCheck, method: str, headers: list[tuple[str, str]]) -> int:
+async def status_of(
+    app: HostAllowList | OriginCheck, method: str, headers: list[tuple[str, str]], path: str = "/chat"
+) -> int:
     sent: list[Message] = []
 
     async def receive() -> Message:
@@ -28,7 +30,7 @@ async def status_of(app: HostAllowList | OriginCheck, method: str, headers: list
         sent.append(message)
 
     raw = [(name.lower().encode(), value.encode()) for name, value in headers]
-    await app({"type": "http", "method": method, "path": "/chat", "headers": raw}, receive, send)
+    await app({"type": "http", "method": method, "path": path, "headers": raw}, receive, send)
     status = sent[0]["status"]
     assert isinstance(status, int)
     return status
@@ -66,6 +68,15 @@ async def test_configured_host_is_served(host: str) -> None:
 )
 async def test_any_other_host_is_misdirected(hosts: list[str]) -> None:
     assert await status_of(HostAllowList(echo, OURS), "GET", [("Host", host) for host in hosts]) == 421
+
+
+@pytest.mark.parametrize("hosts", [["10.244.0.5:8092"], [], ["[fd00::5]:8092"]])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/auth/me", "/livez/", "/"])
+async def test_only_probes_answer_under_the_address_of_a_pod(path: str, method: str, hosts: list[str]) -> None:
+    probe = path in {"/livez", "/readyz"} and method != "POST"
+    answered = await status_of(HostAllowList(echo, OURS), method, [("Host", host) for host in hosts], path)
+    assert answered == (200 if probe else 421)
 
 
 async def test_a_misdirected_request_gets_a_problem() -> None:

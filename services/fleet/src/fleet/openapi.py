@@ -34,7 +34,12 @@ def openapi() -> Mapping[str, object]:
     components.setdefault("schemas", {}).update(definitions["$defs"])
     components["securitySchemes"] = {
         "key": {"type": "http", "scheme": "bearer", "description": "An API key."},
-        "cookie": {"type": "apiKey", "in": "cookie", "name": "flotilla", "description": "A signed-in browser."},
+        "cookie": {
+            "type": "apiKey",
+            "in": "cookie",
+            "name": "flotilla-8080",
+            "description": "A signed-in browser; the gateway's port is in the name.",
+        },
     }
     for path, operation in _operations(document):
         operation["responses"]["default"] = {

@@ -15,6 +15,7 @@ from mock_eventing.domain.structured import BATCHED, STRUCTURED, read_batch, rea
 from mock_eventing.domain.triggers import Address
 from mock_eventing.errors import BrokerNotFound, Malformed, NotAccepted, UnsupportedFormat
 from mock_eventing.usecases.accept_events import Broker
+from shared_clients.headers import bearer_token, content_length, media_type
 from shared_models.problems import Problem, Problems
 
 CLOUDEVENTS: Final = "application/cloudevents"
@@ -42,8 +43,9 @@ class RouteDependencies:
 async def route_dependencies(request: Request) -> RouteDependencies:
     """Return the dependencies of the routes, for a request with the right bearer token."""
     dependencies: RouteDependencies = request.app.state.dependencies
-    authorization = request.headers.get("authorization", "").encode()
-    if dependencies.secret and not hmac.compare_digest(authorization, f"Bearer {dependencies.secret}".encode()):
+    lines = request.headers.getlist("authorization")
+    secret = (bearer_token(lines[0]) if len(lines) == 1 else None) or ""
+    if dependencies.secret and not hmac.compare_digest(secret.encode(), dependencies.secret.encode()):
         expected = "expected Authorization: Bearer and the secret that broker and services share"
         raise Problem(Problems.NO_IDENTITY, expected, headers={"WWW-Authenticate": "Bearer"})
     return dependencies
@@ -82,8 +84,8 @@ async def triggers(dependencies: Dependencies) -> list[dict[str, object]]:
 async def _publish(request: Request, dependencies: RouteDependencies, address: Address | None) -> Response:
     broker = dependencies.broker
     with _problems():
-        length = request.headers.get("content-length", "")
-        with broker.reserving_bytes(int(length) if length.isdigit() else dependencies.body_bytes):
+        length = content_length(request.headers.getlist("content-length"))
+        with broker.reserving_bytes(dependencies.body_bytes if length is None else length):
             events = _read(request, await request.body())
             if len(events) > dependencies.batch_events:
                 detail = f"The batch has {len(events)} events; at most {dependencies.batch_events} are allowed."
@@ -93,13 +95,13 @@ async def _publish(request: Request, dependencies: RouteDependencies, address: A
 
 
 def _read(request: Request, body: bytes) -> Sequence[Event]:
-    media_type, _, parameters = request.headers.get("content-type", "").partition(";")
-    form = media_type.strip().lower()
+    media = media_type(request.headers.get("content-type", ""))
+    form = media.name
     if not form.startswith(CLOUDEVENTS):
         return [read_binary(request.headers.raw, body)]
     if form not in {STRUCTURED, BATCHED}:
         raise UnsupportedFormat(f"{form[:80]} is not supported; expected {STRUCTURED}, {BATCHED} or binary mode")
-    if "charset" in (charset := parameters.replace(" ", "").lower()) and "utf-8" not in charset:
+    if media.parameters.get("charset", "utf-8").lower() not in {"utf-8", "utf8", "us-ascii"}:
         raise UnsupportedFormat("the charset of JSON is not supported; expected UTF-8")
     return read_batch(body) if form == BATCHED else [read_structured(body)]
 

@@ -60,6 +60,15 @@ def test_data_has_the_form_that_its_media_type_says(members: str, data: bytes | 
     assert read(members).data == data
 
 
+@pytest.mark.parametrize(
+    "name", ["specversion", "id", "source", "type", "subject", "time", "datacontenttype", "dataschema"]
+)
+@pytest.mark.parametrize("value", [1, 1.0, True, {}, []])
+def test_an_attribute_of_the_specification_has_to_be_a_string(name: str, value: object) -> None:
+    with pytest.raises(Malformed, match=f"/{name}: has another type; expected a string"):
+        read_structured(json.dumps({**CORE, name: value}).encode())
+
+
 def test_extensions_take_the_string_form_of_their_type() -> None:
     event = read('"a":true,"b":false,"c":42,"d":-2147483648,"e":"x","f":null')
     assert event.attributes == {**CORE, "a": "true", "b": "false", "c": "42", "d": "-2147483648", "e": "x"}

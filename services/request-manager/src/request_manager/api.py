@@ -23,6 +23,7 @@ from request_manager.usecases.retry_request import retry_request
 from run_frames import FrameReader
 from service_process.web import json_body, parse_body
 from shared_clients.failpoints import reached
+from shared_clients.headers import names_entity, preferred_wait
 from shared_clients.identity import Identity, Verifier, require_scope
 from shared_clients.postgres import Database
 from shared_models.dead_letters import OPERATE, Retried, RetryRequest
@@ -37,7 +38,6 @@ ENDED_SCOPE = "service:ended"
 MAX_WAIT = 60.0
 """Seconds that one call may wait for a result; a client calls again to wait longer."""
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
-_PREFER_WAIT = re.compile(r"wait\s*=\s*\"?(\d{1,6})\"?", re.ASCII)
 
 Wait = Annotated[float, Query(ge=0, description=f"Wait up to this many seconds for the end; at most {MAX_WAIT:g}.")]
 
@@ -97,7 +97,7 @@ internal = APIRouter(prefix="/internal", include_in_schema=False)
 async def create_request(request: Request, dependencies: Dependencies, caller: Caller) -> Response:
     """Accept a request durably; with `Prefer: wait=N`, answer with its result if it ends within N seconds."""
     body = await parse_body(request, NewRequest)
-    wait = _preferred_wait(request)
+    wait = preferred_wait(request.headers.getlist("prefer"))
     idempotency_key = _idempotency_key(request)
     draft = domain.normalise(
         body,
@@ -111,10 +111,14 @@ async def create_request(request: Request, dependencies: Dependencies, caller: C
     accepted = _accepted(outcome, draft.session_id)
     if wait is not None:
         view = await await_result(
-            dependencies.database, dependencies.frames, caller.principal, accepted.request_id, seconds=wait
+            dependencies.database,
+            dependencies.frames,
+            caller.principal,
+            accepted.request_id,
+            seconds=min(wait, MAX_WAIT),
         )
         if view is not None and view.status in TERMINAL:
-            return _json(view, 200, {"Preference-Applied": f"wait={wait:g}"})
+            return _json(view, 200, {"Preference-Applied": f"wait={min(wait, MAX_WAIT):g}"})
     return _json(accepted, 202, {"Location": accepted.links.self})
 
 
@@ -240,30 +244,17 @@ def _accepted(outcome: domain.AcceptOutcome, session_id: UUID) -> Accepted:
 
 
 def _idempotency_key(request: Request) -> str | None:
-    key = request.headers.get("idempotency-key")
-    if key is not None and not _IDEMPOTENCY_KEY.fullmatch(key):
-        detail = "Idempotency-Key has to be 1 to 255 visible ASCII characters without spaces."
+    keys = request.headers.getlist("idempotency-key")
+    if len(keys) > 1 or not all(_IDEMPOTENCY_KEY.fullmatch(key) for key in keys):
+        detail = "Idempotency-Key has to be sent once, as 1 to 255 visible ASCII characters without spaces."
         raise Problem(Problems.BAD_HEADER, detail)
-    return key
-
-
-def _preferred_wait(request: Request) -> float | None:
-    """Return the seconds of `Prefer: wait=N` (RFC 7240), at most MAX_WAIT; other preferences are ignored."""
-    for preference in request.headers.getlist("prefer"):
-        for part in preference.split(","):
-            if (match := _PREFER_WAIT.fullmatch(part.strip())) is not None:
-                return min(float(match[1]), MAX_WAIT)
-    return None
+    return keys[0] if keys else None
 
 
 def _conditional(request: Request, view: RequestView) -> Response:
-    """Return the view, or 304 where If-None-Match names its ETag.
-
-    The comparison is weak (RFC 9110), because proxies turn strong ETags into weak ones.
-    """
+    """Return the view, or 304 where If-None-Match names its ETag."""
     etag = domain.etag_of(view)
-    client_etags = {part.strip().removeprefix("W/") for part in request.headers.get("if-none-match", "").split(",")}
-    if client_etags & {etag, "*"}:
+    if names_entity(request.headers.getlist("if-none-match"), etag):
         return Response(status_code=304, headers={"ETag": etag, "Cache-Control": "no-store"})
     return _json(view, 200, {"ETag": etag})
 

@@ -99,11 +99,12 @@ def _methods(request: Request) -> set[str]:
     Each method is tried, because a router hides its routes. A mounted app answers for its own routes.
     """
     routes = [route for route in request.app.routes if not isinstance(route, Mount)]
-    return {
+    found = {
         method
         for method in _METHODS
         if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
     }
+    return found | ({"HEAD"} if "GET" in found else set())
 
 
 async def on_transient(request: Request, error: Exception) -> Response:

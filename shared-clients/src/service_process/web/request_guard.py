@@ -19,11 +19,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service_process.web.problems import problem_response
 from shared_clients import tracing
 from shared_clients.bus.http_codec import MAX_BODY
+from shared_clients.headers import content_length, lines_of, media_type, tokens
 from shared_models.problems import Problem, Problems
 
 log = structlog.get_logger()
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_JSON: Final = "application/json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,11 @@ class RequestGuard:
         except Problem as problem:
             await problem_response(scope, problem)(scope, receive, send)
             return
-        await self._answer(scope, _LimitedBody(receive, limits).receive if has_body else receive, send)
+        if has_body:
+            receive = _LimitedBody(receive, limits).receive
+        if scope["method"] == "HEAD":
+            scope, send = _as_get(scope, send)
+        await self._answer(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
@@ -112,39 +118,53 @@ class _LimitedBody:
         return message
 
 
+def _as_get(scope: Scope, send: Send) -> tuple[Scope, Send]:
+    """Return a HEAD request as a GET, whose response is sent without its body (RFC 9110, 9.3.2).
+
+    A response that goes on, such as a stream, ends with its first bytes.
+    """
+    get = {**scope, "method": "GET"}
+
+    async def send_head(message: Message) -> None:
+        if message["type"] != "http.response.body":
+            scope.update({key: get[key] for key in ("route",) if key in get})
+            await send(message)
+            return
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        if message.get("more_body", False):
+            raise ClientDisconnect
+
+    return get, send_head
+
+
 def _check_head(scope: Scope, limits: BodyLimits) -> bool:
     """Check the address and the headers of a request; tell whether it has a body.
 
     Raises:
         Problem: the request is refused because of its address or its headers.
     """
-    length, chunked, media_type, encoding = 0, False, b"", b"identity"
-    for name, value in scope["headers"]:
-        if name == b"content-length":
-            length = int(value) if value.isdigit() else limits.body_bytes + 1
-        elif name == b"content-type":
-            media_type = value
-        elif name == b"transfer-encoding":
-            chunked = True
-        elif name == b"content-encoding":
-            encoding = value.strip().lower()
+    names = {name for name, _ in scope["headers"]}
+    length = 0
+    if b"content-length" in names:
+        declared = content_length(lines_of(scope["headers"], b"content-length"))
+        length = limits.body_bytes + 1 if declared is None else declared
     if "\0" in scope["path"] or b"%00" in scope["query_string"]:
         raise Problem(
             Problems.INVALID_PARAMETER, "the address holds the character NUL (%00), which cannot be stored; remove it"
         )
     if length > limits.body_bytes:
         raise Problem(Problems.BODY_TOO_LARGE, _too_large(limits))
-    if encoding != b"identity":
+    if b"content-encoding" in names and set(tokens(lines_of(scope["headers"], b"content-encoding"))) - {"identity"}:
         raise Problem(Problems.UNSUPPORTED_MEDIA_TYPE, "a body has to be sent without Content-Encoding")
-    has_body = chunked or length > 0
+    has_body = b"transfer-encoding" in names or length > 0
     any_media = scope["method"] in _SAFE or scope["path"] == limits.events_at or not limits.json_only
-    if has_body and not any_media and not _is_json(media_type):
+    if has_body and not any_media and not _is_json(lines_of(scope["headers"], b"content-type")):
         raise Problem(Problems.UNSUPPORTED_MEDIA_TYPE, "a body needs the header Content-Type: application/json")
     return has_body
 
 
-def _is_json(media_type: bytes) -> bool:
-    return media_type == b"application/json" or media_type.partition(b";")[0].strip().lower() == b"application/json"
+def _is_json(content_types: list[str]) -> bool:
+    return content_types == [_JSON] or (len(content_types) == 1 and media_type(content_types[0]).name == _JSON)
 
 
 def _too_large(limits: BodyLimits) -> str:

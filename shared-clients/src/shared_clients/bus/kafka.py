@@ -22,7 +22,7 @@ from aiokafka.errors import (
     UnknownTopicOrPartitionError,
 )
 
-from shared_clients.bus.codec import check_size, encode
+from shared_clients.bus.codec import Record, check_size, encode
 from shared_clients.bus.dispatching import Dispatcher, finish
 from shared_clients.bus.kafka_cluster import KafkaCluster
 from shared_clients.bus.kafka_membership import consume
@@ -33,6 +33,8 @@ log = structlog.get_logger()
 
 PUBLISH_SECONDS: Final = 10.0
 STOP_SECONDS: Final = 3.0
+BATCH_BYTES: Final = 16_384
+"""Of the messages that one batch joins; a larger message has a batch of its own."""
 
 
 class KafkaBus:
@@ -48,6 +50,8 @@ class KafkaBus:
         self._cluster = KafkaCluster.parse(url)
         self._session_seconds = session_seconds
         self._producer: AIOKafkaProducer | None = None
+        self._topics_sent_alone = frozenset[str]()  # at most the topics of the catalogue
+        self._sending_alone = asyncio.Lock()
         self._opening = asyncio.Lock()
         self._stopping: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -55,24 +59,18 @@ class KafkaBus:
     async def publish(self, message: Message) -> None:
         check_size(message)
         record = encode(message)
-        producer = None
         try:
             async with asyncio.timeout(PUBLISH_SECONDS):
-                producer = await self._open()
-                sent = await producer.send(message.topic, record.value, record.key, headers=list(record.headers))
-                await sent
+                await self._send_in_batch_or_alone(message.topic, record)
         except UnknownTopicOrPartitionError as error:
             raise Transient(f"a message for {message.topic} is not on Kafka: there is no such topic") from error
         except (TopicAuthorizationFailedError, ClusterAuthorizationFailedError) as error:
-            self._retire(producer)
             raise Transient(
                 f"a message for {message.topic} is not on Kafka: its ACLs do not let this user write"
             ) from error
         except MessageSizeTooLargeError as error:
-            self._retire(producer)
             raise Permanent(f"a message for {message.topic} is larger than the topic takes") from error
         except (KafkaError, TimeoutError) as error:
-            self._retire(producer)
             raise Transient(f"a message for {message.topic} is not on Kafka: {type(error).__name__}") from error
 
     @asynccontextmanager
@@ -99,6 +97,37 @@ class KafkaBus:
             self._retire(self._producer)
         if self._stopping:
             await asyncio.wait(self._stopping)
+
+    async def _send_in_batch_or_alone(self, topic: str, record: Record) -> None:
+        """Send a record with others, or in a batch of its own where the topic refused a batch as too large.
+
+        A topic refuses a batch with all its messages. Where it takes less than `BATCH_BYTES`, that says nothing about
+        one message, so its messages are sent one after the other from then on, and each one's own size decides.
+        """
+        if topic not in self._topics_sent_alone:
+            try:
+                await self._send(topic, record)
+            except MessageSizeTooLargeError:
+                if len(record.value) >= BATCH_BYTES:
+                    raise
+                if topic not in self._topics_sent_alone:
+                    log.warning("topic_takes_small_batches_only", topic=topic, then="its messages are sent one by one")
+                self._topics_sent_alone |= {topic}
+            else:
+                return
+        async with self._sending_alone:
+            await self._send(topic, record)
+
+    async def _send(self, topic: str, record: Record) -> None:
+        producer = None
+        try:
+            producer = await self._open()
+            await (await producer.send(topic, record.value, record.key, headers=list(record.headers)))
+        except UnknownTopicOrPartitionError:
+            raise
+        except (KafkaError, TimeoutError, asyncio.CancelledError):
+            self._retire(producer)
+            raise
 
     async def _open(self) -> AIOKafkaProducer:
         async with self._opening:
@@ -129,7 +158,12 @@ class KafkaBus:
 def new_producer(cluster: KafkaCluster) -> AIOKafkaProducer:
     """Return a producer, not started, that sends at once and waits for all in-sync replicas."""
     return AIOKafkaProducer(
-        **cluster.client_arguments(), acks="all", enable_idempotence=True, linger_ms=0, request_timeout_ms=8_000
+        **cluster.client_arguments(),
+        acks="all",
+        enable_idempotence=True,
+        linger_ms=0,
+        max_batch_size=BATCH_BYTES,
+        request_timeout_ms=8_000,
     )
 
 

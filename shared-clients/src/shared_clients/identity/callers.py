@@ -1,11 +1,13 @@
 """Authentication of callers: the port of the gateway, and the FastAPI dependency of the services behind it."""
 
 import hmac
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 from fastapi import Request
+from starlette.datastructures import Headers
 
+from shared_clients.headers import bearer_token
 from shared_clients.identity.tokens import Identity, Verifier, no_identity
 from shared_models.dead_letters import OPERATE, OPERATE_FLEET, READ_CONTENT
 from shared_models.problems import Problem, Problems
@@ -18,14 +20,14 @@ IDENTITY_HEADER: Final = "Flotilla-Identity"
 class Credentials(Protocol):
     """A way to authenticate the callers of the gateway."""
 
-    async def authenticate(self, headers: Mapping[str, str]) -> Principal | None:
-        """Return the caller who sent these headers (names in lower case), or None for an unknown caller."""
+    async def authenticate(self, headers: Headers) -> Principal | None:
+        """Return the caller who sent these headers, or None for an unknown caller."""
 
 
 class DenyAll:
     """Credentials that know no caller; the default."""
 
-    async def authenticate(self, headers: Mapping[str, str]) -> Principal | None:
+    async def authenticate(self, headers: Headers) -> Principal | None:
         del headers
         return None
 
@@ -34,7 +36,7 @@ class DevKey:
     """Credentials of one developer on one laptop; production refuses to start with them."""
 
     def __init__(self, key: str) -> None:
-        self._expected = f"Bearer {key}".encode()
+        self._key = key.encode()
         self.principal = Principal(
             issuer="flotilla-dev",
             subject="developer",
@@ -44,9 +46,9 @@ class DevKey:
             scopes=frozenset({"requests", "sessions", OPERATE, OPERATE_FLEET, READ_CONTENT}),
         )
 
-    async def authenticate(self, headers: Mapping[str, str]) -> Principal | None:
-        authorization = headers.get("authorization", "").encode()
-        return self.principal if hmac.compare_digest(authorization, self._expected) else None
+    async def authenticate(self, headers: Headers) -> Principal | None:
+        key = bearer_token(headers.get("authorization", "")) or ""
+        return self.principal if hmac.compare_digest(key.encode(), self._key) else None
 
 
 def require_scope(verifier: Verifier, scope: str) -> Callable[[Request], Awaitable[Identity]]:

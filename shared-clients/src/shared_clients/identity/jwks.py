@@ -47,20 +47,25 @@ class FetchedKeys:
         self._keys: Mapping[str, jwt.PyJWK] = {}
         self._fetched_at = self._tried_at = float("-inf")
         self._failed = False
+        self._fetches = 0
         self._fetch_lock = asyncio.Lock()
 
     async def find(self, kid: str) -> jwt.PyJWK | None:
-        """Return the key of this id, or None if the issuer has no such key.
+        """Return the key of this id, or None if a set that was fetched during this call does not have it.
 
         Raises:
-            Transient: no fetched set has the key, and the issuer does not answer.
+            Transient: no fetched set has the key, and the issuer does not answer, or was asked too recently to be
+                asked again. It may have made the key since then.
         """
+        fetches_before = self._fetches
         if self._needs_fetch(kid) and not (kid in self._keys and self._fetch_lock.locked()):
             async with self._fetch_lock:
                 if self._needs_fetch(kid):
                     await self._refresh()
-        if kid not in self._keys and self._failed:
-            raise Transient("the issuer of the broker's tokens does not give its keys", retry_after=PAUSE_SECONDS)
+        if kid not in self._keys and self._fetches == fetches_before:
+            reason = "does not give its keys" if self._failed else "gave its keys a moment ago, without this one"
+            wait = min(PAUSE_SECONDS, max(1.0, self._tried_at + PAUSE_SECONDS - self._clock()))
+            raise Transient(f"the issuer of the broker's tokens {reason}", retry_after=wait)
         return self._keys.get(kid)
 
     def _needs_fetch(self, kid: str) -> bool:
@@ -78,6 +83,7 @@ class FetchedKeys:
         else:
             self._keys = {key.key_id: key for key in keys if key.key_id}
             self._fetched_at, self._failed = self._clock(), False
+            self._fetches += 1
         self._tried_at = self._clock()
 
 

@@ -6,7 +6,6 @@ account, which Kubernetes keeps fresh in a file.
 
 import hmac
 from collections.abc import Callable
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -15,6 +14,7 @@ import structlog
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared_clients.errors import Transient
+from shared_clients.headers import bearer_token
 from shared_clients.identity.jwks import Fetch, FetchedKeys, key_set_fetcher
 from shared_clients.identity.tokens import LEEWAY, MAX_TOKEN, no_identity
 
@@ -52,7 +52,6 @@ class SharedSecret:
 
     def __init__(self, secret: str) -> None:
         self._secret = secret
-        self._expected = f"Bearer {secret}".encode()
 
     def token(self) -> str:
         return self._secret
@@ -63,7 +62,7 @@ class SharedSecret:
         Raises:
             Problem: NO_IDENTITY, if it does not.
         """
-        if not hmac.compare_digest(authorization.encode(), self._expected):
+        if not hmac.compare_digest((bearer_token(authorization) or "").encode(), self._secret.encode()):
             log.warning("sender_refused", reason="not the shared secret")
             raise no_identity()
 
@@ -98,8 +97,8 @@ class OidcSenders:
             raise no_identity() from None
 
     async def _check(self, authorization: str) -> None:
-        scheme, _, token = authorization.partition(" ")
-        if scheme.lower() != "bearer":
+        token = bearer_token(authorization)
+        if token is None:
             raise jwt.InvalidTokenError("no bearer token")
         kid = jwt.get_unverified_header(token).get("kid")
         key = await self._keys.find(kid) if isinstance(kid, str) else None
@@ -114,8 +113,13 @@ class OidcSenders:
             leeway=LEEWAY,
             options={"require": _REQUIRED},
         )
-        if not any(fnmatchcase(claims["sub"], sender) for sender in self._oidc.senders):
+        if not any(_matches(sender, claims["sub"]) for sender in self._oidc.senders):
             raise jwt.InvalidTokenError("its subject is not one of the senders")
+
+
+def _matches(sender: str, subject: str) -> bool:
+    """Tell whether a subject is the sender, or begins with the text before the `*` at its end."""
+    return subject.startswith(sender[:-1]) if sender.endswith("*") else subject == sender
 
 
 def token_file_reader(path: Path) -> Callable[[], str]:

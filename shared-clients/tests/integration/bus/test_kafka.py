@@ -213,3 +213,52 @@ async def test_what_was_handled_is_committed_when_a_member_leaves(kafka_url: str
     committed = await admin.list_consumer_group_offsets(group)
     await admin.close()
     assert committed[TopicPartition(topic, 0)].offset == 10
+
+
+@pytest.fixture
+async def small_topic(kafka_url: str) -> str:
+    name = f"small-{uuid4()}"
+    await make_topic(kafka_url, name, {"max.message.bytes": "2000"})
+    return name
+
+
+async def make_topic(url: str, name: str, configs: dict[str, str]) -> None:
+    admin = AIOKafkaAdminClient(**KafkaCluster.parse(url).client_arguments())
+    await admin.start()
+    try:
+        await admin.create_topics([NewTopic(name, 1, 1, topic_configs=configs)])
+    finally:
+        await admin.close()
+
+
+async def outcome(bus: KafkaBus, message: Message) -> str:
+    try:
+        await bus.publish(message)
+    except Permanent:
+        return "refused"
+    return "published"
+
+
+async def test_only_the_message_that_a_topic_does_not_take_is_refused(bus: KafkaBus, small_topic: str) -> None:
+    assert await outcome(bus, event(small_topic)) == "published"
+    sizes = [100, 100, 100, 5000, 100, 1500, 5000, 100]
+    seen = await asyncio.gather(*(outcome(bus, event(small_topic, b"1" * size)) for size in sizes))
+    assert seen == ["refused" if size == 5000 else "published" for size in sizes]
+
+
+async def test_messages_that_fit_one_by_one_are_published_though_their_batch_is_too_large(
+    bus: KafkaBus, small_topic: str
+) -> None:
+    seen = await asyncio.gather(*(outcome(bus, event(small_topic, b"1" * 100)) for _ in range(30)))
+    assert seen == ["published"] * 30
+
+
+@pytest.mark.parametrize("compression", ["gzip", "snappy", "lz4", "zstd"])
+async def test_a_topic_may_have_any_compression(bus: KafkaBus, kafka_url: str, compression: str) -> None:
+    name = f"{compression}-{uuid4()}"
+    await make_topic(kafka_url, name, {"compression.type": compression})
+    seen: asyncio.Queue[Message] = asyncio.Queue()
+    sent = event(name, b"1" * 5000)
+    async with bus.subscribe("group", frozenset({name}), seen.put):
+        await bus.publish(sent)
+        assert await receive(seen, 1) == [sent]

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api_gateway.admission.limits import AdmissionLimits, jittered_seconds, limit_reached, overloaded
 from service_process.web import PROBES, problem_response
+from shared_clients.headers import content_length, lines_of
 from shared_models.problems import Problem, Problems
 
 SLOT_KEY: Final = "flotilla.concurrency_slot"
@@ -171,15 +172,8 @@ def slot_of(scope: Scope) -> ConcurrencySlot:
     return slot
 
 
-def asks_to_wait(scope: Scope) -> bool:
-    """Tell whether a call asks to wait for its result, by `Prefer: wait=N` or by `?wait=N`."""
-    return b"wait=" in scope["query_string"] or any(
-        name == b"prefer" and b"wait" in value for name, value in scope["headers"]
-    )
-
-
 def _has_body(scope: Scope) -> bool:
-    return any(
-        name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
-        for name, value in scope["headers"]
-    )
+    if any(name == b"transfer-encoding" for name, _ in scope["headers"]):
+        return True
+    lines = lines_of(scope["headers"], b"content-length")
+    return bool(lines) and content_length(lines) != 0

@@ -20,6 +20,7 @@ BATCHED: Final = "application/cloudevents-batch+json"
 
 _BLANK: Final = re.compile(r"[ \t\n\r]*")
 _JSON: Final = re.compile(r"[^;]*[/+]json\s*(;.*)?", re.IGNORECASE | re.DOTALL)
+_CORE: Final = frozenset({"specversion", "id", "source", "type", "subject", "time", "datacontenttype", "dataschema"})
 _INTEGERS: Final = range(-(2**31), 2**31)
 
 type Members = dict[str, tuple[object, str]]
@@ -135,7 +136,7 @@ class _Cursor:
 def _event(members: Members, pointer: str) -> Event:
     data = _data(members, pointer)
     attributes = {
-        name: _canonical(pointer + name, value)
+        name: _canonical(pointer + name, value, only_text=name in _CORE)
         for name, (value, _) in members.items()
         if value is not None and name not in {"data", "data_base64"}
     }
@@ -171,10 +172,15 @@ def _utf_8(text: str, pointer: str) -> bytes:
         raise Malformed(Fault(f"{pointer}data", "holds half of a surrogate pair, which is not text")) from None
 
 
-def _canonical(pointer: str, value: object) -> str:
-    """Return an attribute in the canonical string form of its type: string, boolean or 32-bit integer."""
+def _canonical(pointer: str, value: object, *, only_text: bool) -> str:
+    """Return an attribute in the canonical string form of its type: string, boolean or 32-bit integer.
+
+    Those that the specification itself defines are all strings in JSON.
+    """
     if isinstance(value, str):
         return value
+    if only_text:
+        raise Malformed(Fault(pointer, "has another type; expected a string"))
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int) and value in _INTEGERS:
