@@ -24,7 +24,7 @@ from shared_models.catalog import TOPICS
 
 GATEWAY: Final = "api-gateway"
 KINDS: Final = (*sorted(SERVICES), GATEWAY)
-READY_SECONDS: Final = 60.0
+READY_SECONDS: Final = 180.0
 
 
 @dataclass(frozen=True, slots=True)
