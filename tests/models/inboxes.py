@@ -68,7 +68,8 @@ class SentMessage:
     @property
     def id(self) -> str:
         """The id in the key of the inbox row."""
-        return self.message.attributes.get("id", "").replace("\x00", "") or self.message.origin
+        name = self.message.attributes.get("id", "").replace("\x00", "") or self.message.origin
+        return f"untrusted:{name}" if self.kind is Kind.FOREIGN else name
 
 
 def message(kind: Kind, number: int) -> Message:
@@ -186,7 +187,7 @@ class InboxModel(Model):
             state = row["state"]
             must(before in {None, "parked", state}, f"{sent.id} was {before} and is {state}")
             must(row["effects"] == int(state == "done"), f"{sent.id} is {state} and had {row['effects']} effects")
-            expected_deaths = int(state == "dead" and sent.kind in {Kind.BUGGY, Kind.REFUSED, Kind.FOREIGN})
+            expected_deaths = int(state == "dead" and sent.kind in {Kind.BUGGY, Kind.REFUSED})
             must(
                 row["deaths"] == expected_deaths,
                 f"{sent.kind} event {sent.id} is {state}, on_dead ran {row['deaths']}x",

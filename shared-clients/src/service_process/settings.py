@@ -36,8 +36,9 @@ class ProcessSettings(BaseSettings):
     Attributes:
         mode: production refuses settings that are only fit for a laptop.
         database_url: `postgresql://…`; the service uses its own schema in it.
-        bus_url: `kafka://host:port[,host:port]`, or `memory://` in one process.
-        redis_url: `redis://…` or `rediss://…`, or `memory://` in one process.
+        bus_url: `kafka://host:port[,host:port]`, with the parameters of `bus.kafka_cluster.KafkaSecurity` for TLS and
+            SASL, or `memory://` in one process.
+        redis_url: `redis://…`, or `rediss://user:password@host:port/0?ssl_ca_certs=…`, or `memory://` in one process.
         host: the address on which this process listens; by default loopback, so that a wider one is a decision.
         port: the port on which this process listens.
         log_level: debug, info, warning or error.

@@ -132,14 +132,50 @@ async def test_permanent_failure_is_dead_at_once(database: Database, counter: Co
     assert len(counter.marked_dead) == 1
 
 
-async def test_event_that_is_refused_each_time_it_comes_is_marked_dead_once(
+@pytest.mark.parametrize(
+    "source",
+    [
+        "/flotilla/api-gateway",
+        "agent-service",
+        "flotilla/agent-service",
+        "/flotilla//flotilla/agent-service",
+        "/flotilla/agent-service/",
+        "/flotilla/Agent-service",
+        "https://x/flotilla/agent-service",
+    ],
+)
+async def test_event_of_a_source_that_may_not_write_it_changes_nothing_and_is_kept(
+    database: Database, counter: Counter, source: str
+) -> None:
+    genuine = message()
+    forged = Message(genuine.topic, genuine.key, {**genuine.attributes, "source": source}, genuine.data, "kafka:t/0@2")
+    for _ in range(3):
+        await counter.inbox.consume(forged)
+    async with database.autocommit() as tx:
+        kept = await tx.rows(sql("SELECT state, tenant, data, attributes FROM inbox"))
+    assert [dict(row) for row in kept] == [
+        {"state": "dead", "tenant": "", "data": forged.data, "attributes": dict(forged.attributes)}
+    ]
+    assert counter.marked_dead == []
+    assert await effects(database) == 0
+    await counter.inbox.consume(genuine)
+    assert await effects(database) == 1, "the forged copy does not stand in the way of the event"
+
+
+async def test_parked_event_whose_source_is_refused_by_a_later_release_leaves_its_tenant(
     database: Database, counter: Counter
 ) -> None:
-    foreign = message(source="/flotilla/api-gateway")
-    for _ in range(3):
-        await counter.inbox.consume(foreign)
-    assert [state for state, _ in await states(database)] == ["dead"]
-    assert len(counter.marked_dead) == 1
+    await counter.inbox.consume(message(type="flotilla.run.changed.v2", source="/flotilla/api-gateway"))
+    assert [state for state, _ in await states(database)] == ["parked"]
+    async with database.autocommit() as tx:
+        await tx.run(sql("""UPDATE inbox SET attributes = attributes || '{"type": "flotilla.run.changed.v1"}'"""))
+    await due(database)
+    await counter.inbox.retry()
+    async with database.autocommit() as tx:
+        [row] = await tx.rows(sql("SELECT state, tenant, error FROM inbox"))
+    assert (row["state"], row["tenant"]) == ("dead", "")
+    assert "may not write" in row["error"]
+    assert counter.marked_dead == []
 
 
 async def test_event_that_two_processes_give_up_is_marked_dead_once(

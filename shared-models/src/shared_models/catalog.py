@@ -31,6 +31,15 @@ class EventType:
     topic: str
     key: str = "session"
 
+    def may_come_from(self, source: str) -> bool:
+        """Return whether a CloudEvents `source` is exactly that of a service that may publish this type."""
+        return source in {source_of(producer) for producer in self.producers}
+
+
+def source_of(service: str) -> str:
+    """Return the CloudEvents `source` of the events that a service publishes."""
+    return f"/flotilla/{service}"
+
 
 REQUEST_CREATED = EventType(
     "flotilla.request.created.v1",
@@ -73,6 +82,11 @@ EVENTS: dict[str, EventType] = {
 }
 
 TOPICS: frozenset[str] = frozenset(event.topic for event in EVENTS.values())
+
+
+def topics_written_by(producer: str) -> frozenset[str]:
+    """Return the topics to which a service publishes."""
+    return frozenset(event.topic for event in EVENTS.values() if producer in event.producers)
 
 
 def topics_of(consumer: str) -> frozenset[str]:

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from shared_models.catalog import EventType
+from shared_models.catalog import EventType, source_of
 from shared_models.ids import new_id
 
 MAX_DATA = 262_144
@@ -127,7 +127,7 @@ def new_event(
     trace_context = trace or {}
     return Envelope(
         id=str(new_id()),
-        source=f"/flotilla/{source}",
+        source=source_of(source),
         type=event.name,
         subject=str(context.request_id),
         time=datetime.now(UTC),

@@ -10,6 +10,7 @@ from api_gateway.settings import Settings
 from service_process.serving import run, serve
 from service_process.settings import Mode
 from service_process.web import draining
+from shared_clients.egress import EgressPolicy
 from shared_clients.errors import Permanent
 from shared_clients.failpoints import arm
 from shared_clients.identity import Credentials, DenyAll, DevKey, Issuer, load_private
@@ -48,6 +49,10 @@ def _urls(name: str, urls: Mapping[str, Sequence[str]]) -> list[str]:
     if not bases:
         expected = f'{{"{name}": ["http://{name}:8080"]}}'
         raise Permanent(f"FLOTILLA_SERVICE_URLS names no base URL of {name}; expected a JSON object such as {expected}")
+    try:
+        EgressPolicy.of(bases)
+    except ValueError as error:
+        raise Permanent(f"FLOTILLA_SERVICE_URLS has a base URL of {name} that cannot be used: {error}") from error
     return bases
 
 

@@ -19,6 +19,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service_process.web import repeat_advice
+from shared_clients.egress import CheckedConnector, DestinationRefusedError, EgressPolicy, open_session, read_answer
 from shared_clients.headers import lines_of, tokens
 from shared_clients.identity import IDENTITY_HEADER, Issuer
 from shared_clients.tracing import inject
@@ -50,6 +51,8 @@ _OF_THE_BODY: Final = frozenset({b"content-length", b"content-type", b"content-e
 
 UNREACHABLE_SECONDS: Final = 5.0
 """How long a replica that could not be reached is tried after all others."""
+MAX_ANSWER: Final = 32 << 20
+"""Bytes of one answer, which the gateway holds in memory; a full page of requests with their contents has fewer."""
 
 type Headers = Sequence[tuple[bytes, bytes]]
 
@@ -169,18 +172,20 @@ class Forwarder:
         name: of the service, for error messages.
         urls: base URLs of its replicas, called in turn.
         seconds: the longest time that an answer may take; longer than the longest `wait`.
+        max_answer: bytes of one answer.
     """
 
-    def __init__(self, name: str, urls: Sequence[str], *, seconds: float = 90.0) -> None:
+    def __init__(self, name: str, urls: Sequence[str], *, seconds: float = 90.0, max_answer: int = MAX_ANSWER) -> None:
         self._name = name
         self._urls = list(urls)
+        self._max_answer = max_answer
         self._unreachable_until: dict[str, float] = {}
         self._timeout = aiohttp.ClientTimeout(total=seconds, connect=2.0)
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        connector = aiohttp.TCPConnector(limit=512, keepalive_timeout=20)
-        self._session = aiohttp.ClientSession(connector=connector, timeout=self._timeout, auto_decompress=False)
+        connector = CheckedConnector(EgressPolicy.of(self._urls), limit=512)
+        self._session = open_session(connector, timeout=self._timeout)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -200,7 +205,7 @@ class Forwarder:
         for url in self._next_urls():
             try:
                 return await self._request(url, scope, body)
-            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, DestinationRefusedError):
                 log.warning("replica_unreachable", callee=self._name, url=url)
                 self._unreachable_until[url] = time.monotonic() + UNREACHABLE_SECONDS
             except (aiohttp.ClientError, TimeoutError) as error:
@@ -229,7 +234,7 @@ class Forwarder:
             scope["method"], f"{url}{path}", data=body, headers=headers, allow_redirects=False
         ) as response:
             forwarded = _end_to_end([(name.lower(), value) for name, value in response.raw_headers])
-            return Answer(response.status, forwarded, await response.read())
+            return Answer(response.status, forwarded, await read_answer(response, at_most=self._max_answer))
 
 
 def _end_to_end(headers: Headers) -> Headers:

@@ -242,12 +242,12 @@ def _lasting_fault(row: RowMapping) -> str | None:
         event = Envelope.parse(row["attributes"], b"")
     except ValidationError:
         return "The event has missing or malformed attributes"
-    if row["tenant"] == NO_TENANT:
-        return "The event was malformed when it came, so its tenant is unknown"
     if row["size"] > MAX_DATA:
         return f"The event's data has {row['size']} bytes; an event has at most {MAX_DATA}"
-    if event.type in EVENTS and event.source.removeprefix("/flotilla/") not in EVENTS[event.type].producers:
+    if event.type in EVENTS and not EVENTS[event.type].may_come_from(event.source):
         return f"The event's source {event.source[:_SHOWN]} may not write events of its type"
+    if row["tenant"] == NO_TENANT:
+        return "The event was malformed or its source was not believed when it came, so its tenant is unknown"
     return None
 
 

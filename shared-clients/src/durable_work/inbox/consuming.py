@@ -28,6 +28,7 @@ from durable_work.inbox.outcomes import (
     Outcome,
     Parked,
     ParkedRow,
+    Untrusted,
     describe_error,
     is_bug,
     outcome_of_failure,
@@ -48,7 +49,9 @@ MAX_KEY_BYTES: Final = 512
 """The length up to which a source or id is stored as it is: a row of a Postgres index has at most about 2,700 bytes."""
 MAX_REASON: Final = 1000
 NO_TENANT: Final = ""
-"""The tenant of a malformed event, whose own `tenantid` is not to be trusted."""
+"""The tenant of a malformed or untrusted event, whose own `tenantid` is not believed."""
+UNTRUSTED_PREFIX: Final = "untrusted:"
+"""Begins the key of an untrusted event, so that a forged id never takes the row of the event that it copies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +121,7 @@ class Inbox:
         try:
             await self._record(delivery, outcome)
         except Exception as error:  # a consumer's edge: a failing `on_dead` parks the event, and its tries are counted
-            if not isinstance(outcome, Dead) or delivery.event is None:
+            if not isinstance(outcome, Dead) or delivery.event is None:  # only `on_dead` of an event can be tried again
                 raise
             if is_bug(error):
                 log.exception("event_failed", event_id=delivery.event.id, event_type=delivery.event.type)
@@ -151,6 +154,9 @@ class Inbox:
             return Dead(delivery.fault)
         if row is None and type_family(event.type) not in self._families:
             return Ignored()
+        reaction = self._reactions.get(event.type)
+        if reaction is not None and not reaction.event.may_come_from(event.source):
+            return Untrusted(f"the source {event.source} may not write {event.type}")
         try:
             return await self._react(event, row)
         except Exception as error:  # a consumer's edge: a bug parks the event with its bytes, or ends its tries
@@ -184,7 +190,7 @@ class Inbox:
                 self._count("unknown")
             case Parked():
                 await self._park(delivery, outcome)
-            case Dead():
+            case Dead() | Untrusted():
                 await self._mark_dead(delivery, outcome)
 
     async def _mark_done(self, tx: Tx, event: Envelope, row: ParkedRow | None) -> bool:
@@ -205,7 +211,7 @@ class Inbox:
     async def _park(self, delivery: Delivery, parked: Parked) -> None:
         async with self._database.transaction() as tx:
             if delivery.row is None:
-                await self._insert_unhandled(tx, delivery, "parked", parked.reason, parked.pause)
+                await self._insert_unhandled(tx, delivery, parked)
             else:
                 await tx.run(
                     queries.POSTPONE_RETRY,
@@ -216,14 +222,15 @@ class Inbox:
                     error=_storable(parked.reason),
                 )
 
-    async def _mark_dead(self, delivery: Delivery, dead: Dead) -> None:
+    async def _mark_dead(self, delivery: Delivery, dead: Dead | Untrusted) -> None:
         """Mark an event dead, and have its reaction free the rows that wait for it.
 
-        Nothing changes where another process has marked it done or dead meanwhile.
+        An untrusted event frees nothing, and its row belongs to no tenant. Nothing changes where another process has
+        marked the event done or dead meanwhile.
         """
         async with self._database.transaction() as tx:
             if delivery.row is None:
-                changed = await self._insert_unhandled(tx, delivery, "dead", dead.reason)
+                changed = await self._insert_unhandled(tx, delivery, dead)
             else:
                 changed = await tx.run(
                     queries.MARK_PARKED_DEAD,
@@ -231,8 +238,9 @@ class Inbox:
                     source=delivery.row.source,
                     id=delivery.row.id,
                     error=_storable(dead.reason),
+                    untrusted=isinstance(dead, Untrusted),
                 )
-            if changed:
+            if changed and isinstance(dead, Dead):
                 await self._call_on_dead(tx, delivery, dead)
         if changed and delivery.row is not None:
             self._count("dead")
@@ -244,18 +252,20 @@ class Inbox:
         if event is not None and reaction is not None and reaction.on_dead is not None and not on_dead_keeps_failing:
             await reaction.on_dead(tx, event, _storable(dead.reason))
 
-    async def _insert_unhandled(
-        self, tx: Tx, delivery: Delivery, state: str, reason: str, pause: timedelta = timedelta(0)
-    ) -> int:
+    async def _insert_unhandled(self, tx: Tx, delivery: Delivery, outcome: Parked | Dead | Untrusted) -> int:
         """Store a message from the bus with its bytes, and return the number of new rows: none where it has one."""
         message, event = delivery.message, delivery.event
+        untrusted, state = isinstance(outcome, Untrusted), "parked" if isinstance(outcome, Parked) else "dead"
+        key_prefix = UNTRUSTED_PREFIX if untrusted else ""
         attributes = {key: _without_nul(value) for key, value in message.attributes.items()}
         inserted = await tx.run(
             queries.INSERT_UNHANDLED,
             consumer=self._consumer,
             source=_indexable(attributes.get("source") or "unknown"),
-            id=_indexable(attributes.get("id") or message.origin or hashlib.sha256(message.data).hexdigest()),
-            tenant=event.tenantid if event else NO_TENANT,
+            id=_indexable(
+                key_prefix + (attributes.get("id") or message.origin or hashlib.sha256(message.data).hexdigest())
+            ),
+            tenant=event.tenantid if event and not untrusted else NO_TENANT,
             type=attributes.get("type") or "unknown",
             state=state,
             topic=message.topic,
@@ -263,11 +273,12 @@ class Inbox:
             attributes=to_json(attributes).decode(),
             data=message.data,
             origin=message.origin,
-            error=_storable(reason),
-            pause=pause,
+            error=_storable(outcome.reason),
+            pause=outcome.pause if isinstance(outcome, Parked) else timedelta(0),
         )
         self._count(state)
-        log.warning("event_kept", state=state, event_id=attributes.get("id"), origin=message.origin, error=reason[:200])
+        error = outcome.reason[:200]
+        log.warning("event_kept", state=state, event_id=attributes.get("id"), origin=message.origin, error=error)
         return inserted
 
     def _count(self, outcome: str) -> None:

@@ -53,7 +53,14 @@ class Dead:
     reason: str
 
 
-type Outcome = Done | Duplicate | Ignored | Parked | Dead
+@dataclass(frozen=True, slots=True)
+class Untrusted:
+    """The event's source may not publish its type, so nothing that the event says is believed."""
+
+    reason: str
+
+
+type Outcome = Done | Duplicate | Ignored | Parked | Dead | Untrusted
 
 
 @dataclass(frozen=True, slots=True)

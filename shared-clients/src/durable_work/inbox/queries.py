@@ -33,7 +33,8 @@ POSTPONE_RETRY = sql("""
     WHERE consumer = :consumer AND source = :source AND id = :id AND state = 'parked'
 """)
 MARK_PARKED_DEAD = sql("""
-    UPDATE inbox SET state = 'dead', error = :error, next_attempt_at = NULL, died_at = now()
+    UPDATE inbox SET state = 'dead', error = :error, next_attempt_at = NULL, died_at = now(),
+                     tenant = CASE WHEN CAST(:untrusted AS boolean) THEN '' ELSE tenant END
     WHERE consumer = :consumer AND source = :source AND id = :id AND state = 'parked'
 """)
 DELETE_EXPIRED_EVENTS = sql("""

@@ -34,11 +34,8 @@ def parse_data(reaction: Reaction, event: Envelope) -> BaseModel:
 
     Raises:
         NewerVersion: the data has a member that only a later release knows.
-        Permanent: the source may not write this type, or the data does not fit the type.
+        Permanent: the data does not fit the type.
     """
-    if event.source.removeprefix("/flotilla/") not in reaction.event.producers:
-        msg = f"the source {event.source} may not write {event.type}"
-        raise Permanent(msg)
     try:
         return reaction.event.data.model_validate_json(event.data)
     except ValidationError as error:

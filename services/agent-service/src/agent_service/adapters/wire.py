@@ -17,6 +17,8 @@ from typing import Any, Final, Protocol
 import httpx2
 
 from agent_service.adapters.dialects import Speech
+from shared_clients.egress import EgressPolicy
+from shared_clients.egress.sdk_transport import SdkTransport
 from shared_models.agents import Dialect
 
 CONNECT_SECONDS: Final = 10.0
@@ -163,14 +165,14 @@ class ModelClient(httpx2.AsyncClient):
     Args:
         chunks: makes the reader of one stream.
         learnable: how a member of the request's body is changed for servers that refuse it by name.
+        base_url: of the provider's API; no other host or port is reached.
     """
 
-    def __init__(self, chunks: Callable[[], Chunks], learnable: Mapping[str, Dialect]) -> None:
+    def __init__(self, chunks: Callable[[], Chunks], learnable: Mapping[str, Dialect], base_url: str) -> None:
         # How long silence may last is decided by `adapters/models`.
         super().__init__(
-            follow_redirects=True,
+            transport=SdkTransport(EgressPolicy.of([base_url])),
             timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS),
-            limits=httpx2.Limits(max_connections=1000, max_keepalive_connections=100),
         )
         self._chunks = chunks
         self._speech = Speech(learnable)

@@ -181,6 +181,13 @@ type Triggers = Mapping[Address, tuple[Trigger, ...]]
 """The triggers of each broker."""
 
 
+def destinations_of(triggers: Triggers) -> frozenset[str]:
+    """Return the addresses to which events may be sent: of subscribers, and of dead-letter sinks."""
+    all_triggers = [trigger for group in triggers.values() for trigger in group]
+    sinks = [trigger.delivery.dead_letter_sink for trigger in all_triggers]
+    return frozenset({*(trigger.uri for trigger in all_triggers), *(sink.uri for sink in sinks if sink)})
+
+
 def parse_triggers(file: str, text: str) -> Triggers:
     """Read a file of Trigger and Broker documents; a broker exists where a document of either kind names it.
 
