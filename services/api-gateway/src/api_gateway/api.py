@@ -7,8 +7,14 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
-from api_gateway.admission.concurrency import ConcurrencyLimiter, asks_to_wait, slot_of
-from api_gateway.admission.rates import Exceeded, RateLimiter, rate_refusal
+from api_gateway.admission.concurrency import (
+    SIGN_IN_PATH,
+    ConcurrencyLimiter,
+    asks_to_wait,
+    run_while_connected,
+    slot_of,
+)
+from api_gateway.admission.rates import Exceeded, RateLimiter, SignInRate, rate_refusal
 from api_gateway.browser_sessions import BrowserSessions
 from api_gateway.failpoints import Failpoint
 from api_gateway.hop import ROUTES, Answer, Call, Hop
@@ -40,6 +46,7 @@ class RouteDependencies:
     frames: FrameReader
     concurrency: ConcurrencyLimiter
     rates: RateLimiter
+    sign_in_rate: SignInRate
 
 
 async def route_dependencies(request: Request) -> RouteDependencies:
@@ -124,7 +131,10 @@ async def resume_chat(
 @router.post(ACCEPTING, include_in_schema=False)
 async def create_request(request: Request, dependencies: Dependencies, caller: WaitingCaller) -> Response:
     """Have request-manager accept a request."""
-    return (await _accept(request, dependencies, caller)).response()
+    await request.body()
+    accepting = _accept(request, dependencies, caller)
+    answer = await (run_while_connected(request.receive, accepting) if asks_to_wait(request.scope) else accepting)
+    return answer.response()
 
 
 class Link(ClosedModel):
@@ -133,9 +143,10 @@ class Link(ClosedModel):
     code: str
 
 
-@router.post("/auth/link", status_code=204, tags=["auth"], openapi_extra=json_body(Link))
+@router.post(SIGN_IN_PATH, status_code=204, tags=["auth"], openapi_extra=json_body(Link))
 async def use_link(request: Request, dependencies: Dependencies) -> Response:
     """Sign a browser in with a single-use code, and give it a cookie."""
+    dependencies.sign_in_rate.admit(request.client.host if request.client else "")
     token = await sign_in(dependencies.database, (await parse_body(request, Link)).code)
     if token is None:
         detail = (
@@ -178,6 +189,10 @@ async def forward(path: str, request: Request, dependencies: Dependencies, calle
     if service is None:
         detail = f"There is no resource at {full[:200]}. Expected a path that begins with one of: {', '.join(ROUTES)}."
         raise Problem(Problems.NOT_FOUND, detail)
+    if asks_to_wait(request.scope):
+        call = Call(request.method, full, await request.body(), request.scope["query_string"], request.scope["headers"])
+        answer = await run_while_connected(request.receive, dependencies.hop.call(service, caller, call))
+        return answer.response()
     return dependencies.hop.forward(service, caller, request)
 
 

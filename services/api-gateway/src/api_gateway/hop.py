@@ -17,6 +17,7 @@ import structlog
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from yarl import URL
 
 from shared_clients.identity import IDENTITY_HEADER, Issuer
 from shared_clients.tracing import inject
@@ -44,6 +45,8 @@ NOT_FORWARDED: Final = frozenset(
 )
 """Headers that end at the gateway: credentials, hop-by-hop headers, and headers that the gateway sets itself."""
 
+QUERY_CHARACTERS: Final = "%/?:@!$&'()*+,;=-._~"
+"""Characters of a query (RFC 3986) that are sent as they are; `%` stands for what the client encoded itself."""
 UNREACHABLE_SECONDS: Final = 5.0
 """How long a replica that could not be reached is tried after all others."""
 
@@ -221,16 +224,21 @@ class Forwarder:
 
     async def _request(self, url: str, scope: Scope, body: bytes) -> Answer:
         assert self._session is not None, "the forwarder is not open"
-        query = scope["query_string"].decode("latin-1")
+        query = quote(scope["query_string"], safe=QUERY_CHARACTERS)
         path = quote(scope["path"]) + (f"?{query}" if query else "")
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
         async with self._session.request(
-            scope["method"], f"{url}{path}", data=body, headers=headers, allow_redirects=False
+            scope["method"], _unresolved(url, path), data=body, headers=headers, allow_redirects=False
         ) as response:
             forwarded = [
                 (name.lower(), value) for name, value in response.raw_headers if name.lower() not in NOT_FORWARDED
             ]
             return Answer(response.status, forwarded, await response.read())
+
+
+def _unresolved(base: str, path: str) -> URL:
+    """Return an address whose path is sent to the letter; by default the client resolves dot segments in it."""
+    return URL(f"{base}{path}", encoded=True)
 
 
 async def _read_body(receive: Receive) -> bytes:
