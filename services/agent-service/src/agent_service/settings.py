@@ -26,7 +26,7 @@ class Settings(ProcessSettings):
 class ProviderKeys(BaseSettings):
     """The keys of model providers, under the names that their SDKs use; never in YAML, never logged."""
 
-    model_config = SettingsConfigDict(extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
 
     openai_api_key: SecretStr | None = None
     openai_base_url: str | None = None

@@ -26,7 +26,9 @@ class FleetSettings(BaseSettings):
         audit_anchors: the folder that anchors are appended to; by default one in `home`.
     """
 
-    model_config = SettingsConfigDict(env_prefix="FLOTILLA_", secrets_dir=SECRET_FOLDERS, extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="FLOTILLA_", secrets_dir=SECRET_FOLDERS, extra="ignore", frozen=True, hide_input_in_errors=True
+    )
 
     home: Path = Path(".flotilla")
     port: Annotated[int, Field(ge=1, le=65535)] = 8080
