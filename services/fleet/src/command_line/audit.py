@@ -34,13 +34,14 @@ def verify_command(
 @audit.command("anchor")
 def anchor_command(
     stay: Annotated[bool, typer.Option("--stay", help="Go on each minute, until a signal comes.")] = False,
+    begin: Annotated[bool, typer.Option("--begin", help="Also sign an old chain that has no anchor, once.")] = False,
 ) -> None:
     """Sign the heads of all chains with FLOTILLA_AUDIT_KEY, into FLOTILLA_AUDIT_ANCHORS: once, for a job a minute."""
     auditing = local("auditing")
     if stay:
         local("up").run(auditing.anchor_until_stopped)
         return
-    made = asyncio.run(auditing.anchor_once())
+    made = asyncio.run(auditing.anchor_once(begin=begin))
     notes.print(f"anchored: {', '.join(f'{one.chain} {one.number}' for one in made) or 'nothing new'}")
 
 

@@ -23,6 +23,7 @@ class FleetSettings(BaseSettings):
         bus_url: an existing Kafka for `up --processes`, likewise; or `http://` for a broker of its own instead.
         redis_url: an existing Redis for `up --processes`, likewise.
         audit_key: a file with the key that signs the audit log's anchors (PEM, Ed25519); by default one in `home`.
+        audit_previous_key: a file with the key (PEM) that signed the anchors before `audit_key` replaced it.
         audit_anchors: the folder that anchors are appended to; by default one in `home`.
     """
 
@@ -39,6 +40,7 @@ class FleetSettings(BaseSettings):
     bus_url: str | None = None
     redis_url: SecretStr | None = None
     audit_key: Path | None = None
+    audit_previous_key: Path | None = None
     audit_anchors: Path | None = None
 
     @property
