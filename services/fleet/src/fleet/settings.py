@@ -1,13 +1,20 @@
 """The settings of a laptop's fleet; nothing else here reads the environment."""
 
 import os
+import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared_clients.secret_files import SECRET_FOLDERS
+
+SYSTEM: Final = re.compile(
+    r"PATH|HOME|USER|LOGNAME|LANG|LANGUAGE|LC_\w+|TZ|TMPDIR|VIRTUAL_ENV|SSL_CERT_(FILE|DIR)|PYTHON\w*|LD_LIBRARY_PATH"
+)
+"""Names of variables that every process may have, because none of them holds a secret."""
 
 
 class FleetSettings(BaseSettings):
@@ -49,6 +56,25 @@ class FleetSettings(BaseSettings):
         return ",".join(f"{name}:{self.port}" for name in ("localhost", "127.0.0.1", "[::1]"))
 
 
+def variables_of(*settings: type[BaseSettings]) -> frozenset[str]:
+    """Return the names of the variables that some types of settings read."""
+    return frozenset(
+        f"{type_.model_config.get('env_prefix', '')}{field}".upper()
+        for type_ in settings
+        for field in type_.model_fields
+    )
+
+
+def own_environment(given: Mapping[str, str], variables: Collection[str]) -> dict[str, str]:
+    """Return the variables that a process may have: those of the system, and its own.
+
+    Args:
+        given: the environment of this process, and the values that a fleet adds.
+        variables: the names of the process's own variables.
+    """
+    return {name: value for name, value in given.items() if name in variables or SYSTEM.fullmatch(name)}
+
+
 def inherited() -> dict[str, str]:
-    """Return our environment for service processes: what they have to be told anew is put over it."""
+    """Return this process's environment; `own_environment` selects the part of a service process."""
     return dict(os.environ)
