@@ -4,7 +4,7 @@ They come from the environment with the prefix `FLOTILLA_`, are read once at the
 other code reads the environment. Every field documents its unit and the reason of its default.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
@@ -12,12 +12,12 @@ from typing import Annotated, Final
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service_process.production import MIN_SECRET, refuse_unfit_role, refuse_unfit_store
 from shared_clients.bus import BrokerAuthentication
 from shared_clients.errors import Permanent
 from shared_clients.identity import OidcSenders, OidcSettings, SharedSecret, TrustedKeys, load_trusted
 from shared_clients.secret_files import SECRET_FOLDERS
 
-MIN_SECRET: Final = 16
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 CONTAINER_MARKS: Final = (Path("/.dockerenv"), Path("/run/.containerenv"))
 """The files by which Docker and Podman mark a container, where a process has a network of its own."""
@@ -44,11 +44,15 @@ class ProcessSettings(BaseSettings):
         log_level: debug, info, warning or error.
         failpoints: the folder of the armed failpoints, by which tests kill this process; production refuses it.
         otlp_endpoint: an OpenTelemetry collector; without it traces are not recorded.
+        trusted_stores: the stores that production may reach without encryption, of `database`, `bus` and `redis`, with
+            commas between them; for a network that only this fleet can reach.
         auth_trusted_keys: a file with the public keys of the services that may name callers; a service behind the
             gateway needs it unless it shares the process of the gateway.
     """
 
-    model_config = SettingsConfigDict(env_prefix="FLOTILLA_", secrets_dir=SECRET_FOLDERS, extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="FLOTILLA_", secrets_dir=SECRET_FOLDERS, extra="ignore", frozen=True, hide_input_in_errors=True
+    )
 
     mode: Mode = Mode.PRODUCTION
     database_url: SecretStr
@@ -59,6 +63,7 @@ class ProcessSettings(BaseSettings):
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
     failpoints: Path | None = None
     otlp_endpoint: str | None = None
+    trusted_stores: Annotated[str, Field(pattern=r"^ *((database|bus|redis)( *, *(database|bus|redis))*)? *$")] = ""
     auth_trusted_keys: Path | None = None
 
     def trusted(self) -> TrustedKeys:
@@ -75,7 +80,7 @@ class ProcessSettings(BaseSettings):
             raise Permanent(f"FLOTILLA_AUTH_TRUSTED_KEYS ({self.auth_trusted_keys}) cannot be used: {error}") from error
 
     def refuse_if_unfit(self, container_marks: Sequence[Path] = CONTAINER_MARKS) -> None:
-        """Refuse settings that this mode forbids: in production stores in memory, in dev a reachable address.
+        """Refuse settings that this mode forbids: in production unfit stores, in dev a reachable address.
 
         A container is reached only through its published ports, so in a container dev may listen on any address.
 
@@ -91,9 +96,24 @@ class ProcessSettings(BaseSettings):
             return
         if self.failpoints is not None:
             raise Permanent(f"FLOTILLA_FAILPOINTS is {self.failpoints}, which production refuses: it kills processes")
-        for name, value in (("BUS", self.bus_url), ("REDIS", self.redis_url.get_secret_value())):
-            if value.startswith("memory:"):
-                raise Permanent(f"FLOTILLA_{name}_URL is {value}, which production refuses: a restart loses it")
+        for name, url in self._stores().items():
+            refuse_unfit_store(f"FLOTILLA_{name.upper()}_URL", url, trusted=name in self.trusted_store_names)
+
+    async def refuse_if_role_unfit(self) -> None:
+        """Refuse in production a database role that row-level security does not bind; see `refuse_unfit_role`."""
+        if self.mode is Mode.PRODUCTION:
+            await refuse_unfit_role(self.database_url.get_secret_value())
+
+    @property
+    def trusted_store_names(self) -> frozenset[str]:
+        return frozenset(name.strip() for name in self.trusted_stores.split(",") if name.strip())
+
+    def _stores(self) -> Mapping[str, str]:
+        return {
+            "database": self.database_url.get_secret_value(),
+            "bus": self.bus_url,
+            "redis": self.redis_url.get_secret_value(),
+        }
 
     def broker_authentication(self, audience: str) -> BrokerAuthentication | None:
         """Return how this process and its broker authenticate each other; None where the bus is no broker.
@@ -128,7 +148,9 @@ class EventSettings(BaseSettings):
         events_oidc: one JSON object with the members of `identity.OidcSettings`.
     """
 
-    model_config = SettingsConfigDict(env_prefix="FLOTILLA_", secrets_dir=SECRET_FOLDERS, extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="FLOTILLA_", secrets_dir=SECRET_FOLDERS, extra="ignore", frozen=True, hide_input_in_errors=True
+    )
 
     events_secret: SecretStr = SecretStr("")
     events_oidc: OidcSettings | None = None

@@ -17,6 +17,12 @@ from shared_models.requests import Name
 
 MAX_FILE = 1_048_576
 """Bytes of one configuration file."""
+MAX_DEPTH = 50
+"""YAML collections in one another, because the reader recurses."""
+MAX_VALUES = 5_000
+"""Collections, keys and values of one YAML file; the reader takes about 0.1 ms for each."""
+MAX_MISTAKES = 20
+"""Mistakes that one error names."""
 
 
 class ConfigModel(BaseModel):
@@ -164,11 +170,10 @@ def parse_document[T: BaseModel](file: str, text: str, model: type[T]) -> T:
     """Read one YAML document as `model`; see `parse_agent`."""
     root = _compose(file, text)
     try:
-        return model.model_validate(yaml.safe_load(text))
+        return model.model_validate(yaml.SafeLoader("").construct_document(root))
     except ValidationError as error:
-        raise ConfigError(
-            file, tuple(_mistake(root, fault["loc"], fault["msg"]) for fault in error.errors())
-        ) from error
+        faults = error.errors(include_url=False, include_context=False, include_input=False)[:MAX_MISTAKES]
+        raise ConfigError(file, tuple(_mistake(root, fault["loc"], fault["msg"]) for fault in faults)) from error
 
 
 def config_error(file: str, text: str, faults: Mapping[tuple[int | str, ...], str]) -> ConfigError:
@@ -177,12 +182,42 @@ def config_error(file: str, text: str, faults: Mapping[tuple[int | str, ...], st
     return ConfigError(file, tuple(_mistake(root, path, message) for path, message in faults.items()))
 
 
-def _compose(file: str, text: str) -> yaml.Node:
+def check_yaml(file: str, text: str) -> None:
+    """Refuse YAML that costs too much to read, or that has aliases; a stream of events, so no depth recurses.
+
+    Raises:
+        ConfigError: the text is too large, too deep, has too many values or an alias, or is not YAML.
+    """
     if len(text.encode()) > MAX_FILE:
         raise ConfigError(file, (Mistake(1, 1, "", f"the file is larger than {MAX_FILE} bytes"),))
+    depth = values = 0
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-            raise ConfigError(file, (Mistake(1, 1, "", "YAML aliases (*name) are not allowed; write the value out"),))
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            values += isinstance(event, yaml.NodeEvent)
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent):
+                raise _mistake_at(file, event, "YAML aliases (*name) are not allowed; write the value out")
+            if depth > MAX_DEPTH:
+                raise _mistake_at(file, event, f"more than {MAX_DEPTH} collections in one another")
+            if values > MAX_VALUES:
+                raise _mistake_at(file, event, f"more than {MAX_VALUES} keys and values")
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        raise ConfigError(file, (Mistake(line, column, "", f"not YAML: {error.problem}"),)) from error
+    except yaml.reader.ReaderError as error:
+        raise ConfigError(file, (Mistake(1, 1, "", f"not YAML: {error.reason}"),)) from error
+
+
+def _mistake_at(file: str, event: yaml.Event, message: str) -> ConfigError:
+    mark = event.start_mark
+    line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+    return ConfigError(file, (Mistake(line, column, "", message),))
+
+
+def _compose(file: str, text: str) -> yaml.Node:
+    check_yaml(file, text)
+    try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
@@ -190,7 +225,24 @@ def _compose(file: str, text: str) -> yaml.Node:
         raise ConfigError(file, (Mistake(line, column, "", f"not YAML: {error.problem}"),)) from error
     if root is None:
         raise ConfigError(file, (Mistake(1, 1, "", "the file is empty; expected apiVersion, kind, metadata, spec"),))
+    _refuse_duplicate_keys(file, root)
     return root
+
+
+def _refuse_duplicate_keys(file: str, node: yaml.Node) -> None:
+    """Refuse a mapping with a key twice, because YAML readers keep only one of the two; depth is bounded before."""
+    if isinstance(node, yaml.MappingNode):
+        keys: set[tuple[str, str]] = set()
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in keys:
+                    mark, message = key.start_mark, f"the key {key.value[:63]!r} stands here twice; remove one"
+                    raise ConfigError(file, (Mistake(mark.line + 1, mark.column + 1, "", message),))
+                keys.add((key.tag, key.value))
+            _refuse_duplicate_keys(file, value)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _refuse_duplicate_keys(file, value)
 
 
 def _mistake(root: yaml.Node, path: tuple[int | str, ...], message: str) -> Mistake:

@@ -13,6 +13,7 @@ from shared_clients.telemetry import configure
 async def main() -> None:
     settings = Settings()
     settings.refuse_if_unfit()
+    await settings.refuse_if_role_unfit()
     arm(settings.failpoints, NAME)
     configure(NAME, level=settings.log_level, json=True, otlp_endpoint=settings.otlp_endpoint)
     async with (

@@ -44,7 +44,13 @@ async def open_app(
     """
     async with AsyncExitStack() as stack:
         agents = await stack.enter_async_context(
-            open_agents(settings.agent_configs, settings.default_agent, keys.openai_api_key, keys.openai_base_url)
+            open_agents(
+                settings.agent_configs,
+                settings.default_agent,
+                keys.openai_api_key,
+                keys.openai_base_url,
+                scripted=settings.mode is Mode.DEV,
+            )
         )
         database = await stack.enter_async_context(open_database(settings.database_url.get_secret_value(), SCHEMA))
         outbox = Outbox(

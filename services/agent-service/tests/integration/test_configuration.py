@@ -10,6 +10,7 @@ from pydantic import SecretStr, ValidationError
 from pydantic_ai.messages import ModelMessage
 
 from agent_service.adapters.agent_files import load_configuration
+from agent_service.adapters.agents import open_agents
 from agent_service.adapters.providers import MissingKeyError, Providers, ProviderSettings
 from agent_service.adapters.scripted import ScriptInput, match_groups
 from agent_service.adapters.tools import Toolbox
@@ -17,6 +18,7 @@ from agent_service.domain.history import user_turn
 from agent_service.errors import UnknownAgent
 from agent_service.settings import ProviderKeys
 from agent_service.usecases.run_agent import run_agent
+from shared_clients.errors import Permanent
 from shared_models.agents import ConfigError, parse_agent
 from shared_models.ids import new_id
 from tests.simulators.runs import FrameLog, MemoryJournal
@@ -253,3 +255,9 @@ def test_no_provider_is_imported_for_agents_that_need_none() -> None:
     done = subprocess.run([sys.executable, "-c", program, str(SHIPPED)], capture_output=True, text=True, check=True)
 
     assert done.stdout == "[]\n"
+
+
+async def test_production_refuses_an_agent_on_a_scripted_model() -> None:
+    with pytest.raises(Permanent, match="agent assistant uses a scripted model, which production refuses"):
+        async with open_agents(SHIPPED, "assistant", None, None, scripted=False):
+            pass

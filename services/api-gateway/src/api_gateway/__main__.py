@@ -7,6 +7,7 @@ from pathlib import Path
 from api_gateway.app import NAME, open_app
 from api_gateway.hop import ROUTES, Forwarder
 from api_gateway.settings import Settings
+from service_process.production import refuse_readable_file
 from service_process.serving import run, serve
 from service_process.settings import Mode
 from service_process.web import draining
@@ -21,6 +22,7 @@ from shared_clients.telemetry import configure
 async def main() -> None:
     settings = Settings()
     settings.refuse_if_unfit()
+    await settings.refuse_if_role_unfit()
     arm(settings.failpoints, NAME)
     configure(NAME, level=settings.log_level, json=True, otlp_endpoint=settings.otlp_endpoint)
     async with AsyncExitStack() as stack:
@@ -29,6 +31,8 @@ async def main() -> None:
             for name in sorted({*ROUTES.values()})
         }
         redis = await stack.enter_async_context(open_redis(settings.redis_url.get_secret_value()))
+        if settings.mode is Mode.PRODUCTION and settings.auth_private_key is not None:
+            refuse_readable_file("FLOTILLA_AUTH_PRIVATE_KEY", settings.auth_private_key)
         issuer = Issuer(NAME, load_private(_read_key(settings.auth_private_key)))
         gateway = await stack.enter_async_context(
             open_app(settings, services, redis, issuer, keys=_credentials(settings))

@@ -8,8 +8,8 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
-from api_gateway.admission.concurrency import ConcurrencyLimiter, slot_of
-from api_gateway.admission.rates import Exceeded, RateLimiter, rate_refusal
+from api_gateway.admission.concurrency import SIGN_IN_PATH, ConcurrencyLimiter, run_while_connected, slot_of
+from api_gateway.admission.rates import Exceeded, RateLimiter, SignInRate, rate_refusal
 from api_gateway.browser_sessions import BrowserSessions
 from api_gateway.failpoints import Failpoint
 from api_gateway.hop import ROUTES, Answer, Call, Hop
@@ -42,6 +42,7 @@ class RouteDependencies:
     frames: FrameReader
     concurrency: ConcurrencyLimiter
     rates: RateLimiter
+    sign_in_rate: SignInRate
 
 
 async def route_dependencies(request: Request) -> RouteDependencies:
@@ -90,7 +91,7 @@ async def waiting_caller(request: Request, dependencies: Dependencies, caller: C
     Raises:
         Problem: TOO_MANY_OPEN or OVERLOADED: too many streams and waiting calls are open.
     """
-    if asks_to_wait(request.headers.raw, request.scope["query_string"]):
+    if _asks_to_wait(request):
         dependencies.concurrency.keep_open(slot_of(request.scope), caller.tenant)
     return caller
 
@@ -133,7 +134,10 @@ async def resume_chat(
 @router.post(ACCEPTING, include_in_schema=False)
 async def create_request(request: Request, dependencies: Dependencies, caller: WaitingCaller) -> Response:
     """Have request-manager accept a request."""
-    return (await _accept(request, dependencies, caller)).response()
+    await request.body()
+    accepting = _accept(request, dependencies, caller)
+    answer = await (run_while_connected(request.receive, accepting) if _asks_to_wait(request) else accepting)
+    return answer.response()
 
 
 class Link(ClosedModel):
@@ -142,9 +146,10 @@ class Link(ClosedModel):
     code: str
 
 
-@router.post("/auth/link", status_code=204, tags=["auth"], openapi_extra=json_body(Link))
+@router.post(SIGN_IN_PATH, status_code=204, tags=["auth"], openapi_extra=json_body(Link))
 async def use_link(request: Request, dependencies: Dependencies) -> Response:
     """Sign a browser in with a single-use code, and give it a cookie."""
+    dependencies.sign_in_rate.admit(request.client.host if request.client else "")
     token = await sign_in(dependencies.database, (await parse_body(request, Link)).code)
     if token is None:
         detail = (
@@ -182,12 +187,20 @@ async def forward(request: Request, dependencies: Dependencies, caller: WaitingC
     """Forward a call to the service that `ROUTES` names for its path."""
     full = request.scope["path"]
     service = next(name for prefix, name in ROUTES.items() if full == prefix or full.startswith(f"{prefix}/"))
+    if _asks_to_wait(request):
+        call = Call(request.method, full, await request.body(), request.scope["query_string"], request.scope["headers"])
+        answer = await run_while_connected(request.receive, dependencies.hop.call(service, caller, call))
+        return answer.response()
     return dependencies.hop.forward(service, caller, request)
 
 
 for _prefix in ROUTES:
     for _path in (_prefix, f"{_prefix}/{{path:path}}"):
         router.add_api_route(_path, forward, methods=METHODS, include_in_schema=False)
+
+
+def _asks_to_wait(request: Request) -> bool:
+    return asks_to_wait(request.headers.raw, request.scope["query_string"])
 
 
 async def _accept(

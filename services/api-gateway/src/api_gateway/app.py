@@ -11,18 +11,18 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from api_gateway import api, dead_letters, pages, unknown_paths, workers
-from api_gateway.admission.concurrency import ConcurrencyLimiter, ConcurrencyMiddleware
+from api_gateway.admission.concurrency import SIGN_IN_PATH, ConcurrencyLimiter, ConcurrencyMiddleware
 from api_gateway.admission.limits import AdmissionLimits
-from api_gateway.admission.rates import RateLimiter
+from api_gateway.admission.rates import RateLimiter, SignInRate
 from api_gateway.browser_sessions import AnyOf, BrowserSessions
-from api_gateway.guard import HostAllowList, OriginCheck, StripInternalHeaders
+from api_gateway.guard import DotSegmentCheck, HostAllowList, OriginCheck, StripInternalHeaders
 from api_gateway.hop import Hop
 from api_gateway.refusals import RefusalLog, RefusalMiddleware
 from api_gateway.settings import Settings
 from api_gateway.terminal_frames import terminal_frames_of
 from run_frames import FrameReader
 from service_process.settings import Mode
-from service_process.web import create_app
+from service_process.web import BodyLimits, create_app
 from shared_clients.identity import Credentials, Issuer
 from shared_clients.loops import Tasks
 from shared_clients.postgres import Database, open_database
@@ -31,6 +31,8 @@ from shared_clients.redis import Redis
 NAME: Final = "api-gateway"
 SCHEMA: Final = "api_gateway"
 MIGRATIONS: Final = Path(__file__).parent / "migrations" / "versions"
+SIGN_IN_LIMITS: Final = BodyLimits(body_bytes=1024, receive_seconds=5.0)
+"""The limits of a stranger's body, which holds a code and nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ async def open_app(
             routers=[dead_letters.router, api.router, unknown_paths.router],
             ready=database.ping,
             docs=settings.mode is Mode.DEV,
+            limits_at={SIGN_IN_PATH: SIGN_IN_LIMITS},
         )
         app.mount("/", pages.create_pages())
         limits = AdmissionLimits.from_setting(settings.limits)
@@ -78,12 +81,14 @@ async def open_app(
             frames=frames,
             concurrency=concurrency,
             rates=rates,
+            sign_in_rate=SignInRate(limits),
         )
         origins = frozenset(f"{'https' if secure else 'http'}://{host}" for host in settings.hosts)
         app.add_middleware(OriginCheck, cookie=browsers.cookie, origins=origins)
         refusals = RefusalLog()
         app.add_middleware(RefusalMiddleware, refusals=refusals)
         app.add_middleware(StripInternalHeaders)
+        app.add_middleware(DotSegmentCheck)
         app.add_middleware(HostAllowList, allowed=settings.hosts)
         app.add_middleware(ConcurrencyMiddleware, limiter=concurrency)
         tasks = await stack.enter_async_context(Tasks())

@@ -1,11 +1,13 @@
-"""The checks that every request passes first: its Host, its Origin, and no headers that only services may send.
+"""The checks that every request passes first: its Host, its path, its Origin, and no headers of services.
 
-Three pieces of plain ASGI around the gateway's app. The Host must be one of the configured hosts, against DNS
-rebinding. A cookie authorizes a change only from the gateway's own page, against cross-site requests. Headers by which
-services prove identity to each other are removed. `app.py` adds these checks, the allow-list outermost.
+Pieces of plain ASGI around the gateway's app. The Host must be one of the configured hosts, against DNS rebinding. A
+path with dot segments is refused, because an HTTP client or a service would resolve it to another path. A cookie
+authorizes a change only from the gateway's own page, against cross-site requests. Headers by which services prove
+identity to each other are removed. `app.py` adds these checks, the allow-list outermost.
 """
 
 from typing import Final
+from urllib.parse import unquote
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -16,6 +18,8 @@ from shared_models.problems import Problem, Problems
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 INTERNAL_PREFIX: Final = b"flotilla-"
 """The beginning of the names of headers that only services send each other."""
+MAX_DECODINGS: Final = 4
+"""Times that a path is decoded; a path that was encoded more often has no honest sender."""
 POLICY_VIOLATION: Final = 1008
 """The WebSocket close code of RFC 6455."""
 
@@ -43,6 +47,23 @@ class HostAllowList:
     def _allows(self, headers: RawHeaders) -> bool:
         hosts = lines_of(headers, b"host")
         return len(hosts) == 1 and hosts[0].lower() in self._allowed
+
+
+class DotSegmentCheck:
+    """Answers 404 to a path with a segment `.` or `..`, encoded or not; see `has_dot_segment`."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan" or not has_dot_segment(scope["path"]):
+            await self._app(scope, receive, send)
+            return
+        detail = (
+            "The path of this request has a segment '.' or '..', and no resource has such a path. "
+            "Expected a path without these segments, encoded or not. Send the path that they lead to."
+        )
+        await _refuse(scope, receive, send, Problem(Problems.NOT_FOUND, detail))
 
 
 class OriginCheck:
@@ -77,6 +98,26 @@ class StripInternalHeaders:
                 (name, value) for name, value in scope["headers"] if not name.startswith(INTERNAL_PREFIX)
             ]
         await self._app(scope, receive, send)
+
+
+def has_dot_segment(path: str) -> bool:
+    """Tell whether a path has a segment that some server may resolve to another path.
+
+    ASGI decodes the path once. It is decoded here until nothing changes, because a server behind the gateway may decode
+    again. A backslash counts as a slash, and a segment ends at `;`, as some servers read them. A path that is still
+    encoded after `MAX_DECODINGS` is refused.
+    """
+    if "." not in path and "%" not in path:
+        return False
+    for _ in range(MAX_DECODINGS):
+        segments = path.replace("\\", "/").split("/")
+        if any(segment.partition(";")[0] in {".", ".."} for segment in segments):
+            return True
+        decoded = unquote(path)
+        if decoded == path:
+            return False
+        path = decoded
+    return True
 
 
 def may_use_cookie(scope: Scope, cookie: str, origins: frozenset[str]) -> bool:

@@ -17,6 +17,7 @@ import structlog
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from yarl import URL
 
 from service_process.web import repeat_advice
 from shared_clients.egress import CheckedConnector, DestinationRefusedError, EgressPolicy, open_session, read_answer
@@ -48,7 +49,8 @@ NOT_FORWARDED: Final = frozenset(
 """Headers that end at the gateway: credentials, hop-by-hop headers, and headers that the gateway sets itself."""
 
 _OF_THE_BODY: Final = frozenset({b"content-length", b"content-type", b"content-encoding"})
-
+QUERY_CHARACTERS: Final = "%/?:@!$&'()*+,;=-._~"
+"""Characters of a query (RFC 3986) that are sent as they are; `%` stands for what the client encoded itself."""
 UNREACHABLE_SECONDS: Final = 5.0
 """How long a replica that could not be reached is tried after all others."""
 MAX_ANSWER: Final = 32 << 20
@@ -227,11 +229,11 @@ class Forwarder:
 
     async def _request(self, url: str, scope: Scope, body: bytes) -> Answer:
         assert self._session is not None, "the forwarder is not open"
-        query = scope["query_string"].decode("latin-1")
+        query = quote(scope["query_string"], safe=QUERY_CHARACTERS)
         path = quote(scope["path"]) + (f"?{query}" if query else "")
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
         async with self._session.request(
-            scope["method"], f"{url}{path}", data=body, headers=headers, allow_redirects=False
+            scope["method"], _unresolved(url, path), data=body, headers=headers, allow_redirects=False
         ) as response:
             forwarded = _end_to_end([(name.lower(), value) for name, value in response.raw_headers])
             return Answer(response.status, forwarded, await read_answer(response, at_most=self._max_answer))
@@ -244,6 +246,11 @@ def _end_to_end(headers: Headers) -> Headers:
     """
     named = {name.encode("latin-1") for name in tokens(lines_of(headers, b"connection"))} - _OF_THE_BODY
     return [(name, value) for name, value in headers if name not in NOT_FORWARDED and name not in named]
+
+
+def _unresolved(base: str, path: str) -> URL:
+    """Return an address whose path is sent to the letter; by default the client resolves dot segments in it."""
+    return URL(f"{base}{path}", encoded=True)
 
 
 async def _read_body(receive: Receive) -> bytes:

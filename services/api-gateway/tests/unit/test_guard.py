@@ -4,7 +4,7 @@ import pytest
 from httpx import ASGITransport, AsyncClient
 from starlette.types import Message, Receive, Scope, Send
 
-from api_gateway.guard import HostAllowList, OriginCheck, StripInternalHeaders
+from api_gateway.guard import HostAllowList, OriginCheck, StripInternalHeaders, has_dot_segment
 
 OURS = frozenset({"localhost:8080", "127.0.0.1:8080", "[::1]:8080"})
 ORIGINS = frozenset({"http://localhost:8080", "http://127.0.0.1:8080"})
@@ -192,3 +192,22 @@ async def test_the_lifespan_passes_all_guards() -> None:
     guarded = HostAllowList(OriginCheck(StripInternalHeaders(app), cookie=COOKIE, origins=ORIGINS), OURS)
     await guarded({"type": "lifespan"}, nothing, dropped)
     assert seen == ["lifespan"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/..", "/.", "/a/..", "/a/../b", "/a/./b", "/a/..;x=1/b", "/a/..\\b", "/a\\..\\b"),
+        *("/a/%2e%2e/b", "/a/.%2E/b", "/a%2f..%2fb", "/a/%252e%252e/b", "/a%5c..%5cb"),
+        "/a/%25252525252525252e",
+    ],
+)
+def test_path_that_some_server_resolves_to_another_has_a_dot_segment(path: str) -> None:
+    assert has_dot_segment(path)
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/a", "/a.b/c", "/a/...", "/a/..b", "/a/b..", "/.well-known/x", "/a/100%", "/a%20b"]
+)
+def test_dots_within_a_segment_are_allowed(path: str) -> None:
+    assert not has_dot_segment(path)

@@ -1,8 +1,9 @@
 """The app factory: the parts of HTTP that are the same in every service."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from types import MappingProxyType
 from typing import Any, Final
 
 import structlog
@@ -31,6 +32,7 @@ def create_app(
     routers: Sequence[APIRouter],
     ready: Callable[[], Awaitable[None]],
     limits: BodyLimits = BodyLimits(),  # noqa: B008 - frozen
+    limits_at: Mapping[str, BodyLimits] = MappingProxyType({}),
     docs: bool = False,
     lifespan: Lifespan | None = None,
 ) -> FastAPI:
@@ -42,6 +44,7 @@ def create_app(
         routers: the routes of the service.
         ready: returns while the service can do its work, and otherwise raises one of `shared_clients.errors`.
         limits: of the body of one request.
+        limits_at: other limits for some paths, by path.
         docs: serve `/openapi.json`; never in production. No page shows it, because FastAPI's loads scripts from a CDN.
         lifespan: opens and closes the resources of the service.
 
@@ -65,7 +68,7 @@ def create_app(
         },
     )
     app.state.draining = asyncio.Event()
-    app.add_middleware(RequestGuard, limits)
+    app.add_middleware(RequestGuard, limits, limits_at)
     app.add_exception_handler(Problem, on_problem)
     app.add_exception_handler(Transient, on_transient)
     app.add_exception_handler(Unknown, on_unknown)

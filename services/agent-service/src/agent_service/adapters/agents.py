@@ -11,6 +11,7 @@ from agent_service.adapters.providers import Providers, ProviderSettings
 from agent_service.adapters.tools import Toolbox
 from agent_service.domain.agents import AgentCatalog
 from agent_service.usecases.perform_run import AgentRuntime
+from shared_clients.errors import Permanent
 
 
 class AgentFolder:
@@ -29,16 +30,31 @@ class AgentFolder:
 
 @asynccontextmanager
 async def open_agents(
-    folder: Path, default: str, openai_api_key: SecretStr | None, openai_base_url: str | None
+    folder: Path,
+    default: str,
+    openai_api_key: SecretStr | None,
+    openai_base_url: str | None,
+    *,
+    scripted: bool = True,
 ) -> AsyncGenerator[AgentFolder]:
     """Read the agents and open their providers; on leaving, close the providers.
 
+    Args:
+        folder: of the agents' files.
+        default: the agent for requests that name none.
+        openai_api_key: the key of OpenAI's API.
+        openai_base_url: another server that speaks OpenAI's API.
+        scripted: whether an agent may use a scripted model; production refuses it.
+
     Raises:
         ConfigError: a file cannot be used.
+        Permanent: an agent uses a scripted model where that is refused.
         MissingKeyError: an agent's provider has no key.
     """
     toolbox = Toolbox()
     configuration = load_configuration(folder, tools=toolbox.names, default_agent=default)
+    if not scripted:
+        _refuse_scripted(configuration.agents)
     providers = Providers(ProviderSettings(openai_api_key, openai_base_url), configuration.scripts)
     try:
         agents = AgentFolder(configuration.agents, providers, toolbox)
@@ -47,3 +63,10 @@ async def open_agents(
         yield agents
     finally:
         await providers.close()
+
+
+def _refuse_scripted(agents: AgentCatalog) -> None:
+    for agent in agents:
+        if any(ref.provider == "scripted" for ref in (agent.spec.model, *agent.spec.fallbacks)):
+            expected = "name a model of another provider, or remove the agent from FLOTILLA_AGENT_CONFIGS"
+            raise Permanent(f"agent {agent.metadata.name} uses a scripted model, which production refuses; {expected}")

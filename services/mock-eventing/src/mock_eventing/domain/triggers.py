@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.alias_generators import to_camel
 
 from mock_eventing.domain.filters import Attributes, Filter, matches_all, matches_exactly
-from shared_models.agents import ConfigError, Mistake, config_error, parse_document
+from shared_models.agents import ConfigError, Mistake, check_yaml, config_error, parse_document
 
 API_VERSION: Final = "eventing.knative.dev/v1"
 
@@ -234,6 +234,7 @@ def _parse(file: str, part: str) -> TriggerDocument | BrokerDocument:
 
 def _documents(file: str, text: str) -> Iterator[str]:
     """Yield the documents of a file; empty lines before each keep its line numbers those of the file."""
+    check_yaml(file, text)
     try:
         parsed = yaml.parse(text, Loader=yaml.SafeLoader)
         starts = [one.start_mark for one in parsed if isinstance(one, yaml.DocumentStartEvent) and one.start_mark]
