@@ -16,7 +16,7 @@ from service_process.production import MIN_SECRET, refuse_unfit_role, refuse_unf
 from shared_clients.bus import BrokerAuthentication
 from shared_clients.errors import Permanent
 from shared_clients.identity import OidcSenders, OidcSettings, SharedSecret, TrustedKeys, load_trusted
-from shared_clients.secret_files import SECRET_FOLDERS
+from shared_clients.secret_files import SECRET_FOLDERS, read_named_file
 
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 CONTAINER_MARKS: Final = (Path("/.dockerenv"), Path("/run/.containerenv"))
@@ -44,8 +44,6 @@ class ProcessSettings(BaseSettings):
         log_level: debug, info, warning or error.
         failpoints: the folder of the armed failpoints, by which tests kill this process; production refuses it.
         otlp_endpoint: an OpenTelemetry collector; without it traces are not recorded.
-        trusted_stores: the stores that production may reach without encryption, of `database`, `bus` and `redis`, with
-            commas between them; for a network that only this fleet can reach.
         auth_trusted_keys: a file with the public keys of the services that may name callers; a service behind the
             gateway needs it unless it shares the process of the gateway.
     """
@@ -63,7 +61,6 @@ class ProcessSettings(BaseSettings):
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
     failpoints: Path | None = None
     otlp_endpoint: str | None = None
-    trusted_stores: Annotated[str, Field(pattern=r"^ *((database|bus|redis)( *, *(database|bus|redis))*)? *$")] = ""
     auth_trusted_keys: Path | None = None
 
     def trusted(self) -> TrustedKeys:
@@ -74,10 +71,11 @@ class ProcessSettings(BaseSettings):
         """
         if self.auth_trusted_keys is None:
             raise Permanent("FLOTILLA_AUTH_TRUSTED_KEYS has to name the file with the gateway's public key")
+        text = read_named_file("FLOTILLA_AUTH_TRUSTED_KEYS", self.auth_trusted_keys, "the gateway's public key")
         try:
-            return load_trusted(self.auth_trusted_keys.read_text())
-        except (OSError, ValueError) as error:
-            raise Permanent(f"FLOTILLA_AUTH_TRUSTED_KEYS ({self.auth_trusted_keys}) cannot be used: {error}") from error
+            return load_trusted(text)
+        except ValueError as error:
+            raise Permanent(f"the file that FLOTILLA_AUTH_TRUSTED_KEYS names cannot be used: {error}") from error
 
     def refuse_if_unfit(self, container_marks: Sequence[Path] = CONTAINER_MARKS) -> None:
         """Refuse settings that this mode forbids: in production unfit stores, in dev a reachable address.
@@ -90,23 +88,18 @@ class ProcessSettings(BaseSettings):
         if self.mode is Mode.DEV:
             if self.host not in LOOPBACK and not any(mark.exists() for mark in container_marks):
                 expected = f"in dev mode, outside of a container, it has to be one of {', '.join(sorted(LOOPBACK))}"
-                raise Permanent(
-                    f"FLOTILLA_HOST is {self.host}: {expected}, because the dev key would let in other machines"
-                )
+                raise Permanent(f"FLOTILLA_HOST: {expected}, because the dev key would let in other machines")
             return
         if self.failpoints is not None:
-            raise Permanent(f"FLOTILLA_FAILPOINTS is {self.failpoints}, which production refuses: it kills processes")
+            raise Permanent("FLOTILLA_FAILPOINTS is set, which production refuses: it kills processes; unset it")
+        trusted = ProductionSettings().trusted_store_names
         for name, url in self._stores().items():
-            refuse_unfit_store(f"FLOTILLA_{name.upper()}_URL", url, trusted=name in self.trusted_store_names)
+            refuse_unfit_store(f"FLOTILLA_{name.upper()}_URL", url, trusted=name in trusted)
 
     async def refuse_if_role_unfit(self) -> None:
         """Refuse in production a database role that row-level security does not bind; see `refuse_unfit_role`."""
         if self.mode is Mode.PRODUCTION:
             await refuse_unfit_role(self.database_url.get_secret_value())
-
-    @property
-    def trusted_store_names(self) -> frozenset[str]:
-        return frozenset(name.strip() for name in self.trusted_stores.split(",") if name.strip())
 
     def _stores(self) -> Mapping[str, str]:
         return {
@@ -138,6 +131,27 @@ class ProcessSettings(BaseSettings):
             raise Permanent(f"FLOTILLA_EVENTS_SECRET has {len(secret)}; it has to have {shared_by}")
         shared = SharedSecret(secret)
         return BrokerAuthentication(shared.token, shared.verify_sender)
+
+
+class ProductionSettings(BaseSettings):
+    """Further settings of a process in production mode.
+
+    Attributes:
+        trusted_stores: the stores that it may reach without encryption, of `database`, `bus` and `redis`, with commas
+            between them; for a network that only this fleet can reach.
+        metrics_port: the port of a gateway's `/metrics`, apart from the port that strangers reach.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="FLOTILLA_", secrets_dir=SECRET_FOLDERS, extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    trusted_stores: Annotated[str, Field(pattern=r"^ *((database|bus|redis)( *, *(database|bus|redis))*)? *$")] = ""
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 9090
+
+    @property
+    def trusted_store_names(self) -> frozenset[str]:
+        return frozenset(name.strip() for name in self.trusted_stores.split(",") if name.strip())
 
 
 class EventSettings(BaseSettings):

@@ -7,7 +7,7 @@ from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings
 
 from service_process.production import refuse_readable_file
-from service_process.settings import EventSettings, Mode, ProcessSettings
+from service_process.settings import EventSettings, Mode, ProcessSettings, ProductionSettings
 from shared_clients.errors import Permanent
 
 SECRET = "kq3ZpT8vXw1LrB6n"
@@ -36,7 +36,8 @@ def settings(mode: Mode, **changes: str) -> ProcessSettings:
         (Mode.DEV, {"host": "::1"}),
     ],
 )
-def test_what_a_mode_allows_starts(mode: Mode, changes: dict[str, str]) -> None:
+def test_what_a_mode_allows_starts(mode: Mode, changes: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLOTILLA_TRUSTED_STORES", changes.get("trusted_stores", ""))
     settings(mode, **changes).refuse_if_unfit(container_marks=())
 
 
@@ -64,7 +65,10 @@ def test_what_a_mode_allows_starts(mode: Mode, changes: dict[str, str]) -> None:
         (Mode.DEV, {"host": "192.0.2.7"}, "FLOTILLA_HOST"),
     ],
 )
-def test_what_a_mode_forbids_is_refused_by_name(mode: Mode, changes: dict[str, str], named: str) -> None:
+def test_what_a_mode_forbids_is_refused_by_name(
+    mode: Mode, changes: dict[str, str], named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLOTILLA_TRUSTED_STORES", changes.get("trusted_stores", ""))
     with pytest.raises(Permanent, match=named) as refused:
         settings(mode, **changes).refuse_if_unfit(container_marks=())
     assert SECRET not in str(refused.value)
@@ -94,9 +98,10 @@ def test_mode_is_production_by_default() -> None:
     assert ProcessSettings.model_validate(stores).mode is Mode.PRODUCTION
 
 
-@pytest.mark.parametrize("subclass", [ProcessSettings, EventSettings])
+@pytest.mark.parametrize("subclass", [ProcessSettings, EventSettings, ProductionSettings])
 def test_unreadable_setting_is_named_without_its_value(subclass: type[BaseSettings]) -> None:
     given = {**FIT, "port": f"{SECRET}-port", "events_oidc": f"{SECRET}-oidc", "redis_url": [SECRET]}
+    given |= {"trusted_stores": f"{SECRET}-stores"}
     with pytest.raises(ValidationError) as refused:
         subclass.model_validate(given)
     assert SECRET not in str(refused.value)

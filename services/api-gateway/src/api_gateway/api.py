@@ -15,7 +15,7 @@ from api_gateway.failpoints import Failpoint
 from api_gateway.hop import ROUTES, Answer, Call, Hop
 from api_gateway.refusals import remember_caller
 from api_gateway.streams import event_stream, relay
-from api_gateway.usecases.sign_in import make_code, sign_in
+from api_gateway.usecases.sign_in import InvalidCode, OtherPerson, SignedIn, make_code, sign_in
 from run_frames import FrameReader
 from service_process.web import json_body, parse_body
 from shared_clients.errors import OutsideError
@@ -141,25 +141,43 @@ async def create_request(request: Request, dependencies: Dependencies, caller: W
 
 
 class Link(ClosedModel):
-    """The body of `POST /auth/link`."""
+    """The body of `POST /auth/link`; `replace` confirms that another person than before is signed in."""
 
     code: str
+    replace: bool = False
 
 
 @router.post(SIGN_IN_PATH, status_code=204, tags=["auth"], openapi_extra=json_body(Link))
 async def use_link(request: Request, dependencies: Dependencies) -> Response:
-    """Sign a browser in with a single-use code, and give it a cookie."""
+    """Sign a browser in with a single-use code, and give it a cookie.
+
+    A browser that is signed in as another person gets 409 until `replace` confirms the change; the code stays valid.
+    """
     dependencies.sign_in_rate.admit(request.client.host if request.client else "")
-    token = await sign_in(dependencies.database, (await parse_body(request, Link)).code)
-    if token is None:
-        detail = (
-            "The sign-in code in `code` is unknown, was used already, or is too old. "
-            "Make a new sign-in link with the command: flotilla link"
-        )
-        raise Problem(Problems.NO_IDENTITY, detail)
-    response = Response(status_code=204)
-    dependencies.browsers.set_cookie(response, token)
-    return response
+    link, earlier = await parse_body(request, Link), dependencies.browsers.token(request.headers)
+    match await sign_in(dependencies.database, link.code, earlier=earlier, replace=link.replace):
+        case SignedIn(token):
+            dependencies.browsers.forget(earlier)
+            response = Response(status_code=204)
+            dependencies.browsers.set_cookie(response, token)
+            return response
+        case OtherPerson(signed_in, by_link):
+            detail = (
+                f"This browser is signed in as {_name(signed_in)}. The link would sign it in as {_name(by_link)}. "
+                "Confirm the change, or stay signed in."
+            )
+            fault = {"pointer": "/replace", "detail": "has to be true to confirm the change"}
+            raise Problem(Problems.OTHER_PERSON, detail, errors=(fault,))
+        case InvalidCode():
+            detail = (
+                "The sign-in code in `code` is unknown, was used already, or is too old. "
+                "Make a new sign-in link with the command: flotilla link"
+            )
+            raise Problem(Problems.NO_IDENTITY, detail)
+
+
+def _name(person: Principal) -> str:
+    return f"{person.subject[:100]} of {person.tenant}"
 
 
 @router.post("/auth/codes", status_code=201, tags=["auth"])
@@ -181,6 +199,21 @@ async def log_out(request: Request, dependencies: Dependencies, caller: Caller) 
     response = Response(status_code=204)
     await dependencies.browsers.end(request, response)
     return response
+
+
+@router.delete("/api/v1/sessions/{session_id}", status_code=204, include_in_schema=False)
+async def delete_session(session_id: UUID, dependencies: Dependencies, caller: Caller) -> Response:
+    """Have both services delete a session: first its results, then the session with its messages.
+
+    A call that fails in between can be repeated. The results are unreadable from the first answer on.
+    """
+    results = Call("DELETE", f"/internal/sessions/{session_id}")
+    answer = await dependencies.hop.call("request-manager", caller, results)
+    if answer.status not in {204, 404}:
+        return answer.response()
+    known = frozenset({session_id}) if answer.status == 204 else frozenset[UUID]()
+    session = Call("DELETE", f"/api/v1/sessions/{session_id}", sessions=known)
+    return (await dependencies.hop.call("agent-service", caller, session)).response()
 
 
 async def forward(request: Request, dependencies: Dependencies, caller: WaitingCaller) -> Response:

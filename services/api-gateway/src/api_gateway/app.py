@@ -68,6 +68,8 @@ async def open_app(
             routers=[dead_letters.router, api.router, unknown_paths.router],
             ready=database.ping,
             docs=settings.mode is Mode.DEV,
+            public=True,
+            serves_metrics=settings.mode is Mode.DEV,
             limits_at={SIGN_IN_PATH: SIGN_IN_LIMITS},
         )
         app.mount("/", pages.create_pages())
@@ -84,7 +86,7 @@ async def open_app(
             sign_in_rate=SignInRate(limits),
         )
         origins = frozenset(f"{'https' if secure else 'http'}://{host}" for host in settings.hosts)
-        app.add_middleware(OriginCheck, cookie=browsers.cookie, origins=origins)
+        app.add_middleware(OriginCheck, cookie=browsers.cookie, origins=origins, sign_in=SIGN_IN_PATH)
         refusals = RefusalLog()
         app.add_middleware(RefusalMiddleware, refusals=refusals)
         app.add_middleware(StripInternalHeaders)

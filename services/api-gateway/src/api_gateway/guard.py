@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service_process.web import PROBES, problem_response
+from service_process.web import HEALTH, problem_response
 from shared_clients.headers import RawHeaders, cookies, lines_of
 from shared_models.problems import Problem, Problems
 
@@ -27,7 +27,7 @@ POLICY_VIOLATION: Final = 1008
 class HostAllowList:
     """Refuses a request whose Host is not configured, port included, compared without regard to case.
 
-    Probes answer under any Host, because a kubelet and a load balancer address a pod by its IP address.
+    Probes of health answer under any Host, because a kubelet and a load balancer address a pod by its IP address.
     """
 
     def __init__(self, app: ASGIApp, allowed: frozenset[str]) -> None:
@@ -69,17 +69,18 @@ class DotSegmentCheck:
 class OriginCheck:
     """Refuses a change with the session cookie that another site's page may have sent; see `may_use_cookie`."""
 
-    def __init__(self, app: ASGIApp, *, cookie: str, origins: frozenset[str]) -> None:
+    def __init__(self, app: ASGIApp, *, cookie: str, origins: frozenset[str], sign_in: str) -> None:
         self._app = app
         self._cookie = cookie
         self._origins = origins
+        self._sign_in = sign_in
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" or may_use_cookie(scope, self._cookie, self._origins):
+        if scope["type"] == "lifespan" or may_use_cookie(scope, self._cookie, self._origins, self._sign_in):
             await self._app(scope, receive, send)
             return
         detail = (
-            "This request would change something and carries the session cookie, but its Origin header is missing or "
+            "This request would change something with the session cookie, but its Origin header is missing or "
             "names another site. Expected exactly one Origin header: the address of this server's own page, with its "
             "port. Send the request from that page, or use an API key in place of the cookie."
         )
@@ -120,22 +121,23 @@ def has_dot_segment(path: str) -> bool:
     return True
 
 
-def may_use_cookie(scope: Scope, cookie: str, origins: frozenset[str]) -> bool:
-    """Tell whether a request may use the session cookie that it carries.
+def may_use_cookie(scope: Scope, cookie: str, origins: frozenset[str], sign_in: str) -> bool:
+    """Tell whether a request may use the session cookie that it carries, or get one.
 
     It may if it carries no such cookie, if it is a safe method over HTTP, or if it has exactly one Origin and that is
-    one of `origins` to the letter. A WebSocket handshake is never safe, and a missing Origin is refused.
+    one of `origins` to the letter. A WebSocket handshake is never safe, and a missing Origin is refused. A request to
+    the path `sign_in` without a cookie has no Origin, or such a one: a page of another site must not sign a browser in.
     """
     if scope["type"] == "http" and scope["method"] in SAFE_METHODS:
         return True
-    if cookie not in cookies(lines_of(scope["headers"], b"cookie")):
-        return True
     sent = lines_of(scope["headers"], b"origin")
+    if cookie not in cookies(lines_of(scope["headers"], b"cookie")) and (scope["path"] != sign_in or not sent):
+        return True
     return len(sent) == 1 and sent[0] in origins
 
 
 def _is_probe(scope: Scope) -> bool:
-    return scope["type"] == "http" and scope["method"] in {"GET", "HEAD"} and scope["path"] in PROBES
+    return scope["type"] == "http" and scope["method"] in {"GET", "HEAD"} and scope["path"] in HEALTH
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send, problem: Problem) -> None:

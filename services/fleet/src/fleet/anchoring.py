@@ -21,6 +21,7 @@ from shared_clients.errors import OutsideError, Permanent
 from shared_clients.identity import generate_key, load_private, private_pem
 from shared_clients.loops import Tasks, every
 from shared_clients.postgres import Database, open_database
+from shared_clients.secret_files import read_named_file
 from shared_models.audit_chain import Anchor
 
 log = structlog.get_logger()
@@ -53,13 +54,17 @@ def load_witness(settings: FleetSettings, database_kind: str) -> Witness:
     Raises:
         Permanent: the key cannot be read or is none.
     """
-    path = audit_key_file(settings)
+    expected = "a key (PEM, Ed25519)"
+    if settings.audit_key:
+        pem = read_named_file("FLOTILLA_AUDIT_KEY", settings.audit_key, expected)
+    else:
+        pem = load_or_make_secret(audit_key_file(settings), _new_private_key)
+    earlier = settings.audit_previous_key
+    previous = [read_named_file("FLOTILLA_AUDIT_PREVIOUS_KEY", earlier, expected)] if earlier else []
     try:
-        pem = path.read_text() if settings.audit_key else load_or_make_secret(path, _new_private_key)
-        previous = [settings.audit_previous_key.read_text()] if settings.audit_previous_key else []
         return Witness(load_private(pem), anchor_folder(settings, database_kind), read_keys(previous))
-    except (OSError, ValueError) as error:
-        raise Permanent(f"{path} cannot be used to sign anchors: {error}") from error
+    except ValueError as error:
+        raise Permanent(f"the key of the audit log cannot be used to sign anchors: {error}") from error
 
 
 def _new_private_key() -> str:

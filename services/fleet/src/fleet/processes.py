@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pydantic_settings import BaseSettings
-
 from agent_service.settings import ProviderKeys
 from agent_service.settings import Settings as AgentSettings
 from api_gateway.settings import Settings as GatewaySettings
@@ -18,7 +16,7 @@ from fleet.broker import OWN_BROKER, broker_command, events_secret, own_broker_u
 from fleet.credentials import write_gateway_key
 from fleet.embedding import ReportProgress
 from fleet.migrate import migrate_all
-from fleet.settings import FleetSettings, inherited_environment, own_environment, variables_of
+from fleet.settings import FleetSettings, SettingsType, inherited_environment, own_environment, variables_of
 from fleet.supervisor import Command, Supervisor
 from local_backends import find_backend
 from local_backends.server import free_port
@@ -30,7 +28,7 @@ from shared_clients.outbound import HttpClient
 from shared_models.catalog import TOPICS
 
 GATEWAY: Final = "api-gateway"
-SETTINGS: Final[Mapping[str, tuple[type[BaseSettings], ...]]] = {
+SETTINGS: Final[Mapping[str, tuple[SettingsType, ...]]] = {
     GATEWAY: (GatewaySettings,),
     "request-manager": (RequestSettings, EventSettings),
     "agent-service": (AgentSettings, ProviderKeys, EventSettings),

@@ -12,6 +12,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from fleet.errors import WrongSettings
 from shared_clients.secret_files import SECRET_FOLDERS
 
+type SettingsType = type[BaseSettings]
+
 SYSTEM: Final = re.compile(
     r"PATH|HOME|USER|LOGNAME|LANG|LANGUAGE|LC_\w+|TZ|TMPDIR|VIRTUAL_ENV|SSL_CERT_(FILE|DIR)|PYTHON\w*|LD_LIBRARY_PATH"
 )
@@ -75,7 +77,7 @@ def read_settings() -> FleetSettings:
         raise WrongSettings("\n".join(lines)) from error
 
 
-def variables_of(*settings: type[BaseSettings]) -> frozenset[str]:
+def variables_of(*settings: SettingsType) -> frozenset[str]:
     """Return the names of the variables that some types of settings read."""
     return frozenset(
         f"{type_.model_config.get('env_prefix', '')}{field}".upper()

@@ -74,4 +74,4 @@ class Settings(BaseSettings):
             raise Permanent("FLOTILLA_EVENTS_SECRET repeats a few characters; expected a random secret")
         if not self.secret and self.host not in LOOPBACK:
             expected = f"without FLOTILLA_EVENTS_SECRET it has to be one of {', '.join(sorted(LOOPBACK))}"
-            raise Permanent(f"FLOTILLA_HOST is {self.host}: {expected}, which other machines cannot reach")
+            raise Permanent(f"FLOTILLA_HOST: {expected}, which other machines cannot reach")

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -12,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from service_process.web.edge import EdgeApp
 from service_process.web.problems import on_http_exception, on_invalid_parameters, on_problem, on_transient, on_unknown
 from service_process.web.request_guard import BodyLimits, RequestGuard
 from shared_clients import metrics
@@ -20,9 +20,9 @@ from shared_models.problems import Problem, Problems
 
 log = structlog.get_logger()
 
-PROBES: Final = frozenset({"/livez", "/readyz", "/metrics"})
-
-type Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+HEALTH: Final = frozenset({"/livez", "/readyz"})
+METRICS: Final = "/metrics"
+PROBES: Final = HEALTH | {METRICS}
 
 
 def create_app(
@@ -34,7 +34,8 @@ def create_app(
     limits: BodyLimits = BodyLimits(),  # noqa: B008 - frozen
     limits_at: Mapping[str, BodyLimits] = MappingProxyType({}),
     docs: bool = False,
-    lifespan: Lifespan | None = None,
+    public: bool = False,
+    serves_metrics: bool = True,
 ) -> FastAPI:
     """Return a service's app.
 
@@ -46,14 +47,14 @@ def create_app(
         limits: of the body of one request.
         limits_at: other limits for some paths, by path.
         docs: serve `/openapi.json`; never in production. No page shows it, because FastAPI's loads scripts from a CDN.
-        lifespan: opens and closes the resources of the service.
+        public: strangers reach it, so the trace context of a request is not continued.
+        serves_metrics: whether `/metrics` is one of its paths.
 
     `app.state.draining` is an asyncio.Event: once it is set, the service is not ready, and open streams end.
     """
-    app = FastAPI(
+    app = EdgeApp(
         title=name,
         version=version,
-        lifespan=lifespan,
         openapi_url="/openapi.json" if docs else None,
         docs_url=None,
         redoc_url=None,
@@ -67,6 +68,7 @@ def create_app(
             "exclude": _probe,
         },
     )
+    app.public = public
     app.state.draining = asyncio.Event()
     app.add_middleware(RequestGuard, limits, limits_at)
     app.add_exception_handler(Problem, on_problem)
@@ -76,7 +78,9 @@ def create_app(
     app.add_exception_handler(RequestValidationError, on_invalid_parameters)
     for router in routers:
         app.include_router(router)
-    app.include_router(_probes(app.state.draining, ready, limits.ready_seconds), include_in_schema=False)
+    app.include_router(_health(app.state.draining, ready, limits.ready_seconds), include_in_schema=False)
+    if serves_metrics:
+        app.add_api_route(METRICS, _metrics, methods=["GET"], include_in_schema=False)
     return app
 
 
@@ -90,7 +94,11 @@ def _probe(scope: MutableMapping[str, Any]) -> bool:
     return scope["path"] in PROBES
 
 
-def _probes(is_draining: asyncio.Event, ready: Callable[[], Awaitable[None]], seconds: float) -> APIRouter:
+async def _metrics() -> Response:
+    return Response(metrics.scrape(), headers={"Content-Type": metrics.MEDIA_TYPE})
+
+
+def _health(is_draining: asyncio.Event, ready: Callable[[], Awaitable[None]], seconds: float) -> APIRouter:
     router = APIRouter()
 
     async def livez() -> Response:
@@ -107,9 +115,6 @@ def _probes(is_draining: asyncio.Event, ready: Callable[[], Awaitable[None]], se
             raise Problem(Problems.UNAVAILABLE, "something that this service needs does not answer") from error
         return Response("ready\n", media_type="text/plain")
 
-    async def metricz() -> Response:
-        return Response(metrics.scrape(), headers={"Content-Type": metrics.MEDIA_TYPE})
-
-    for path, endpoint in (("/livez", livez), ("/readyz", readyz), ("/metrics", metricz)):
+    for path, endpoint in (("/livez", livez), ("/readyz", readyz)):
         router.add_api_route(path, endpoint, methods=["GET"])
     return router

@@ -118,7 +118,10 @@ class KafkaCluster(BaseModel):
                 arguments["sasl_plain_username"] = security.sasl_username
                 arguments["sasl_plain_password"] = security.sasl_password_file.read_text().strip()
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-            raise Transient(f"a file that the bus URL names cannot be used: {error}"[:300]) from error
+            reason = (
+                getattr(error, "strerror", None) or type(error).__name__
+            )  # the message of the error quotes the path
+            raise Transient(f"a file that the bus URL names cannot be used: {reason}"[:300]) from error
         if security.sasl_token_file is not None:
             arguments["sasl_oauth_token_provider"] = _TokenFile(security.sasl_token_file)
         return arguments
@@ -133,8 +136,8 @@ class _TokenFile(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka is un
     async def token(self) -> str:
         try:
             return self._path.read_text("ascii").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise Transient(f"the token in {self._path} cannot be read: {error}") from error
+        except (OSError, ValueError) as error:
+            raise Transient(f"the token file of the bus URL cannot be read: {type(error).__name__}") from error
 
 
 def _tls(security: KafkaSecurity) -> ssl.SSLContext:
