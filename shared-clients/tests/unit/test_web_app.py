@@ -321,8 +321,8 @@ async def test_metrics_are_in_the_format_of_prometheus(client: AsyncClient) -> N
     assert "# HELP flotilla_runs_ended_total" in answer.text
 
 
-async def test_metrics_are_no_path_of_an_app_that_does_not_serve_them(dependency: Dependency) -> None:
-    app = create_app("test", version="1", routers=[], ready=dependency.ready, serves_metrics=False)
+async def test_public_app_has_no_metrics(dependency: Dependency) -> None:
+    app = create_app("test", version="1", routers=[], ready=dependency.ready, public=True)
     async with AsyncClient(transport=ASGITransport(app), base_url="http://test") as client:
         assert_problem(await client.get("/metrics"), "not-found", 404)
         assert (await client.get("/livez")).status_code == 200

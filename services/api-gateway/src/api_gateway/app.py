@@ -69,7 +69,6 @@ async def open_app(
             ready=database.ping,
             docs=settings.mode is Mode.DEV,
             public=True,
-            serves_metrics=settings.mode is Mode.DEV,
             limits_at={SIGN_IN_PATH: SIGN_IN_LIMITS},
         )
         app.mount("/", pages.create_pages())

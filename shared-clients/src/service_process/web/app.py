@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -25,6 +26,9 @@ METRICS: Final = "/metrics"
 PROBES: Final = HEALTH | {METRICS}
 
 
+type Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+
 def create_app(
     name: str,
     *,
@@ -35,7 +39,7 @@ def create_app(
     limits_at: Mapping[str, BodyLimits] = MappingProxyType({}),
     docs: bool = False,
     public: bool = False,
-    serves_metrics: bool = True,
+    lifespan: Lifespan | None = None,
 ) -> FastAPI:
     """Return a service's app.
 
@@ -47,14 +51,15 @@ def create_app(
         limits: of the body of one request.
         limits_at: other limits for some paths, by path.
         docs: serve `/openapi.json`; never in production. No page shows it, because FastAPI's loads scripts from a CDN.
-        public: strangers reach it, so the trace context of a request is not continued.
-        serves_metrics: whether `/metrics` is one of its paths.
+        public: strangers reach it, so it continues no trace of theirs, and has `/metrics` only together with `docs`.
+        lifespan: opens and closes the resources of the service.
 
     `app.state.draining` is an asyncio.Event: once it is set, the service is not ready, and open streams end.
     """
     app = EdgeApp(
         title=name,
         version=version,
+        lifespan=lifespan,
         openapi_url="/openapi.json" if docs else None,
         docs_url=None,
         redoc_url=None,
@@ -79,7 +84,7 @@ def create_app(
     for router in routers:
         app.include_router(router)
     app.include_router(_health(app.state.draining, ready, limits.ready_seconds), include_in_schema=False)
-    if serves_metrics:
+    if docs or not public:
         app.add_api_route(METRICS, _metrics, methods=["GET"], include_in_schema=False)
     return app
 
