@@ -25,7 +25,7 @@ CONNECT_SECONDS: Final = 10.0
 TAIL_SECONDS: Final = 2.0
 """How long token counts may still come after the finish mark; then the answer is whole without them."""
 MAX_EVENT: Final = 4 << 20
-"""Bytes of one server-sent event."""
+"""Bytes of one server-sent event, and of an answer that comes in one piece."""
 MAX_STREAM: Final = 64 << 20
 """Bytes of one stream."""
 MAX_ERROR: Final = 64 << 10
@@ -102,7 +102,7 @@ class EventDecoder:
         value = value.removeprefix(" ")
         if field == "data":
             self._data.append(value)
-            self._size += len(value)
+            self._size += len(line)
         elif field == "event":
             self._name = value
         return None
@@ -262,6 +262,8 @@ class _Answer(httpx2.AsyncByteStream):
             whole = bytearray()
             while (data := await self._read()) is not None:
                 whole += data
+                if len(whole) > MAX_EVENT:  # a parsed answer takes many times the memory of its bytes
+                    raise StreamBrokenError(f"an answer of more than {MAX_EVENT} bytes came in one piece")
             yield Event("", whole.decode(errors="replace"))
             return
         decoder = EventDecoder()
