@@ -36,7 +36,10 @@ def refuse_unfit_store(name: str, url: str, *, trusted: bool) -> None:
     Raises:
         Permanent: names the setting and the remedy.
     """
-    parts = urlsplit(url.strip())
+    try:
+        parts = urlsplit(url.strip())
+    except ValueError:  # whose message quotes the address
+        raise Permanent(f"{name} is not an address; expected scheme://host:port") from None
     if parts.scheme == "memory":
         raise Permanent(f"{name} names a store in memory, which production refuses: a restart loses it")
     if not trusted and not _is_encrypted(parts):

@@ -92,7 +92,7 @@ class KafkaCluster(BaseModel):
             pairs = parse_qsl(parameters, keep_blank_values=True, strict_parsing=True) if parameters else []
             security = KafkaSecurity.model_validate(dict(pairs))
         except ValidationError as error:
-            faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+            faults = "; ".join(f"{_parameter(fault['loc'])}: {fault['msg']}" for fault in error.errors())
             raise ValueError(f"{_EXPECTED}: {faults[:500]}") from None
         except ValueError:
             raise ValueError(_EXPECTED) from None
@@ -125,6 +125,12 @@ class KafkaCluster(BaseModel):
         if security.sasl_token_file is not None:
             arguments["sasl_oauth_token_provider"] = _TokenFile(security.sasl_token_file)
         return arguments
+
+
+def _parameter(path: tuple[int | str, ...]) -> str:
+    """Return the name of a known parameter; an unknown one may be anything, a secret too."""
+    name = str(path[0]) if path else "the parameters"
+    return name if name in KafkaSecurity.model_fields or not path else "an unknown parameter"
 
 
 class _TokenFile(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka is untyped
