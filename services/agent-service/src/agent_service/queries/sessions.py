@@ -30,6 +30,10 @@ RENAME_SESSION = sql(f"""
     UPDATE sessions s SET title = :title WHERE {OWNED} AND s.session_id = :session_id RETURNING {COLUMNS}
 """)
 DELETE_SESSION = sql(f"UPDATE sessions s SET deleted_at = now() WHERE {OWNED} AND s.session_id = :session_id")
+INSERT_DELETED = sql("""
+    INSERT INTO sessions (tenant, session_id, owner, deleted_at) VALUES (:tenant, :session_id, :owner, now())
+    ON CONFLICT (tenant, session_id) DO NOTHING
+""")
 LIST_TURNS = sql("""
     SELECT r.execution_id, r.turn, r.status, r.content, r.answer, r.truncated, r.failure, r.created_at, r.finished_at
     FROM runs r
@@ -79,6 +83,11 @@ async def rename_session(
 async def delete_session(tx: Tx, tenant: str, owner: Person, session_id: UUID) -> bool:
     """Hide a session for good, so that later requests in it are refused; return False if there is none."""
     return await tx.run(DELETE_SESSION, tenant=tenant, owner=owner.key, session_id=session_id) == 1
+
+
+async def insert_deleted(tx: Tx, tenant: str, owner: Person, session_id: UUID) -> None:
+    """Store a session as deleted before its first request arrives; do nothing for one that is known."""
+    await tx.run(INSERT_DELETED, tenant=tenant, owner=owner.key, session_id=session_id)
 
 
 async def list_messages(

@@ -6,6 +6,7 @@ import { type Problem, Refused } from '../wire/http.ts';
 /** What a tab tells the others. */
 export type News =
   | { readonly kind: 'signed-in' }
+  | { readonly kind: 'changed-person' }
   | { readonly kind: 'changed'; readonly sessionId: string }
   | { readonly kind: 'deleted'; readonly sessionId: string }
   | {
