@@ -7,9 +7,9 @@ other code reads the environment. Every field documents its unit and the reason 
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, get_args
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import BaseModel, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from service_process.production import MIN_SECRET, refuse_unfit_role, refuse_unfit_store
@@ -37,13 +37,29 @@ def load_settings[S: BaseSettings](model: type[S], **given: object) -> S:
     try:
         return read(**given)
     except ValidationError as error:
-        prefix = model.model_config.get("env_prefix", "")
-        lines = [
-            f"{prefix}{'_'.join(map(str, fault['loc']))}".upper() + f": {fault['msg']}" for fault in error.errors()
-        ]
+        lines = [f"{_named(model, fault['loc'])}: {fault['msg']}" for fault in error.errors()]
         raise WrongSettings("\n".join(lines)) from error
     except SettingsError as error:
         raise WrongSettings(f"{error} ({error.__cause__}); expected JSON") from error
+
+
+def _named(model: type[BaseSettings], path: tuple[int | str, ...]) -> str:
+    """Return the name of a variable and of the known member in it; an unknown member may be a secret."""
+    prefix = model.model_config.get("env_prefix", "")
+    if not path:
+        return f"the variables {prefix}*"
+    field, members = str(path[0]), path[1:2]
+    known = _member_names(model.model_fields[field].annotation) if field in model.model_fields else frozenset()
+    member = next((f" ({step})" for step in members if step in known), "")
+    return f"{prefix}{field}".upper() + member
+
+
+def _member_names(annotation: object) -> frozenset[str]:
+    """Return the names of the fields of a model, or of the models in a union."""
+    types = (annotation, *get_args(annotation))
+    return frozenset(
+        name for one in types if isinstance(one, type) and issubclass(one, BaseModel) for name in one.model_fields
+    )
 
 
 class Mode(StrEnum):

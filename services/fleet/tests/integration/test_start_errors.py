@@ -10,7 +10,8 @@ from fleet.settings import read_settings
 
 MARK = "sk-9vQ2xT7mR4wZ8pLd"
 PROGRAM = """
-import asyncio, contextlib, importlib, io, itertools, json, os, sys, traceback
+import asyncio, contextlib, importlib, io, itertools, json, os, runpy, sys, traceback
+from service_process import serving
 from fleet.settings import variables_of
 from pydantic_settings import BaseSettings
 from service_process.settings import EventSettings, ProductionSettings
@@ -26,7 +27,10 @@ unreachable = {
 }
 wrong = [mark, f"http://[{mark}]/", f"/nowhere/{mark}", json.dumps({"caller": mark}), f"kafka://{mark}:1?{mark}={mark}"]
 settings = importlib.import_module(f"{service}.settings")
-main = importlib.import_module(f"{service}.__main__").main
+mains = []
+serving.run = mains.append
+runpy.run_module(service, run_name="__main__")
+(main,) = mains
 types = [one for one in vars(settings).values() if isinstance(one, type) and issubclass(one, BaseSettings)]
 variables = variables_of(*types, EventSettings, ProductionSettings) - {"FLOTILLA_MODE"}
 tried, leaks = 0, []
