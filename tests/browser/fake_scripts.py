@@ -116,7 +116,7 @@ HOSTILE = """\
 
 [here](/api/v1/sessions) [there](//evil.example/x) [https://bank.example](https://evil.example/login) [user](https://bank.example@evil.example/)
 
-<https://safe.example/page> and [write to us](mailto:crew@safe.example)
+<https://safe.example/page> and [write to us](mailto:crew@safe.example?bcc=spy@evil.example)
 
 - a &lt;b&gt; &amp; c &copy;
 """

@@ -204,6 +204,25 @@ def test_a_link_opened_in_a_conversation_leads_back_to_it(gateway: FakeGateway, 
     assert [run.content for run in gateway.runs.values()] == ["Hello", "Refused"]
 
 
+def test_a_link_of_another_person_asks_before_it_changes_who_is_signed_in(
+    gateway: FakeGateway, fake_page: Page
+) -> None:
+    question = fake_page.get_by_role("heading", name="Sign in as somebody else?")
+    gateway.faults.refusals = [("POST /auth/link", 409)]
+    fake_page.goto(gateway.link())
+    expect(question).to_be_visible()
+    fake_page.get_by_role("button", name="Stay signed in").click()
+    expect(message_box(fake_page)).to_be_visible()
+    assert len(gateway.codes) == 1, "the link was not used"
+    gateway.faults.refusals = [("POST /auth/link", 409)]
+    fake_page.goto(gateway.link())
+    expect(question).to_be_visible()
+    fake_page.get_by_role("button", name="Change", exact=True).click()
+    expect(message_box(fake_page)).to_be_visible()
+    assert len(gateway.codes) == 1, "the second link was used"
+    assert "code" not in fake_page.url
+
+
 def test_a_gateway_that_is_not_ready_is_told_and_asked_again(gateway: FakeGateway, open_page: OpenPage) -> None:
     gateway.faults.refusals = [("GET /auth/me", 503)]
     page = open_page(gateway.link(), ready=False)
@@ -237,7 +256,11 @@ def test_hostile_markdown_loads_runs_and_navigates_nothing(fake_page: Page) -> N
         ["Image: pixel (evil.example)", "https://evil.example/pixel.gif?secret=1", *safe],
         ["https://bank.example (evil.example)", "https://evil.example/login", *safe],
         ["https://safe.example/page", "https://safe.example/page", *safe],
-        ["write to us (crew@safe.example)", "mailto:crew@safe.example", *safe],
+        [
+            "write to us (crew@safe.example, bcc spy@evil.example)",
+            "mailto:crew@safe.example?bcc=spy%40evil.example",
+            *safe,
+        ],
     ]
     expect(body.get_by_role("listitem")).to_have_text("a <b> & c ©")
     assert "javascript:window.pwned" in HOSTILE

@@ -116,7 +116,7 @@ async def _broken_records(ground: Ground) -> list[str]:
     url = ground.database_url.replace("postgresql:", "postgresql+asyncpg:")
     async with open_schemas(url) as schemas:
         try:
-            await anchor_heads(schemas, witness)
+            await anchor_heads(schemas, witness, begin=True)
         except Permanent as error:
             return [str(error)]
         keys = read_keys([private_pem(witness.key)])

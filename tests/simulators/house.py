@@ -7,8 +7,10 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import httpx
@@ -22,7 +24,9 @@ import request_manager.app
 from agent_service.adapters.agents import open_agents, read_agents
 from agent_service.adapters.providers import ProviderSettings
 from agent_service.settings import Settings as AgentSettings
+from api_gateway import queries
 from api_gateway.settings import Settings as GatewaySettings
+from api_gateway.usecases.sign_in import hash_secret
 from fleet.opening import SharedSettings
 from request_manager.settings import Settings as RequestSettings
 from service_process.serving import Stop, bind, serve
@@ -33,6 +37,8 @@ from shared_clients.bus.port import Bus
 from shared_clients.identity import DevKey, Issuer, trust
 from shared_clients.redis import Redis, open_redis
 from shared_models.frames import Cursor, Frame
+from shared_models.ids import new_id
+from shared_models.requests import Principal
 from shared_models.services import audiences
 from tests.simulators.calling import KEY
 from tests.simulators.performing import AGENT, HEAD
@@ -114,6 +120,24 @@ async def open_house(database_url: str, folder: Path) -> AsyncGenerator[House]:
         finally:
             stop.request()
             await serving
+
+
+def person(tenant: str, *scopes: str) -> Principal:
+    """Return somebody new in a tenant, with these scopes."""
+    name = new_id().hex
+    return Principal(
+        issuer="idp", subject=name, tenant=tenant, credential=name, channel="web", scopes=frozenset(scopes)
+    )
+
+
+@asynccontextmanager
+async def signed_in(house: House, principal: Principal) -> AsyncGenerator[httpx.AsyncClient]:
+    """Open a browser in which a person is signed in."""
+    token = new_id().hex
+    async with house.gateway.database.transaction() as tx:
+        await queries.insert_session(tx, hash_secret(token), principal, timedelta(hours=1))
+    async with house.client(Cookie=f"flotilla-{urlsplit(house.url).port}={token}", Origin=house.url) as client:
+        yield client
 
 
 def events(text: str) -> list[Frame]:

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from uuid import UUID
 
 from fastapi import APIRouter, FastAPI
@@ -21,7 +22,7 @@ from durable_work.outbox import Outbox
 from service_process.dead_letters import dead_letter_routes
 from service_process.settings import Mode, ProcessSettings
 from service_process.standard_loops import database_loops, event_loops, lease_loops, slots_loops
-from service_process.web import create_app, event_routes
+from service_process.web import BodyLimits, create_app, event_routes
 from shared_clients.bus.port import Bus
 from shared_clients.identity import TrustedKeys, Verifier
 from shared_clients.loops import Loop, Tasks, every
@@ -137,6 +138,8 @@ class Opening:
         loops: Mapping[str, Loop] | None = None,
         dependencies: object = None,
         docs: bool = True,
+        public: bool = False,
+        limits_at: Mapping[str, BodyLimits] = MappingProxyType({}),
     ) -> FastAPI:
         """Open the HTTP application, subscribe to the service's events, and start all loops.
 
@@ -146,6 +149,8 @@ class Opening:
             loops: the service's own loops, by name.
             dependencies: the routes find it as `app.state.dependencies`.
             docs: serve the OpenAPI document of this service in dev; False for a service that serves another one.
+            public: strangers reach this service; see `create_app`.
+            limits_at: other limits of bodies than the default ones, by path.
 
         Raises:
             ValueError: a loop has the name of a standard one, or the reactions differ from the catalogue of events.
@@ -159,6 +164,8 @@ class Opening:
             ready=self.database.ping,
             docs=docs and self._settings.mode is Mode.DEV,
             draining=self.draining,
+            limits_at=limits_at,
+            public=public,
         )
         app.state.dependencies = dependencies
         standard = {**database_loops(self.database), **self._loops}

@@ -16,13 +16,14 @@ from shared_clients.telemetry import configure
 from shared_models.services import CatalogueEntry
 
 
-def prepare(entry: CatalogueEntry, settings: ProcessSettings) -> None:
+async def prepare(entry: CatalogueEntry, settings: ProcessSettings) -> None:
     """Refuse unfit settings, arm failpoints, and configure logs and traces; before anything is opened.
 
     Raises:
-        Permanent: names the setting that this mode forbids.
+        Permanent: names the setting, or the role of the database, that this mode forbids.
     """
     settings.refuse_if_unfit()
+    await settings.refuse_if_role_unfit()
     arm(settings.failpoints, entry.name)
     configure(entry.name, level=settings.log_level, json=True, otlp_endpoint=settings.otlp_endpoint)
 
@@ -42,7 +43,7 @@ def run_service[S: ProcessSettings](
 
     async def main() -> None:
         settings = read_settings()
-        prepare(entry, settings)
+        await prepare(entry, settings)
         async with (
             open_bus(settings.bus_url, settings.broker_authentication(entry.name)) as bus,
             open_redis(settings.redis_url.get_secret_value()) as redis,

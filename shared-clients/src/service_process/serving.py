@@ -30,6 +30,10 @@ KEEP_ALIVE_SECONDS: Final = 30
 """Longer than our clients keep an idle connection, so that the client closes it first."""
 
 
+type Listener = socket.socket
+"""A socket that listens already; see `bind`."""
+
+
 class PortTaken(Permanent):
     """Another program listens on the port already."""
 
@@ -67,7 +71,7 @@ def stop_signals() -> Iterator[Stop]:
             signal.signal(number, receiver)
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int) -> Listener:
     """Return a socket that listens already, so that clients may connect before `serve` begins.
 
     Raises:
@@ -96,7 +100,7 @@ async def serve(
     host: str,
     port: int,
     draining: Callable[[], None],
-    sockets: Sequence[socket.socket] | None = None,
+    sockets: Sequence[Listener] | None = None,
     stop: Stop | None = None,
     drain_seconds: float = 10.0,
 ) -> None:

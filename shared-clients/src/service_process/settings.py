@@ -4,20 +4,20 @@ They come from the environment with the prefix `FLOTILLA_`, are read once at the
 other code reads the environment. Every field documents its unit and the reason of its default.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, get_args
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import BaseModel, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from service_process.production import MIN_SECRET, refuse_unfit_role, refuse_unfit_store
 from shared_clients.bus import BrokerAuthentication
 from shared_clients.errors import Permanent, WrongSettings
 from shared_clients.identity import OidcSenders, OidcSettings, SharedSecret, TrustedKeys, load_trusted
-from shared_clients.secret_files import SECRET_FOLDERS
+from shared_clients.secret_files import SECRET_FOLDERS, read_named_file
 
-MIN_SECRET: Final = 16
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 CONTAINER_MARKS: Final = (Path("/.dockerenv"), Path("/run/.containerenv"))
 """The files by which Docker and Podman mark a container, where a process has a network of its own."""
@@ -37,13 +37,29 @@ def load_settings[S: BaseSettings](model: type[S], **given: object) -> S:
     try:
         return read(**given)
     except ValidationError as error:
-        prefix = model.model_config.get("env_prefix", "")
-        lines = [
-            f"{prefix}{'_'.join(map(str, fault['loc']))}".upper() + f": {fault['msg']}" for fault in error.errors()
-        ]
+        lines = [f"{_named(model, fault['loc'])}: {fault['msg']}" for fault in error.errors()]
         raise WrongSettings("\n".join(lines)) from error
     except SettingsError as error:
         raise WrongSettings(f"{error} ({error.__cause__}); expected JSON") from error
+
+
+def _named(model: type[BaseSettings], path: tuple[int | str, ...]) -> str:
+    """Return the name of a variable and of the known member in it; an unknown member may be a secret."""
+    prefix = model.model_config.get("env_prefix", "")
+    if not path:
+        return f"the variables {prefix}*"
+    field, members = str(path[0]), path[1:2]
+    known = _member_names(model.model_fields[field].annotation) if field in model.model_fields else frozenset()
+    member = next((f" ({step})" for step in members if step in known), "")
+    return f"{prefix}{field}".upper() + member
+
+
+def _member_names(annotation: object) -> frozenset[str]:
+    """Return the names of the fields of a model, or of the models in a union."""
+    types = (annotation, *get_args(annotation))
+    return frozenset(
+        name for one in types if isinstance(one, type) and issubclass(one, BaseModel) for name in one.model_fields
+    )
 
 
 class Mode(StrEnum):
@@ -59,8 +75,9 @@ class ProcessSettings(BaseSettings):
     Attributes:
         mode: production refuses settings that are only fit for a laptop.
         database_url: `postgresql://…`; the service uses its own schema in it.
-        bus_url: `kafka://host:port[,host:port]`, or `memory://` in one process.
-        redis_url: `redis://…` or `rediss://…`, or `memory://` in one process.
+        bus_url: `kafka://host:port[,host:port]`, with the parameters of `bus.kafka_cluster.KafkaSecurity` for TLS and
+            SASL, or `memory://` in one process.
+        redis_url: `redis://…`, or `rediss://user:password@host:port/0?ssl_ca_certs=…`, or `memory://` in one process.
         host: the address on which this process listens; loopback by default; any other address has to be set on
             purpose.
         port: the port on which this process listens.
@@ -71,7 +88,9 @@ class ProcessSettings(BaseSettings):
             gateway needs it unless it shares the process of the gateway.
     """
 
-    model_config = SettingsConfigDict(env_prefix="FLOTILLA_", secrets_dir=SECRET_FOLDERS, extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="FLOTILLA_", secrets_dir=SECRET_FOLDERS, extra="ignore", frozen=True, hide_input_in_errors=True
+    )
 
     mode: Mode = Mode.PRODUCTION
     database_url: SecretStr
@@ -92,13 +111,14 @@ class ProcessSettings(BaseSettings):
         """
         if self.auth_trusted_keys is None:
             raise Permanent("FLOTILLA_AUTH_TRUSTED_KEYS has to name the file with the gateway's public key")
+        text = read_named_file("FLOTILLA_AUTH_TRUSTED_KEYS", self.auth_trusted_keys, "the gateway's public key")
         try:
-            return load_trusted(self.auth_trusted_keys.read_text())
-        except (OSError, ValueError) as error:
-            raise Permanent(f"FLOTILLA_AUTH_TRUSTED_KEYS ({self.auth_trusted_keys}) cannot be used: {error}") from error
+            return load_trusted(text)
+        except ValueError as error:
+            raise Permanent(f"the file that FLOTILLA_AUTH_TRUSTED_KEYS names cannot be used: {error}") from error
 
     def refuse_if_unfit(self, container_marks: Sequence[Path] = CONTAINER_MARKS) -> None:
-        """Refuse settings that the mode forbids: stores in memory in production, and a reachable address in dev.
+        """Refuse settings that the mode forbids: unfit stores in production, and a reachable address in dev.
 
         A container is reached only through its published ports, so in a container dev may listen on any address.
 
@@ -108,15 +128,25 @@ class ProcessSettings(BaseSettings):
         if self.mode is Mode.DEV:
             if self.host not in LOOPBACK and not any(mark.exists() for mark in container_marks):
                 expected = f"in dev mode, outside of a container, it has to be one of {', '.join(sorted(LOOPBACK))}"
-                raise Permanent(
-                    f"FLOTILLA_HOST is {self.host}: {expected}, because the dev key would let in other machines"
-                )
+                raise Permanent(f"FLOTILLA_HOST: {expected}, because the dev key would let in other machines")
             return
         if self.failpoints is not None:
-            raise Permanent(f"FLOTILLA_FAILPOINTS is {self.failpoints}, which production refuses: it kills processes")
-        for name, value in (("BUS", self.bus_url), ("REDIS", self.redis_url.get_secret_value())):
-            if value.startswith("memory:"):
-                raise Permanent(f"FLOTILLA_{name}_URL is {value}, which production refuses: a restart loses the data")
+            raise Permanent("FLOTILLA_FAILPOINTS is set, which production refuses: it kills processes; unset it")
+        trusted = load_settings(ProductionSettings).trusted_store_names
+        for name, url in self._stores().items():
+            refuse_unfit_store(f"FLOTILLA_{name.upper()}_URL", url, trusted=name in trusted)
+
+    async def refuse_if_role_unfit(self) -> None:
+        """Refuse in production a database role that row-level security does not bind; see `refuse_unfit_role`."""
+        if self.mode is Mode.PRODUCTION:
+            await refuse_unfit_role(self.database_url.get_secret_value())
+
+    def _stores(self) -> Mapping[str, str]:
+        return {
+            "database": self.database_url.get_secret_value(),
+            "bus": self.bus_url,
+            "redis": self.redis_url.get_secret_value(),
+        }
 
     def broker_authentication(self, audience: str) -> BrokerAuthentication | None:
         """Return how this process and its broker authenticate each other; None where the bus is no broker.
@@ -129,7 +159,7 @@ class ProcessSettings(BaseSettings):
         """
         if not self.bus_url.startswith("http"):
             return None
-        events = EventSettings()
+        events = load_settings(EventSettings)
         if events.events_oidc is not None:
             senders = OidcSenders(events.events_oidc, audience)
             return BrokerAuthentication(senders.token, senders.verify_sender)
@@ -143,6 +173,27 @@ class ProcessSettings(BaseSettings):
         return BrokerAuthentication(shared.token, shared.verify_sender)
 
 
+class ProductionSettings(BaseSettings):
+    """Further settings of a process in production mode.
+
+    Attributes:
+        trusted_stores: the stores that it may reach without encryption, of `database`, `bus` and `redis`, with commas
+            between them; for a network that only this fleet can reach.
+        metrics_port: the port of a gateway's `/metrics`, apart from the port that strangers reach.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="FLOTILLA_", secrets_dir=SECRET_FOLDERS, extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    trusted_stores: Annotated[str, Field(pattern=r"^ *((database|bus|redis)( *, *(database|bus|redis))*)? *$")] = ""
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 9090
+
+    @property
+    def trusted_store_names(self) -> frozenset[str]:
+        return frozenset(name.strip() for name in self.trusted_stores.split(",") if name.strip())
+
+
 class EventSettings(BaseSettings):
     """Further settings of a process whose bus is a broker over HTTP.
 
@@ -151,7 +202,9 @@ class EventSettings(BaseSettings):
         events_oidc: one JSON object with the members of `identity.OidcSettings`.
     """
 
-    model_config = SettingsConfigDict(env_prefix="FLOTILLA_", secrets_dir=SECRET_FOLDERS, extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="FLOTILLA_", secrets_dir=SECRET_FOLDERS, extra="ignore", frozen=True, hide_input_in_errors=True
+    )
 
     events_secret: SecretStr = SecretStr("")
     events_oidc: OidcSettings | None = None

@@ -1,8 +1,8 @@
 """An HTTP client with a deadline, careful retries, trace headers, and errors of the four kinds in `errors`.
 
 Services use it outside the hot path, and so does `fleet`; the command line has a smaller client
-(`command_line.remote`); the gateway's hop has its own transport, and the providers' SDKs bring theirs. A call that had
-no effect is retried. Any other is retried only if repeating it is harmless: by a safe or idempotent method, or with an
+(`command_line.remote`). A client reaches its own server and no other, by the rule of `egress`. A call that had no
+effect is retried. Any other is retried only if repeating it is harmless: by a safe or idempotent method, or with an
 Idempotency-Key.
 """
 
@@ -27,11 +27,14 @@ from tenacity import (
 )
 
 from shared_clients import tracing
+from shared_clients.egress import CheckedTransport, DestinationRefusedError, EgressPolicy
 from shared_clients.errors import OutsideError, Permanent, Transient, Unknown
 from shared_models.problems import Problems
 
 ATTEMPTS: Final = 4
 CONNECTIONS: Final = 128
+MAX_ANSWER: Final = 64 << 20
+"""Bytes of one answer; an operator's page of dead letters with their content is the largest."""
 SILENCE_SECONDS: Final = 45.0
 """How long a stream may send nothing, not even a heartbeat, before it counts as dead."""
 
@@ -45,10 +48,13 @@ class HttpClient:
     """A client of one server; an async context manager that closes its connections.
 
     Args:
-        base_url: of the server.
+        base_url: of the server; no other host or port is reached.
         headers: sent with each call.
         transport: replaces the network.
         ca_file: the certificate authorities for TLS; by default the file that SSL_CERT_FILE names, or the machine's.
+
+    Raises:
+        Permanent: the base URL is not an http or https URL.
     """
 
     def __init__(
@@ -62,11 +68,9 @@ class HttpClient:
         self._client = httpx.AsyncClient(
             base_url=base_url,
             headers=headers,
-            transport=transport,
+            transport=transport or _transport(base_url, ca_file),
             timeout=httpx.Timeout(None, read=SILENCE_SECONDS),
-            limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS),
             trust_env=False,
-            verify=ssl.create_default_context(cafile=ca_file),
         )
 
     async def __aenter__(self) -> Self:
@@ -175,12 +179,23 @@ class HttpClient:
             if not (stream and response.is_success):
                 await response.aread()
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            if isinstance(error.__cause__, DestinationRefusedError):
+                raise Permanent(f"{_name(request)}: {error}") from error
             raise Transient(f"{_name(request)}: cannot connect; is the server running there?") from error
         except httpx.TransportError as error:
             raise _undecided(request, f"the connection broke ({type(error).__name__})") from error
         if not response.is_success:
             raise _refusal(request, response)
         return response
+
+
+def _transport(base_url: str, ca_file: Path | None) -> httpx.AsyncBaseTransport:
+    try:
+        policy = EgressPolicy.of([base_url])
+    except ValueError as error:
+        raise Permanent(f"the address of the server cannot be used: {error}") from error
+    tls = ssl.create_default_context(cafile=ca_file)
+    return CheckedTransport(policy, tls=tls, max_answer=MAX_ANSWER, limit=CONNECTIONS)
 
 
 class _ProblemBody(BaseModel):

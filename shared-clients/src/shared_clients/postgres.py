@@ -304,6 +304,5 @@ def driver_url(url: str) -> str:
     """
     scheme, separator, rest = url.partition("://")
     if separator == "" or scheme not in {"postgresql", "postgres", "postgresql+asyncpg"}:
-        msg = f"expected a database URL of the form postgresql://…, and got one that begins with {scheme[:20]!r}"
-        raise WrongAddress(msg)
+        raise WrongAddress("expected a database URL of the form postgresql://…, and this one has another form")
     return f"postgresql+asyncpg://{rest}"

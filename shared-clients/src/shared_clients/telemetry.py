@@ -7,6 +7,7 @@ import logging
 import sys
 from typing import TextIO
 
+import requests
 import structlog
 from opentelemetry import propagate, trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -47,9 +48,17 @@ def configure(
     sampler = ParentBased(TraceIdRatioBased(ratio) if otlp_endpoint else ALWAYS_OFF)
     provider = TracerProvider(sampler=sampler, resource=Resource.create({"service.name": service}))
     if otlp_endpoint:
-        exporter = OTLPSpanExporter(endpoint=f"{otlp_endpoint.rstrip('/')}/v1/traces")
+        exporter = OTLPSpanExporter(endpoint=f"{otlp_endpoint.rstrip('/')}/v1/traces", session=collector_session())
         provider.add_span_processor(BatchSpanProcessor(exporter))
     trace.set_tracer_provider(provider)
+
+
+def collector_session() -> requests.Session:
+    """Return the exporter's HTTP session, without redirects, and without proxies and passwords of the environment."""
+    session = requests.Session()
+    session.trust_env = False
+    session.max_redirects = 0
+    return session
 
 
 def _configure_logging(level: int, *, json: bool) -> None:

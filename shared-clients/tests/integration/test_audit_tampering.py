@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from durable_work import metrics
 from durable_work.audit import Actor, Entry, record
 from durable_work.audit.anchoring import anchor_head
-from durable_work.audit.anchors import read_anchors, read_keys
+from durable_work.audit.anchors import append, last_anchor, read_anchors, read_keys, sign
 from durable_work.audit.sealing import Sealer
 from durable_work.audit.verifying import PAGE, Report, verify
 from shared_clients.errors import Permanent
@@ -217,7 +217,7 @@ async def test_a_changed_anchor_is_named_by_its_line(log: Log) -> None:
 
 async def test_an_anchor_of_a_stranger_or_of_another_chain_is_not_believed(log: Log) -> None:
     await log.write("ten")
-    await log.anchor(generate_key())
+    await anchor_head(log.database, log.folder, generate_key(), previous=read_keys([private_pem(KEY)]))
     assert "which is not among the given public keys" in said(await log.verify())
 
 
@@ -292,3 +292,38 @@ async def rewrite(log: Log, *, dropped: str) -> None:
         which = f"IN (SELECT id FROM audit_entries WHERE subject = '{dropped}')"
         await log.tamper(f"DELETE FROM audit_waiting WHERE id {which}", f"DELETE FROM audit_entries WHERE id {which}")
     await log.write("one more")
+
+
+async def test_the_witness_does_not_build_on_an_anchor_that_its_key_did_not_sign(log: Log) -> None:
+    last = last_anchor(log.folder, SCHEMA, read_keys([private_pem(KEY)]))
+    assert last is not None
+    append(log.folder, sign(last, generate_key()))
+    await log.write("one more")
+    with pytest.raises(Permanent, match=r"is signed with the key .* not among the given public keys"):
+        await log.anchor()
+    append(log.folder, last.model_copy(update={"number": ROWS - 1}))
+    with pytest.raises(Permanent, match="has a wrong signature"):
+        await log.anchor()
+
+
+async def test_the_witness_goes_on_after_a_change_of_keys_that_it_was_told_of(log: Log) -> None:
+    await log.write("one more")
+    fresh = generate_key()
+    with pytest.raises(Permanent, match="FLOTILLA_AUDIT_PREVIOUS_KEY"):
+        await log.anchor(fresh)
+    previous = read_keys([private_pem(KEY)])
+    anchor = await anchor_head(log.database, log.folder, fresh, previous=previous)
+    assert anchor is not None
+    assert anchor.number == ROWS + 1
+
+
+@pytest.mark.parametrize("content", [None, "", "nothing readable\n"])
+async def test_the_witness_does_not_begin_anew_on_an_old_chain(log: Log, content: str | None) -> None:
+    await log.tamper("UPDATE audit_entries SET at = at - interval '1 hour'")
+    if content is None:
+        (log.folder / FILE).unlink()
+    else:
+        (log.folder / FILE).write_text(content)
+    with pytest.raises(Permanent, match=r"old and has no anchor|no readable anchor"):
+        await log.anchor()
+    assert not (log.folder / FILE).exists() or (log.folder / FILE).read_text() == content

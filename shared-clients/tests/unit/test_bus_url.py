@@ -4,7 +4,8 @@ import pytest
 
 from shared_clients.bus import BrokerAuthentication, ensure_topics, open_bus
 from shared_clients.bus.http import HttpBus
-from shared_clients.bus.kafka import KafkaBus, kafka_servers
+from shared_clients.bus.kafka import KafkaBus
+from shared_clients.bus.kafka_cluster import KafkaCluster
 from shared_clients.bus.memory import MemoryBus
 
 
@@ -65,7 +66,7 @@ async def test_http_url_with_more_than_an_address_is_refused_without_repeating_i
 
 @pytest.mark.parametrize("url", ["kafka://a:9092", "kafka://a:9092/", "kafka://10.0.0.1:9092,[::1]:9093,b-1.c:1"])
 def test_kafka_url_names_one_or_more_brokers(url: str) -> None:
-    assert ",".join(kafka_servers(url)) == url.removeprefix("kafka://").removesuffix("/")
+    assert ",".join(KafkaCluster.parse(url).servers) == url.removeprefix("kafka://").removesuffix("/")
 
 
 @pytest.mark.parametrize(
@@ -80,6 +81,14 @@ def test_kafka_url_names_one_or_more_brokers(url: str) -> None:
         "kafka://user:hunter2@h:1",
         "kafka://h:1/hunter2",
         "kafka://h:1?password=hunter2",
+        "kafka://h:1?sasl_password=hunter2",
+        "kafka://h:1?security_protocol=hunter2",
+        "kafka://h:1?security_protocol=SASL_SSL&sasl_mechanism=PLAIN&sasl_username=hunter2",
+        "kafka://h:1?security_protocol=SASL_SSL&sasl_mechanism=OAUTHBEARER&sasl_username=hunter2",
+        "kafka://h:1?security_protocol=SSL&sasl_mechanism=PLAIN&sasl_username=a&sasl_password_file=hunter2",
+        "kafka://h:1?security_protocol=SSL&ssl_cert_file=hunter2",
+        "kafka://h:1?ssl_ca_file=hunter2",
+        "kafka://h:1?hunter2",
         "kafka://h:1,",
         "kafka://h:p",
     ],

@@ -52,7 +52,7 @@ async def ready() -> None:
     return
 
 
-async def follow(traceparent: str) -> list[str]:
+async def follow(traceparent: str, *, public: bool = False) -> list[str]:
     """Go from a request over an event to a model call; return the trace id seen at each."""
     seen: list[str] = []
     router = APIRouter()
@@ -62,7 +62,7 @@ async def follow(traceparent: str) -> list[str]:
         seen.append(tracing.trace_id())
         return tracing.inject()
 
-    app = create_app("test", version="1", routers=[router], ready=ready)
+    app = create_app("test", version="1", routers=[router], ready=ready, public=public)
     async with AsyncClient(transport=ASGITransport(app), base_url="http://test") as client:
         event = (await client.get("/accept", headers={"traceparent": traceparent} if traceparent else {})).json()
     with tracing.consumer_span(event, "process request.created", turn=1):
@@ -76,6 +76,13 @@ async def follow(traceparent: str) -> list[str]:
 @pytest.mark.parametrize("traceparent", [SAMPLED, UNSAMPLED])
 async def test_a_callers_trace_goes_from_http_over_the_event_to_the_model(traceparent: str) -> None:
     assert set(await follow(traceparent)) == {TRACE}
+
+
+@pytest.mark.parametrize("traceparent", [SAMPLED, UNSAMPLED])
+async def test_trace_of_a_stranger_is_not_continued_by_a_public_app(traceparent: str) -> None:
+    seen = set(await follow(traceparent, public=True))
+    assert len(seen) == 1
+    assert seen != {TRACE}
 
 
 async def test_a_trace_that_begins_here_has_one_valid_id_without_any_exporter() -> None:

@@ -8,6 +8,7 @@ import pytest
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import StreamingResponse
 from httpx import ASGITransport, AsyncClient, Response
+from starlette.responses import Response as StarletteResponse
 from starlette.types import Message, Scope
 
 from service_process.web import BodyLimits, create_app, draining, parse_body
@@ -44,6 +45,11 @@ def routes() -> APIRouter:
     async def echo(request: Request) -> str:
         body = await parse_body(request, NewRequest)
         return str(body.content)
+
+    @router.get("/stored")
+    async def stored(response: StarletteResponse) -> int:
+        response.headers["Cache-Control"] = "max-age=60"
+        return 1
 
     @router.get("/broken")
     async def broken() -> None:
@@ -315,6 +321,21 @@ async def test_metrics_are_in_the_format_of_prometheus(client: AsyncClient) -> N
     assert "# HELP flotilla_runs_ended_total" in answer.text
 
 
+async def test_public_app_has_no_metrics(dependency: Dependency) -> None:
+    app = create_app("test", version="1", routers=[], ready=dependency.ready, public=True)
+    async with AsyncClient(transport=ASGITransport(app), base_url="http://test") as client:
+        assert_problem(await client.get("/metrics"), "not-found", 404)
+        assert (await client.get("/livez")).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/fine", "/broken", "/outage", "/nowhere", "/fine?wait=x", "/stored"])
+async def test_answer_is_for_no_cache_and_its_type_is_not_guessed(client: AsyncClient, path: str) -> None:
+    answer = await client.get(path)
+    expected = "max-age=60" if path == "/stored" else "no-store"
+    assert answer.headers.get_list("cache-control") == [expected]
+    assert answer.headers.get_list("x-content-type-options") == ["nosniff"]
+
+
 async def test_description_is_served_only_where_asked_for_and_no_page_of_somebody_elses_scripts(
     client: AsyncClient, dependency: Dependency
 ) -> None:
@@ -328,4 +349,13 @@ async def test_description_is_served_only_where_asked_for_and_no_page_of_somebod
 
 
 async def test_probes_are_not_in_the_description(app: FastAPI) -> None:
-    assert set(app.openapi()["paths"]) == {"/fine", "/echo", "/broken", "/outage", "/lost", "/teapot", "/cut"}
+    assert set(app.openapi()["paths"]) == {
+        "/fine",
+        "/echo",
+        "/broken",
+        "/outage",
+        "/lost",
+        "/stored",
+        "/teapot",
+        "/cut",
+    }

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from service_process.web import json_body
-from service_process.web.bodies import parse_json
+from service_process.web.bodies import MAX_VALUES, parse_json
 from shared_models.problems import Problem
 from shared_models.requests import NewRequest
 
@@ -166,13 +166,35 @@ def test_what_was_sent_is_not_repeated_in_the_answer() -> None:
 
 
 def test_thousands_of_faults_get_a_short_answer() -> None:
-    body = b'{"content":"a",%s}' % b",".join(b'"k%d":1' % n for n in range(20_000))
+    body = b'{"content":"a",%s}' % b",".join(b'"k%d":1' % n for n in range(4_000))
     with pytest.raises(Problem) as refused:
         parse_json(body, NewRequest)
     assert len(refused.value.errors) == 20
-    assert "and 19999 more" in refused.value.detail
+    assert "and 3999 more" in refused.value.detail
 
 
 def test_a_route_can_describe_the_body_it_reads() -> None:
     described = json_body(NewRequest)
     assert "NewRequest" in str(described)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"content": "x", **{str(number): 1 for number in range(130_000)}},
+        {"content": [0] * 130_000},
+        {"content": "x", "metadata": {str(number): 1 for number in range(10_000)}},
+        {"content": [{"a": 1} for _ in range(2_500)]},
+    ],
+)
+def test_body_with_very_many_values_is_refused_before_its_faults_are_described(
+    body: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(NewRequest, "__pydantic_validator__", None)  # a validation would raise an AttributeError
+    with pytest.raises(Problem) as refused:
+        parse_json(json.dumps(body).encode(), NewRequest)
+    assert refused.value.errors == ({"pointer": "", "detail": "has more than 4096 members and elements; send fewer"},)
+
+
+def test_body_with_as_many_values_as_allowed_is_read() -> None:
+    assert parse_json(json.dumps({"content": [0] * (MAX_VALUES - 1)}).encode(), Anything).content == [0] * 4095

@@ -28,6 +28,12 @@ MAX_FILE = 1_048_576
 """Bytes of one configuration file."""
 DEFAULT: Final = "default"
 """The provider and the name of a model that is chosen when the agent is applied: the provider whose key is there."""
+MAX_DEPTH = 50
+"""YAML collections in one another, because the reader recurses."""
+MAX_VALUES = 5_000
+"""Collections, keys and values of one YAML file; the reader takes about 0.1 ms for each."""
+MAX_MISTAKES = 20
+"""Mistakes that one error names."""
 
 
 class ConfigModel(BaseModel):
@@ -201,21 +207,21 @@ def parse_document[T: BaseModel](file: str, text: str, model: type[T]) -> T:
     """Read one YAML document as `model`; see `parse_agent`."""
     root = _compose(file, text)
     try:
-        return model.model_validate(_content(file, text))
+        return model.model_validate(_content(file, root))
     except ValidationError as error:
-        raise ConfigError(
-            file, tuple(_mistake(root, fault["loc"], fault["msg"]) for fault in error.errors())
-        ) from error
+        faults = error.errors(include_url=False, include_context=False, include_input=False)[:MAX_MISTAKES]
+        raise ConfigError(file, tuple(_mistake(root, fault["loc"], fault["msg"]) for fault in faults)) from error
 
 
-def _content(file: str, text: str) -> object:
+def _content(file: str, root: yaml.Node) -> object:
     """Return the values of a document; dates, numbers and tags are read here, and may be none."""
     try:
-        return yaml.safe_load(text)
+        content: object = yaml.SafeLoader("").construct_document(root)
     except yaml.MarkedYAMLError as error:
         raise _not_yaml(file, error) from error
     except ValueError as error:
         raise ConfigError(file, (Mistake(1, 1, "", f"a date or a number in it cannot be read: {error}"),)) from error
+    return content
 
 
 def _not_yaml(file: str, error: yaml.MarkedYAMLError) -> ConfigError:
@@ -230,22 +236,63 @@ def config_error(file: str, text: str, faults: Mapping[tuple[int | str, ...], st
     return ConfigError(file, tuple(_mistake(root, path, message) for path, message in faults.items()))
 
 
-def _compose(file: str, text: str) -> yaml.Node:
+def check_yaml(file: str, text: str) -> None:
+    """Refuse YAML that costs too much to read, or that has aliases; a stream of events, so no depth recurses.
+
+    Raises:
+        ConfigError: the text is too large, too deep, has too many values or an alias, or is not YAML.
+    """
     if len(text.encode()) > MAX_FILE:
         raise ConfigError(file, (Mistake(1, 1, "", f"the file is larger than {MAX_FILE} bytes"),))
+    depth = values = 0
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-            raise ConfigError(file, (Mistake(1, 1, "", "YAML aliases (*name) are not allowed; write the value out"),))
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            values += isinstance(event, yaml.NodeEvent)
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent):
+                raise _mistake_at(file, event, "YAML aliases (*name) are not allowed; write the value out")
+            if depth > MAX_DEPTH:
+                raise _mistake_at(file, event, f"more than {MAX_DEPTH} collections in one another")
+            if values > MAX_VALUES:
+                raise _mistake_at(file, event, f"more than {MAX_VALUES} keys and values")
     except yaml.MarkedYAMLError as error:
         raise _not_yaml(file, error) from error
     except yaml.reader.ReaderError as error:
         raise ConfigError(file, (Mistake(1, 1, "", f"not YAML: {error.reason}"),)) from error
-    except RecursionError as error:
-        raise ConfigError(file, (Mistake(1, 1, "", "its lists and mappings lie too deep in one another"),)) from error
+
+
+def _mistake_at(file: str, event: yaml.Event, message: str) -> ConfigError:
+    mark = event.start_mark
+    line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+    return ConfigError(file, (Mistake(line, column, "", message),))
+
+
+def _compose(file: str, text: str) -> yaml.Node:
+    check_yaml(file, text)
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        raise _not_yaml(file, error) from error
     if root is None:
         raise ConfigError(file, (Mistake(1, 1, "", "the file is empty; expected apiVersion, kind, metadata, spec"),))
+    _refuse_duplicate_keys(file, root)
     return root
+
+
+def _refuse_duplicate_keys(file: str, node: yaml.Node) -> None:
+    """Refuse a mapping with a key twice, because YAML readers keep only one of the two; depth is bounded before."""
+    if isinstance(node, yaml.MappingNode):
+        keys: set[tuple[str, str]] = set()
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in keys:
+                    mark, message = key.start_mark, f"the key {key.value[:63]!r} stands here twice; remove one"
+                    raise ConfigError(file, (Mistake(mark.line + 1, mark.column + 1, "", message),))
+                keys.add((key.tag, key.value))
+            _refuse_duplicate_keys(file, value)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _refuse_duplicate_keys(file, value)
 
 
 def _mistake(root: yaml.Node, path: tuple[int | str, ...], message: str) -> Mistake:

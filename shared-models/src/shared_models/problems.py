@@ -44,6 +44,7 @@ class Problems(Enum):
     NOT_DEAD = ProblemKind("not-dead", 409, "This dead letter is settled, or is being retried")
     METHOD_NOT_ALLOWED = ProblemKind("method-not-allowed", 405, "This method is not allowed here")
     ALREADY_EXISTS = ProblemKind("already-exists", 409, "The resource exists already")
+    OTHER_PERSON = ProblemKind("other-person", 409, "The link would change who is signed in")
     IDEMPOTENCY_KEY_REUSED = ProblemKind("idempotency-key-reused", 422, "The Idempotency-Key came with another body")
     RATE_LIMITED = ProblemKind("rate-limited", 429, "This limit is used up for the moment")
     TOO_MANY_OPEN = ProblemKind("too-many-open", 429, "Too many streams or waiting calls are open")

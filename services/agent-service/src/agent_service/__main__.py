@@ -10,7 +10,7 @@ from agent_service.adapters.providers import ProviderSettings
 from agent_service.app import open_app
 from agent_service.settings import ProviderKeys, Settings
 from service_process.running import run_service
-from service_process.settings import load_settings
+from service_process.settings import Mode, load_settings
 from shared_clients.bus.port import Bus
 from shared_clients.redis import Redis
 from shared_models.services import AGENT_SERVICE
@@ -21,7 +21,9 @@ async def open_with_agents(settings: Settings, bus: Bus, redis: Redis) -> AsyncG
     """Read the agents, open their providers, and open the app with them."""
     keys = load_settings(ProviderKeys)
     providers = ProviderSettings(keys.openai_api_key, keys.openai_base_url)
-    configuration = await read_agents(settings.agent_configs, settings.default_agent, providers)
+    configuration = await read_agents(
+        settings.agent_configs, settings.default_agent, providers, scripted=settings.mode is Mode.DEV
+    )
     async with (
         open_agents(configuration, providers) as agents,
         open_app(settings, agents, bus, redis, trusted=settings.trusted()) as app,

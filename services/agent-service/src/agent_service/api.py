@@ -147,7 +147,8 @@ async def rename_session(session_id: UUID, request: Request, caller: Caller) -> 
 @router.delete("/{session_id}", status_code=204)
 async def delete_session(session_id: UUID, request: Request, caller: Caller) -> None:
     """Delete a session; a request that is still sent to it is refused."""
-    if not await manage_sessions.delete_session(_database(request), caller.principal, session_id):
+    vouched = session_id in caller.sessions
+    if not await manage_sessions.delete_session(_database(request), caller.principal, session_id, vouched=vouched):
         raise _unknown_session(session_id)
 
 

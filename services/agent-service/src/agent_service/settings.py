@@ -1,5 +1,6 @@
 """The settings of agent-service; nothing else here reads the environment."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -38,11 +39,12 @@ def _base_url(url: str | None) -> str | None:
     text = (url or "").strip()
     if not text:
         return None
-    parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        msg = "expected an address that begins with http:// or https://, such as http://localhost:11434/v1"
-        raise ValueError(msg)
-    return text
+    with suppress(ValueError):  # whose message quotes the address
+        parts = urlsplit(text)
+        if parts.scheme in {"http", "https"} and parts.hostname:
+            return text
+    msg = "expected an address that begins with http:// or https://, such as http://localhost:11434/v1"
+    raise ValueError(msg)
 
 
 class ProviderKeys(BaseSettings):

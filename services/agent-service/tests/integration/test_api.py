@@ -1,7 +1,7 @@
 """The HTTP door of sessions: CRUD, paging and messages, and only those of the caller."""
 
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import pytest_asyncio
@@ -101,6 +101,18 @@ async def test_session_is_created_read_renamed_and_deleted(call: Caller) -> None
         problem(await call(method, f"{place}{tail}"), 404, "unknown-session")
     problem(await call("PATCH", place, json={"title": "x"}), 404, "unknown-session")
     assert (await call("GET", SESSIONS)).json()["sessions"] == []
+
+
+async def test_session_whose_first_request_has_not_arrived_is_deleted_where_the_gateway_vouches(talk: Talk) -> None:
+    session = talk.session()
+    path = f"{SESSIONS}/{session.session_id}"
+    problem(await talk.call("DELETE", path), 404, "unknown-session")
+    vouched = replace(talk.call, sessions=frozenset({session.session_id}))
+    for _ in range(2):
+        assert (await vouched("DELETE", path)).status_code == 204
+    await talk.worker.inbox.consume(session.created(1, "hello"))
+    assert (await talk.call("GET", SESSIONS)).json()["sessions"] == []
+    problem(await talk.call("GET", f"{path}/messages"), 404, "unknown-session")
 
 
 @pytest.mark.parametrize(

@@ -371,3 +371,8 @@ def test_no_provider_is_imported_for_agents_that_need_none() -> None:
     done = subprocess.run([sys.executable, "-c", program, str(SHIPPED)], capture_output=True, text=True, check=True)
 
     assert done.stdout == "[]\n"
+
+
+async def test_production_refuses_an_agent_on_a_scripted_model() -> None:
+    with pytest.raises(Permanent, match="agent assistant uses a scripted model, which production refuses"):
+        await read_agents(SHIPPED, "assistant", ProviderSettings(), scripted=False)

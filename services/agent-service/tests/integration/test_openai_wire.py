@@ -4,6 +4,7 @@ Faked: the server (`tests.simulators.raw_server`), the journal and the frames' R
 """
 
 import json
+import tracemalloc
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 
@@ -290,6 +291,28 @@ async def test_answer_larger_than_an_event_is_cut_at_the_bound_while_it_streams(
     assert answered.truncated is Truncation.SIZE
     assert MAX_ANSWER - 4 < size_of(answered.text) <= MAX_ANSWER
     assert desk.log.texts() == [answered.text]
+
+
+LARGE = [
+    pytest.param([b'{"choices":"', *[b"x" * (1 << 20)] * 32, b'"}'], "application/json", id="in one piece"),
+    pytest.param([b"data: ", *[b"x" * (1 << 20)] * 32, b"\n\n"], "text/event-stream", id="in one event"),
+    pytest.param([b"data: xy\n" * (1 << 16)] * 32, "text/event-stream", id="in many lines"),
+]
+
+
+@pytest.mark.parametrize(("answer", "content_type"), LARGE)
+async def test_huge_answer_is_broken_off_and_costs_little_memory(
+    opened: Opened, answer: Answer, content_type: str
+) -> None:
+    desk = await opened(answer, content_type)
+    tracemalloc.start()
+    try:
+        with pytest.raises(RunFailed):
+            await desk.ask()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 96 << 20
 
 
 @pytest.mark.parametrize("words", [("\n\n", "  "), ("\u200b", "\ufeff"), ("\0",), ()])

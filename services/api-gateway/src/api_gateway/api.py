@@ -8,15 +8,15 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
-from api_gateway.admission.concurrency import ConcurrencyLimiter, slot_of
-from api_gateway.admission.rates import Exceeded, RateLimiter, rate_refusal
+from api_gateway.admission.concurrency import SIGN_IN_PATH, ConcurrencyLimiter, run_while_connected, slot_of
+from api_gateway.admission.rates import Exceeded, RateLimiter, SignInRate, rate_refusal
 from api_gateway.agent_names import AgentNames
 from api_gateway.browser_sessions import BrowserSessions
 from api_gateway.failpoints import Failpoint
 from api_gateway.hop import Answer, Call, Hop
 from api_gateway.refusals import remember_caller
 from api_gateway.streams import event_stream, relay
-from api_gateway.usecases.sign_in import make_code, sign_in
+from api_gateway.usecases.sign_in import InvalidCode, OtherPerson, SignedIn, make_code, sign_in
 from run_frames import FrameReader
 from service_process.web import json_body, parse_body
 from shared_clients.errors import OutsideError
@@ -45,6 +45,7 @@ class RouteDependencies:
     frames: FrameReader
     concurrency: ConcurrencyLimiter
     rates: RateLimiter
+    sign_in_rate: SignInRate
 
 
 async def route_dependencies(request: Request) -> RouteDependencies:
@@ -93,7 +94,7 @@ async def waiting_caller(request: Request, dependencies: Dependencies, caller: C
     Raises:
         Problem: TOO_MANY_OPEN or OVERLOADED: too many streams and waiting calls are open.
     """
-    if asks_to_wait(request.headers.raw, request.scope["query_string"]):
+    if _asks_to_wait(request):
         dependencies.concurrency.keep_open(slot_of(request.scope), caller.tenant)
     return caller
 
@@ -136,28 +137,50 @@ async def resume_chat(
 @router.post(ACCEPTING, include_in_schema=False)
 async def create_request(request: Request, dependencies: Dependencies, caller: WaitingCaller) -> Response:
     """Have request-manager accept a request."""
-    return (await _accept(request, dependencies, caller)).response()
+    await request.body()
+    accepting = _accept(request, dependencies, caller)
+    answer = await (run_while_connected(request.receive, accepting) if _asks_to_wait(request) else accepting)
+    return answer.response()
 
 
 class Link(ClosedModel):
-    """The body of `POST /auth/link`."""
+    """The body of `POST /auth/link`; `replace` confirms that another person than before is signed in."""
 
     code: str
+    replace: bool = False
 
 
-@router.post("/auth/link", status_code=204, tags=["auth"], openapi_extra=json_body(Link))
+@router.post(SIGN_IN_PATH, status_code=204, tags=["auth"], openapi_extra=json_body(Link))
 async def use_link(request: Request, dependencies: Dependencies) -> Response:
-    """Sign a browser in with a single-use code, and give it a cookie."""
-    token = await sign_in(dependencies.database, (await parse_body(request, Link)).code)
-    if token is None:
-        detail = (
-            "The sign-in code in `code` is unknown, was used already, or is too old. "
-            "Make a new sign-in link with the command: ./flotilla link"
-        )
-        raise Problem(Problems.NO_IDENTITY, detail)
-    response = Response(status_code=204)
-    dependencies.browsers.set_cookie(response, token)
-    return response
+    """Sign a browser in with a single-use code, and give it a cookie.
+
+    A browser that is signed in as another person gets 409 until `replace` confirms the change; the code stays valid.
+    """
+    dependencies.sign_in_rate.admit(request.client.host if request.client else "")
+    link, earlier = await parse_body(request, Link), dependencies.browsers.token(request.headers)
+    match await sign_in(dependencies.database, link.code, earlier=earlier, replace=link.replace):
+        case SignedIn(token):
+            dependencies.browsers.forget(earlier)
+            response = Response(status_code=204)
+            dependencies.browsers.set_cookie(response, token)
+            return response
+        case OtherPerson(signed_in, by_link):
+            detail = (
+                f"This browser is signed in as {_name(signed_in)}. The link would sign it in as {_name(by_link)}. "
+                "Confirm the change, or stay signed in."
+            )
+            fault = {"pointer": "/replace", "detail": "has to be true to confirm the change"}
+            raise Problem(Problems.OTHER_PERSON, detail, errors=(fault,))
+        case InvalidCode():
+            detail = (
+                "The sign-in code in `code` is unknown, was used already, or is too old. "
+                "Make a new sign-in link with the command: ./flotilla link"
+            )
+            raise Problem(Problems.NO_IDENTITY, detail)
+
+
+def _name(person: Principal) -> str:
+    return f"{person.subject[:100]} of {person.tenant}"
 
 
 @router.post("/auth/codes", status_code=201, tags=["auth"])
@@ -181,16 +204,39 @@ async def log_out(request: Request, dependencies: Dependencies, caller: Caller) 
     return response
 
 
+@router.delete("/api/v1/sessions/{session_id}", status_code=204, include_in_schema=False)
+async def delete_session(session_id: UUID, dependencies: Dependencies, caller: Caller) -> Response:
+    """Have both services delete a session: first its results, then the session with its messages.
+
+    A call that fails in between can be repeated. The results are unreadable from the first answer on.
+    """
+    results = Call("DELETE", f"/internal/sessions/{session_id}")
+    answer = await dependencies.hop.call("request-manager", caller, results)
+    if answer.status not in {204, 404}:
+        return answer.response()
+    known = frozenset({session_id}) if answer.status == 204 else frozenset[UUID]()
+    session = Call("DELETE", f"/api/v1/sessions/{session_id}", sessions=known)
+    return (await dependencies.hop.call("agent-service", caller, session)).response()
+
+
 async def forward(request: Request, dependencies: Dependencies, caller: WaitingCaller) -> Response:
     """Forward a call to the service whose routes in the catalogue begin its path."""
     full = request.scope["path"]
     service = next(name for prefix, name in routes().items() if full == prefix or full.startswith(f"{prefix}/"))
+    if _asks_to_wait(request):
+        call = Call(request.method, full, await request.body(), request.scope["query_string"], request.scope["headers"])
+        answer = await run_while_connected(request.receive, dependencies.hop.call(service, caller, call))
+        return answer.response()
     return dependencies.hop.forward(service, caller, request)
 
 
 for _prefix in routes():
     for _path in (_prefix, f"{_prefix}/{{path:path}}"):
         router.add_api_route(_path, forward, methods=METHODS, include_in_schema=False)
+
+
+def _asks_to_wait(request: Request) -> bool:
+    return asks_to_wait(request.headers.raw, request.scope["query_string"])
 
 
 async def _accept(

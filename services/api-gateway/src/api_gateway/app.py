@@ -11,12 +11,12 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from api_gateway import api, api_docs, dead_letters, pages, unknown_paths, workers
-from api_gateway.admission.concurrency import ConcurrencyLimiter, ConcurrencyMiddleware
+from api_gateway.admission.concurrency import SIGN_IN_PATH, ConcurrencyLimiter, ConcurrencyMiddleware
 from api_gateway.admission.limits import AdmissionLimits
-from api_gateway.admission.rates import RateLimiter
+from api_gateway.admission.rates import RateLimiter, SignInRate
 from api_gateway.agent_names import AgentNames
 from api_gateway.browser_sessions import AnyOf, BrowserSessions
-from api_gateway.guard import HostAllowList, OriginCheck, StripInternalHeaders
+from api_gateway.guard import DotSegmentCheck, HostAllowList, OriginCheck, StripInternalHeaders
 from api_gateway.hop import Hop
 from api_gateway.refusals import RefusalLog, RefusalMiddleware
 from api_gateway.settings import Settings
@@ -24,6 +24,7 @@ from api_gateway.terminal_frames import terminal_frames_of
 from run_frames import FrameReader
 from service_process.opening import open_service
 from service_process.settings import Mode
+from service_process.web import BodyLimits
 from shared_clients.identity import Credentials, Issuer
 from shared_clients.postgres import Database
 from shared_clients.redis import Redis
@@ -32,6 +33,8 @@ from shared_models.services import API_GATEWAY
 NAME: Final = API_GATEWAY.name
 SCHEMA: Final = API_GATEWAY.schema
 MIGRATIONS: Final = Path(__file__).parent / "migrations" / "versions"
+SIGN_IN_LIMITS: Final = BodyLimits(body_bytes=1024, receive_seconds=5.0)
+"""The limits of a stranger's body, which holds a code and nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +77,22 @@ async def open_app(
             frames=frames,
             concurrency=concurrency,
             rates=rates,
+            sign_in_rate=SignInRate(limits),
         )
         app = await opening.start(
             [dead_letters.router, api.router, *docs, unknown_paths.router],
             loops=workers.loops(opening.draining, database, frames, rates=rates, refusals=refusals),
             dependencies=dependencies,
             docs=False,
+            public=True,
+            limits_at={SIGN_IN_PATH: SIGN_IN_LIMITS},
         )
         app.mount("/", pages.create_pages())
         origins = frozenset(f"{'https' if secure else 'http'}://{host}" for host in settings.hosts)
-        app.add_middleware(OriginCheck, cookie=browsers.cookie, origins=origins)
+        app.add_middleware(OriginCheck, cookie=browsers.cookie, origins=origins, sign_in=SIGN_IN_PATH)
         app.add_middleware(RefusalMiddleware, refusals=refusals)
         app.add_middleware(StripInternalHeaders)
+        app.add_middleware(DotSegmentCheck)
         app.add_middleware(HostAllowList, allowed=settings.hosts)
         app.add_middleware(ConcurrencyMiddleware, limiter=concurrency)
         yield Gateway(app, database)

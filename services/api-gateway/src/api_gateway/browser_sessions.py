@@ -61,7 +61,7 @@ class BrowserSessions:
 
     async def authenticate(self, headers: Headers) -> Principal | None:
         """Return the person of the session that the cookie names; None without a cookie or a live session."""
-        token = self._token(headers)
+        token = self.token(headers)
         if not token:
             return None
         token_hash, now = hash_secret(token), self._clock()
@@ -85,13 +85,18 @@ class BrowserSessions:
 
     async def end(self, request: Request, response: Response) -> None:
         """End the request's session: here at once, on other replicas within `CACHE_SECONDS`."""
-        token = self._token(request.headers)
+        token = self.token(request.headers)
         if token:
             await sign_out(self._database, token)
-            self._cache.pop(hash_secret(token), None)
+            self.forget(token)
         response.delete_cookie(self.cookie, path="/", secure=self._secure, httponly=True, samesite="strict")
 
-    def _token(self, headers: Headers) -> str:
+    def forget(self, token: str) -> None:
+        """Look the session up again at its next use."""
+        self._cache.pop(hash_secret(token), None)
+
+    def token(self, headers: Headers) -> str:
+        """Return the token in the cookie; empty without one."""
         return cookies(headers.getlist("cookie")).get(self.cookie, "")
 
 

@@ -18,9 +18,11 @@ import structlog
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from yarl import URL
 
 from api_gateway.body_streams import HELD_BYTES, RequestBody, while_client_stays
 from service_process.web import repeat_advice
+from shared_clients.egress import CheckedConnector, DestinationRefusedError, EgressPolicy, open_session
 from shared_clients.headers import lines_of, tokens
 from shared_clients.identity import IDENTITY_HEADER, Issuer
 from shared_clients.tracing import inject
@@ -47,6 +49,8 @@ NOT_FORWARDED: Final = frozenset(
 
 _OF_THE_BODY: Final = frozenset({b"content-length", b"content-type", b"content-encoding"})
 
+QUERY_CHARACTERS: Final = "%/?:@!$&'()*+,;=-._~"
+"""Characters of a query (RFC 3986) that are sent as they are; `%` stands for what the client encoded itself."""
 MAX_ANSWER: Final = 32 << 20
 """Bytes of an answer that the gateway itself reads; a full page of requests with their contents has fewer."""
 UNREACHABLE_SECONDS: Final = 5.0
@@ -199,8 +203,8 @@ class Forwarder:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        connector = aiohttp.TCPConnector(limit=512, keepalive_timeout=20)
-        self._session = aiohttp.ClientSession(connector=connector, timeout=self._timeout, auto_decompress=False)
+        connector = CheckedConnector(EgressPolicy.of(self._urls), limit=512)
+        self._session = open_session(connector, timeout=self._timeout)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -227,7 +231,7 @@ class Forwarder:
         for url in self._next_urls():
             try:
                 await self._request(url, scope, body, send_and_note)
-            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, DestinationRefusedError):
                 log.warning("replica_unreachable", callee=self._name, url=url)
                 self._unreachable_until[url] = time.monotonic() + UNREACHABLE_SECONDS
             except (aiohttp.ClientError, TimeoutError) as error:
@@ -255,13 +259,13 @@ class Forwarder:
 
     async def _request(self, url: str, scope: Scope, body: RequestBody, send: Send) -> None:
         assert self._session is not None, "the forwarder is not open"
-        query = scope["query_string"].decode("latin-1")
+        query = quote(scope["query_string"], safe=QUERY_CHARACTERS)
         path = quote(scope["path"]) + (f"?{query}" if query else "")
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
         async with (
             asyncio.timeout(self._seconds) as until_answer,
             self._session.request(
-                scope["method"], f"{url}{path}", data=body.content(), headers=headers, allow_redirects=False
+                scope["method"], _unresolved(url, path), data=body.content(), headers=headers, allow_redirects=False
             ) as response,
         ):
             until_answer.reschedule(None)
@@ -292,3 +296,8 @@ def _end_to_end(headers: Headers) -> Headers:
     """
     named = {name.encode("latin-1") for name in tokens(lines_of(headers, b"connection"))} - _OF_THE_BODY
     return [(name, value) for name, value in headers if name not in NOT_FORWARDED and name not in named]
+
+
+def _unresolved(base: str, path: str) -> URL:
+    """Return an address whose path is sent to the letter; by default the client resolves dot segments in it."""
+    return URL(f"{base}{path}", encoded=True)

@@ -9,7 +9,8 @@ INSERT_CODE = sql("""
     INSERT INTO sign_in_codes (code_hash, tenant, principal, expires_at)
     VALUES (:code_hash, :tenant, CAST(:principal AS jsonb), now() + :lifetime)
 """)
-USE_CODE = sql("DELETE FROM sign_in_codes WHERE code_hash = :code_hash AND expires_at > now() RETURNING principal")
+LOCK_CODE = sql("SELECT principal FROM sign_in_codes WHERE code_hash = :code_hash AND expires_at > now() FOR UPDATE")
+DELETE_CODE = sql("DELETE FROM sign_in_codes WHERE code_hash = :code_hash")
 INSERT_SESSION = sql("""
     INSERT INTO browser_sessions (token_hash, tenant, principal, expires_at)
     VALUES (:token_hash, :tenant, CAST(:principal AS jsonb), now() + :lifetime)
@@ -30,10 +31,14 @@ async def insert_code(tx: Tx, code_hash: bytes, principal: Principal, lifetime: 
     )
 
 
-async def use_code(tx: Tx, code_hash: bytes) -> Principal | None:
-    """Delete a code and return the person whom it signs in; None where it is unknown, used or expired."""
-    row = await tx.row(USE_CODE, code_hash=code_hash)
+async def lock_code(tx: Tx, code_hash: bytes) -> Principal | None:
+    """Return the person whom a code signs in, and let no other transaction use it; None without a valid code."""
+    row = await tx.row(LOCK_CODE, code_hash=code_hash)
     return None if row is None else Principal.model_validate(row["principal"])
+
+
+async def delete_code(tx: Tx, code_hash: bytes) -> None:
+    await tx.run(DELETE_CODE, code_hash=code_hash)
 
 
 async def insert_session(tx: Tx, token_hash: bytes, principal: Principal, lifetime: timedelta) -> None:
@@ -49,7 +54,12 @@ async def insert_session(tx: Tx, token_hash: bytes, principal: Principal, lifeti
 async def load_session(database: Database, token_hash: bytes) -> Principal | None:
     """Return the person of a session; None where it is unknown or expired."""
     async with database.autocommit() as tx:
-        row = await tx.row(LOAD_SESSION, token_hash=token_hash)
+        return await find_session(tx, token_hash)
+
+
+async def find_session(tx: Tx, token_hash: bytes) -> Principal | None:
+    """Return the person of a session; None where it is unknown or expired."""
+    row = await tx.row(LOAD_SESSION, token_hash=token_hash)
     return None if row is None else Principal.model_validate(row["principal"])
 
 

@@ -7,15 +7,17 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
+from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient, Response
 from pydantic import SecretStr
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from api_gateway.admission.concurrency import Stage
 from api_gateway.admission.rates import RateLimiter
-from api_gateway.app import open_app
+from api_gateway.app import SIGN_IN_LIMITS, open_app
 from api_gateway.settings import Settings
 from service_process.settings import Mode
+from service_process.web import BodyLimits
 from shared_clients.identity import Issuer
 from shared_clients.redis import Redis, open_redis
 from shared_models.requests import Principal
@@ -54,6 +56,7 @@ class StandIn:
 class OpenGateway:
     """One gateway, its service and its counts of requests in progress."""
 
+    app: FastAPI
     client: AsyncClient
     service: StandIn
     counts: Mapping[Stage, int]
@@ -96,7 +99,7 @@ async def open_gateway(redis: Redis, *, held: bool = False, **limits: int) -> As
         dependencies = gateway.app.state.dependencies
         dependencies.rates._clock = lambda: 1000.0  # no quota is restored during the test
         await dependencies.rates.sync()
-        yield OpenGateway(client, service, dependencies.concurrency._counts, dependencies.rates)
+        yield OpenGateway(gateway.app, client, service, dependencies.concurrency._counts, dependencies.rates)
 
 
 @pytest.fixture
@@ -214,6 +217,95 @@ async def test_waiting_calls_do_not_count_among_requests_being_worked_on(redis: 
         one.service.released.set()
         assert [(await task).status_code for task in (*waiting, working)] == [200] * 4
         assert set(one.counts.values()) == {0}
+
+
+@pytest.mark.parametrize("query", ["?wait=5", "?%77ait=5", "?w%61it=5", "?x=1&wa%69t=5", "?+=&wait", "?%77%61%69%74=5"])
+async def test_waiting_call_is_counted_however_its_parameter_is_encoded(redis: Redis, query: str) -> None:
+    async with open_gateway(redis, held=True, tenant_open=1) as one, asyncio.TaskGroup() as tasks:
+        waiting = tasks.create_task(one.get(path=f"/api/v1/requests/x{query}"))
+        await one.until(1)
+        assert one.counts[Stage.OPEN] == 1
+        check_refusal(await one.post("acme/bob", Prefer="respond-async, WAIT = 20"), 429, "too-many-open")
+        one.service.released.set()
+        assert (await waiting).status_code == 200
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_client_that_leaves_frees_the_slot_of_its_waiting_call(redis: Redis, method: str) -> None:
+    left = asyncio.Event()
+    first = [{"type": "http.request", "body": b"{}" if method == "POST" else b"", "more_body": False}]
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        if first:
+            return first.pop()
+        await left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async with open_gateway(redis, held=True) as one:
+        headers = {"host": "gateway", "authorization": "Bearer acme/ann"}
+        if method == "POST":
+            headers |= {"content-type": "application/json", "content-length": "2"}
+        scope = {
+            "type": "http",
+            "method": method,
+            "path": "/api/v1/requests",
+            "query_string": b"wait=60",
+            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        }
+        calling = asyncio.create_task(one.app(scope, receive, send))
+        await one.until(1)
+        assert one.counts[Stage.OPEN] == 1
+        left.set()
+        async with asyncio.timeout(PATIENCE):
+            await calling
+        assert set(one.counts.values()) == {0}
+        assert sent == []
+
+
+async def test_dot_segments_reach_no_service(redis: Redis) -> None:
+    async with open_gateway(redis) as one:
+        for path in ("/%2e%2e/%2e%2e/%2e%2e/metrics", "/%2e%2e%2f%2e%2e%2f%2e%2e%2fmetrics", "/%252e%252e/x"):
+            answer = await one.get(path=f"/api/v1/requests{path}")
+            assert (answer.status_code, answer.json()["type"]) == (404, "urn:flotilla:problem:not-found")
+        assert one.service.calls == 0
+
+
+async def test_strangers_who_sign_in_use_a_pool_of_their_own(redis: Redis) -> None:
+    rest_may_come = asyncio.Event()
+
+    async def slowly() -> AsyncGenerator[bytes]:
+        yield b"{"
+        await rest_may_come.wait()
+        yield b"}"
+
+    async with open_gateway(redis, receiving=1, in_flight=1, signing_in=2) as one, asyncio.TaskGroup() as tasks:
+        head = {"Content-Type": "application/json"}
+        slow = [tasks.create_task(one.client.post("/auth/link", content=slowly(), headers=head)) for _ in range(2)]
+        async with asyncio.timeout(PATIENCE):
+            while one.counts[Stage.SIGNING_IN] < 2:  # noqa: ASYNC110 - the gateway's own count
+                await asyncio.sleep(0.005)
+        check_refusal(await one.client.post("/auth/link", json={"code": "x"}), 503, "overloaded")
+        assert (await one.post()).status_code == 200
+        rest_may_come.set()
+        assert [(await task).status_code for task in slow] == [422] * 2
+        assert set(one.counts.values()) == {0}
+
+
+async def test_strangers_who_sign_in_have_a_rate_and_a_small_body(redis: Redis) -> None:
+    async with open_gateway(redis, sign_in=3) as one:
+        assert (await one.client.post("/auth/link", json={"code": "x" * 1100})).status_code == 413
+        for _ in range(3):
+            assert (await one.client.post("/auth/link", json={})).status_code == 422
+        check_refusal(await one.client.post("/auth/link", json={"code": "x"}), 429, "rate-limited")
+        assert (await one.post()).status_code == 200
+
+
+def test_a_strangers_body_has_a_shorter_deadline_than_a_callers() -> None:
+    assert SIGN_IN_LIMITS.receive_seconds < BodyLimits().receive_seconds
 
 
 async def test_body_that_is_still_arriving_does_not_count_among_requests_being_worked_on(redis: Redis) -> None:

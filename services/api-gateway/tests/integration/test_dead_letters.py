@@ -7,8 +7,7 @@ import asyncio
 from base64 import b64decode
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
-from urllib.parse import urlsplit
+from datetime import UTC, datetime
 from uuid import UUID
 
 import asyncpg
@@ -16,8 +15,6 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from api_gateway import queries
-from api_gateway.usecases.sign_in import hash_secret
 from shared_clients.bus.port import Message
 from shared_models.catalog import REQUEST_CANCELLED, REQUEST_CREATED, RUN_CHANGED
 from shared_models.dead_letters import MOST, OPERATE, OPERATE_FLEET, READ_CONTENT, LetterFilter, ReplayedBatch
@@ -26,7 +23,7 @@ from shared_models.ids import new_id
 from shared_models.requests import Principal, RequestCancelled, RunChanged, Status
 from tests.problems import problem
 from tests.simulators.calling import Caller
-from tests.simulators.house import House
+from tests.simulators.house import House, person, signed_in
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -79,22 +76,6 @@ async def letters(client: httpx.AsyncClient, query: str = "") -> list[dict[str, 
 async def letter_of(client: httpx.AsyncClient, request_id: str) -> str:
     [letter] = [one for one in await letters(client) if one["correlation_id"] == request_id]
     return letter["id"]
-
-
-def person(tenant: str, *scopes: str) -> Principal:
-    name = new_id().hex
-    return Principal(
-        issuer="idp", subject=name, tenant=tenant, credential=name, channel="web", scopes=frozenset(scopes)
-    )
-
-
-@asynccontextmanager
-async def signed_in(house: House, principal: Principal) -> AsyncGenerator[httpx.AsyncClient]:
-    token = new_id().hex
-    async with house.gateway.database.transaction() as tx:
-        await queries.insert_session(tx, hash_secret(token), principal, timedelta(hours=1))
-    async with house.client(Cookie=f"flotilla-{urlsplit(house.url).port}={token}", Origin=house.url) as client:
-        yield client
 
 
 def malformed() -> Message:

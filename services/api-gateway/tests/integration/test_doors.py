@@ -1,14 +1,17 @@
 """Routes forwarded to services, the web chat, probes, and refusals that disclose nothing."""
 
+import asyncio
 import re
 
 import httpx
 import pytest
 from pydantic import SecretStr
 
+from api_gateway.__main__ import serve_metrics
 from api_gateway.app import open_app
 from api_gateway.pages import POLICY, STATIC
 from api_gateway.settings import Settings
+from service_process.serving import Stop, bind
 from service_process.settings import Mode
 from shared_clients.identity import DevKey, Issuer
 from shared_clients.redis import open_redis
@@ -148,5 +151,55 @@ async def test_production_has_a_cookie_for_https_only_and_no_documentation(house
         for origin, status in (("https://chat.example", 201), ("http://chat.example", 403), ("", 403)):
             headers = {"Cookie": token, **({"Origin": origin} if origin else {})}
             assert (await client.post("/auth/codes", headers=headers)).status_code == status
-        for path in ("/docs", "/openapi.json"):
+        for path in ("/docs", "/openapi.json", "/metrics"):
             problem(await client.get(path), 404, "not-found")
+
+
+async def test_production_has_its_metrics_at_a_port_of_their_own(house: House) -> None:
+    listener, stop = bind("127.0.0.1", 0), Stop()
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    serving = asyncio.create_task(serve_metrics(house.gateway, listener, stop))
+    try:
+        async with httpx.AsyncClient(base_url=url) as scraper:
+            answer = await scraper.get("/metrics")
+            assert answer.status_code == 200
+            assert "flotilla_" in answer.text
+            problem(await scraper.get("/auth/me"), 404, "not-found")
+    finally:
+        stop.request()
+        await serving
+
+
+async def test_metrics_are_not_read_under_another_host(house: House) -> None:
+    async with house.client(Host="evil.example") as rebound:
+        problem(await rebound.get("/metrics"), 421, "misdirected")
+        assert (await rebound.get("/livez")).status_code == 200
+
+
+PRIVATE = [
+    *(("POST", "/auth/link", 422), ("POST", "/auth/codes", 201), ("GET", "/auth/me", 200)),
+    *(("GET", "/api/v1/sessions", 200), ("POST", "/api/v1/sessions", 201), ("GET", "/api/v1/sessions/{session}", 200)),
+    *(("PATCH", "/api/v1/sessions/{session}", 200), ("GET", "/api/v1/sessions/{session}/messages", 200)),
+    *(("GET", "/api/v1/requests", 200), ("POST", "/api/v1/requests", 202), ("GET", "/api/v1/requests/{run}", 200)),
+    *(("GET", "/api/v1/requests/{run}/status", 200), ("GET", "/api/v1/requests/{run}/result?wait=10", 200)),
+    *(("DELETE", "/api/v1/requests/{run}", 202), ("POST", "/chat", 200), ("GET", "/chat/{run}", 200)),
+    *(
+        ("GET", "/api/v1/dead-letters", 200),
+        ("GET", "/api/v1/nothing", 404),
+        ("DELETE", "/api/v1/sessions/{session}", 204),
+    ),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "status"), PRIVATE)
+async def test_private_data_stay_in_no_cache_and_are_what_they_say(
+    client: httpx.AsyncClient, method: str, path: str, status: int
+) -> None:
+    asked = await client.post("/chat", json={"content": "hello"})
+    names = {"run": asked.headers["flotilla-execution-id"], "session": asked.headers["flotilla-session-id"]}
+    bodies = {"/api/v1/requests": {"content": "hello"}, "/chat": {"content": "hello"}}
+    body = bodies.get(path, {"title": "x"} if method == "PATCH" else {}) if method in {"POST", "PATCH"} else None
+    answer = await client.request(method, path.format(**names), json=body)
+    assert answer.status_code == status
+    assert answer.headers.get_list("cache-control") == ["no-store"]
+    assert answer.headers.get_list("x-content-type-options") == ["nosniff"]

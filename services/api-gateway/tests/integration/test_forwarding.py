@@ -192,6 +192,13 @@ async def test_answer_that_takes_too_long_is_a_problem(serve: Serve) -> None:
     assert (len(silent.heads), len(other.heads)) == (1, 0)
 
 
+async def test_replica_at_a_forbidden_address_is_never_connected_to() -> None:
+    async with running(whole) as [replica], Forwarder(NAME, ["http://169.254.169.254", replica.url]) as forwarder:
+        for _ in range(2):
+            assert (await call(forwarder)).status_code == 200
+        assert forwarder._next_urls()[-1] == "http://169.254.169.254", "it is tried last, like one that is away"
+
+
 async def test_redirect_is_passed_on_and_not_followed() -> None:
     async def redirect(writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 307 Go\r\nLocation: http://127.0.0.1:1/elsewhere\r\nContent-Length: 0\r\n\r\n")

@@ -13,10 +13,11 @@ from starlette.responses import Response
 from api_gateway import queries
 from api_gateway.app import SCHEMA
 from api_gateway.browser_sessions import CACHE_SECONDS, MAX_CACHED, AnyOf, BrowserSessions, CachedSession
-from api_gateway.usecases.sign_in import hash_secret, make_code, sign_in
+from api_gateway.usecases.sign_in import InvalidCode, OtherPerson, SignedIn, hash_secret, make_code, sign_in
 from shared_clients.identity import DenyAll, DevKey
 from shared_clients.postgres import Database, open_database
 from shared_models.requests import Principal
+from tests.problems import problem
 from tests.simulators.asking import somebody
 from tests.simulators.house import DEV_KEY, House
 from tests.simulators.rows import rows, run
@@ -48,24 +49,23 @@ async def end_session(browsers: BrowserSessions, token: str) -> None:
 
 
 async def signed_in(database: Database, principal: Principal) -> str:
-    token = await sign_in(database, await make_code(database, principal))
-    assert token is not None
-    return token
+    outcome = await sign_in(database, await make_code(database, principal))
+    assert isinstance(outcome, SignedIn)
+    return outcome.token
 
 
 async def test_code_signs_in_once_however_many_try_it_at_once(database: Database) -> None:
     code = await make_code(database, somebody())
-    tokens = await asyncio.gather(*(sign_in(database, code) for _ in range(8)))
-    assert sum(token is not None for token in tokens) == 1
-    assert await sign_in(database, code) is None
+    outcomes = await asyncio.gather(*(sign_in(database, code) for _ in range(8)))
+    assert sum(isinstance(outcome, SignedIn) for outcome in outcomes) == 1
+    assert await sign_in(database, code) == InvalidCode()
 
 
 async def test_expired_or_unknown_code_signs_nobody_in(database: Database) -> None:
     code = await make_code(database, somebody())
     await run(database, "UPDATE sign_in_codes SET expires_at = now()")
-    assert await sign_in(database, code) is None
-    assert await sign_in(database, "") is None
-    assert await sign_in(database, "x" * 43) is None
+    for tried in (code, "", "x" * 43):
+        assert await sign_in(database, tried) == InvalidCode()
 
 
 async def test_only_hashes_are_stored(database: Database) -> None:
@@ -196,7 +196,54 @@ async def test_link_signs_a_browser_in_and_out(house: House, client: httpx.Async
     assert "flotilla link" in again.json()["detail"]
 
 
-@pytest.mark.parametrize("body", [{}, {"code": 7}, {"code": "x", "more": 1}])
+async def test_link_of_another_person_asks_before_it_changes_who_is_signed_in(house: House) -> None:
+    database = house.gateway.database
+    ada, bob = somebody(), somebody()
+    codes = [await make_code(database, person) for person in (ada, bob)]
+    async with house.client(Origin=house.url) as browser:
+        first = await browser.post("/auth/link", json={"code": codes[0]})
+        detail = problem(await browser.post("/auth/link", json={"code": codes[1]}), 409, "other-person")
+        assert f"signed in as {ada.subject} of {ada.tenant}" in detail
+        assert f"sign it in as {bob.subject} of {bob.tenant}" in detail
+        assert (await browser.get("/auth/me")).json()["subject"] == ada.subject, "nothing has changed"
+        elsewhere = {"Origin": "http://evil.example"}
+        forged = await browser.post("/auth/link", json={"code": codes[1], "replace": True}, headers=elsewhere)
+        problem(forged, 403, "bad-origin")
+        assert (await browser.post("/auth/link", json={"code": codes[1], "replace": True})).status_code == 204
+        assert (await browser.get("/auth/me")).json()["subject"] == bob.subject
+        token = first.headers["set-cookie"].partition(";")[0]
+        assert (await browser.get("/auth/me", headers={"Cookie": token})).status_code == 401, "that session has ended"
+
+
+@pytest.mark.parametrize("change", ["issuer", "subject", "tenant"])
+async def test_person_is_another_one_by_issuer_subject_or_tenant(database: Database, change: str) -> None:
+    person = somebody()
+    token, other = await signed_in(database, person), person.model_copy(update={change: f"{change}-of-another"})
+    code = await make_code(database, other)
+    outcome = await sign_in(database, code, earlier=token)
+    assert isinstance(outcome, OtherPerson)
+    assert isinstance(await sign_in(database, code, earlier=token, replace=True), SignedIn)
+
+
+async def test_same_person_signs_in_again_without_being_asked_and_the_earlier_session_ends(database: Database) -> None:
+    person, browsers = somebody(), BrowserSessions(database, secure=False)
+    token = await signed_in(database, person)
+    outcome = await sign_in(database, await make_code(database, person), earlier=token)
+    assert isinstance(outcome, SignedIn)
+    assert await browsers.authenticate(cookie(browsers, outcome.token)) is not None
+    assert await browsers.authenticate(cookie(browsers, token)) is None
+
+
+async def test_page_of_another_site_cannot_sign_a_browser_in(house: House) -> None:
+    code = await make_code(house.gateway.database, somebody())
+    for origin in ("http://evil.example", "null", "", house.url + "0"):
+        async with house.client(Origin=origin) as browser:
+            problem(await browser.post("/auth/link", json={"code": code}), 403, "bad-origin")
+    async with house.client(Origin=house.url) as browser:
+        assert (await browser.post("/auth/link", json={"code": code})).status_code == 204
+
+
+@pytest.mark.parametrize("body", [{}, {"code": 7}, {"code": "x", "more": 1}, {"code": "x", "replace": "perhaps"}])
 async def test_link_without_a_code_is_refused(client: httpx.AsyncClient, body: dict[str, object]) -> None:
     assert (await client.post("/auth/link", json=body)).status_code == 422
 

@@ -3,7 +3,7 @@
 import { type JSX, render } from 'preact';
 import { createDesk } from './usecases/desk.ts';
 import { listen } from './usecases/listen.ts';
-import { enter } from './usecases/sign_in.ts';
+import { changePerson, enter, stay } from './usecases/sign_in.ts';
 import { DeskContext, useDesk, useStore } from './views/hooks.ts';
 import { Shell } from './views/shell.tsx';
 import { SignIn } from './views/sign_in.tsx';
@@ -13,7 +13,14 @@ function Page(): JSX.Element {
   const desk = useDesk();
   const state = useStore(desk.store);
   if (state.who.kind === 'signed-in') return <Shell state={state} identity={state.who.identity} />;
-  return <SignIn who={state.who} retry={() => void enter(desk)} />;
+  return (
+    <SignIn
+      who={state.who}
+      retry={() => void enter(desk)}
+      changePerson={code => void changePerson(desk, code)}
+      stay={() => void stay(desk)}
+    />
+  );
 }
 
 applyTheme();

@@ -186,6 +186,53 @@ describe('links', () => {
   });
 });
 
+describe('links to write a mail', () => {
+  it.each([
+    ['mailto:a@x.org,b@y.org', 'a@x.org, b@y.org', 'mailto:a@x.org,b@y.org'],
+    ['mailto:a@x.org?bcc=b@y.org', 'a@x.org, bcc b@y.org', 'mailto:a@x.org?bcc=b%40y.org'],
+    ['mailto:a@x.org?BCC=b@y.org', 'a@x.org, bcc b@y.org', 'mailto:a@x.org?bcc=b%40y.org'],
+    ['mailto:a@x.org?%62cc=%62@y.org', 'a@x.org, bcc b@y.org', 'mailto:a@x.org?bcc=b%40y.org'],
+    [
+      'mailto:a@x.org?cc=b@y.org,c@z.org',
+      'a@x.org, cc b@y.org, cc c@z.org',
+      'mailto:a@x.org?cc=b%40y.org&cc=c%40z.org',
+    ],
+    ['mailto:?to=a@x.org&bcc=b@y.org', 'a@x.org, bcc b@y.org', 'mailto:a@x.org?bcc=b%40y.org'],
+    ['mailto:a@x.org?to=b@y.org', 'a@x.org, b@y.org', 'mailto:a@x.org,b@y.org'],
+    ['mailto:a@x.org?subject=hi&attach=/etc/passwd', 'a@x.org', 'mailto:a@x.org?subject=hi'],
+    [
+      'mailto:a@x.org?subject=a&bcc=b@y.org&body=c',
+      'a@x.org, bcc b@y.org',
+      'mailto:a@x.org?subject=a&bcc=b%40y.org&body=c',
+    ],
+  ])('name every recipient: %j', (address, place, href) => {
+    expect(safeLink(address)).toEqual({ href, place });
+  });
+
+  it.each([
+    'mailto:',
+    'mailto:?subject=x',
+    'mailto:a@x.org?bcc=b',
+    'mailto:a@x.org%2Cb@y.org',
+    'mailto:a@x.org;b@y.org',
+    'mailto:a@x.org%0D%0ABcc:b@y.org',
+    'mailto:a@x.org?cc=b@y.org%3Bc@z.org',
+    'mailto:%22a@x.org%22@y.org',
+    'mailto:a%E2%80%AE@x.org',
+    'mailto:a@x.org?bcc=%FF',
+  ])('are not made of %j', address => {
+    expect(safeLink(address)).toBeNull();
+  });
+
+  it('name hidden recipients although the label is the address', () => {
+    const hidden = safeLink('mailto:a@x.org?bcc=b@y.org');
+    expect(hidden && saysPlace('a@x.org', hidden)).toBe(false);
+    expect(hidden && saysPlace('a@x.org?bcc=b%40y.org', hidden)).toBe(false);
+    const open = safeLink('mailto:a@x.org');
+    expect(open && saysPlace('mailto:a@x.org', open)).toBe(true);
+  });
+});
+
 describe('character references', () => {
   it('become characters once, and nothing else does', () => {
     expect(

@@ -49,7 +49,8 @@ def verify(anchors: Path | None, keys: tuple[Path, ...], *, as_json: bool) -> No
 
 @audit.command
 @click.option("--stay", is_flag=True, help="Sign each minute, until a signal comes.")
-def anchor(*, stay: bool) -> None:
+@click.option("--begin", is_flag=True, help="Also sign an old chain that has no anchor, once.")
+def anchor(*, stay: bool, begin: bool) -> None:
     """Sign the heads of all chains once.
 
     The key is FLOTILLA_AUDIT_KEY; the anchors go to FLOTILLA_AUDIT_ANCHORS. Run it each minute as a job, or with
@@ -59,7 +60,7 @@ def anchor(*, stay: bool) -> None:
     if stay:
         fleet_module("up").run(auditing.anchor_until_stopped)
         return
-    new_anchors = asyncio.run(auditing.anchor_once())
+    new_anchors = asyncio.run(auditing.anchor_once(begin=begin))
     print_result(f"anchored: {', '.join(f'{one.chain} {one.number}' for one in new_anchors) or 'nothing new'}")
 
 

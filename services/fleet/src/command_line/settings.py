@@ -42,7 +42,7 @@ def read_settings() -> Settings:
     """
     port = _value("FLOTILLA_PORT") or "8080"
     if not (port.isascii() and port.isdecimal() and 1 <= int(port) <= 65535):
-        raise WrongSettings(f"FLOTILLA_PORT: expected an integer from 1 to 65535, and got {port[:20]!r}")
+        raise WrongSettings("FLOTILLA_PORT: expected an integer from 1 to 65535")
     return Settings(Path(_value("FLOTILLA_HOME") or ".flotilla"), int(port), _value("FLOTILLA_AUTH_DEV_KEY"))
 
 

@@ -5,7 +5,7 @@ In a cluster the witness is a job of its own (`flotilla audit anchor`), with a k
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +13,7 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from durable_work.audit.anchoring import ANCHOR_SECONDS, anchor_head
+from durable_work.audit.anchors import PublicKeys, read_keys
 from fleet.migrate import SCHEMAS
 from fleet.settings import FleetSettings
 from fleet.state_folder import load_or_make_secret, open_state_folder
@@ -20,6 +21,7 @@ from shared_clients.errors import OutsideError, Permanent
 from shared_clients.identity import generate_key, load_private, private_pem
 from shared_clients.loops import Tasks, every
 from shared_clients.postgres import Database, open_database
+from shared_clients.secret_files import read_named_file
 from shared_models.audit_chain import Anchor
 
 log = structlog.get_logger()
@@ -35,6 +37,7 @@ class Witness:
 
     key: Ed25519PrivateKey
     folder: Path
+    previous: PublicKeys = field(default_factory=dict)
 
 
 def anchor_folder(settings: FleetSettings, database_kind: str) -> Path:
@@ -51,12 +54,17 @@ def load_witness(settings: FleetSettings, database_kind: str) -> Witness:
     Raises:
         Permanent: the file cannot be read, or is not an Ed25519 key.
     """
-    path = audit_key_file(settings)
+    expected = "a key (PEM, Ed25519)"
+    if settings.audit_key:
+        pem = read_named_file("FLOTILLA_AUDIT_KEY", settings.audit_key, expected)
+    else:
+        pem = load_or_make_secret(audit_key_file(settings), _new_private_key)
+    earlier = settings.audit_previous_key
+    previous = [read_named_file("FLOTILLA_AUDIT_PREVIOUS_KEY", earlier, expected)] if earlier else []
     try:
-        pem = path.read_text() if settings.audit_key else load_or_make_secret(path, _new_private_key)
-        return Witness(load_private(pem), anchor_folder(settings, database_kind))
-    except (OSError, ValueError) as error:
-        raise Permanent(f"{path} cannot be used to sign anchors: {error}") from error
+        return Witness(load_private(pem), anchor_folder(settings, database_kind), read_keys(previous))
+    except ValueError as error:
+        raise Permanent(f"the key of the audit log cannot be used to sign anchors: {error}") from error
 
 
 def _new_private_key() -> str:
@@ -70,8 +78,13 @@ async def open_schemas(url: str) -> AsyncGenerator[Mapping[str, Database]]:
         yield {name: await stack.enter_async_context(open_database(url, name, pool_size=1)) for name in SCHEMAS}
 
 
-async def anchor_heads(schemas: Mapping[str, Database], witness: Witness) -> list[Anchor]:
+async def anchor_heads(schemas: Mapping[str, Database], witness: Witness, *, begin: bool = False) -> list[Anchor]:
     """Sign the head of every chain that has grown, and return the new anchors.
+
+    Args:
+        schemas: the chains.
+        witness: signs.
+        begin: also sign an old chain that has no anchor; see `anchor_head`.
 
     Raises:
         Permanent: a chain differs from its last anchor; the other chains are signed first.
@@ -81,7 +94,7 @@ async def anchor_heads(schemas: Mapping[str, Database], witness: Witness) -> lis
     faults: list[Permanent] = []
     for database in schemas.values():
         try:
-            anchor = await anchor_head(database, witness.folder, witness.key)
+            anchor = await anchor_head(database, witness.folder, witness.key, previous=witness.previous, begin=begin)
             new_anchors += [anchor] if anchor else []
         except Permanent as error:
             faults.append(error)

@@ -50,11 +50,11 @@ async def verify_chains(folder: Path | None, keys: Sequence[Path]) -> Verdict:
     return Verdict(ok=not any(report.faults for report in chains), chains=tuple(chains))
 
 
-async def anchor_once() -> list[Anchor]:
-    """Sign the heads of all chains, and return the new anchors."""
+async def anchor_once(*, begin: bool) -> list[Anchor]:
+    """Sign the heads of all chains, and return the new anchors; `begin` also signs an old chain without an anchor."""
     settings = read_settings()
     async with reachable_database(settings) as url, open_schemas(url) as schemas:
-        return await anchor_heads(schemas, load_witness(settings, _database_kind(settings)))
+        return await anchor_heads(schemas, load_witness(settings, _database_kind(settings)), begin=begin)
 
 
 async def anchor_until_stopped() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from fleet.settings import own_environment
 from fleet.state_folder import load_or_make_secret
 from fleet.supervisor import Command
 from local_backends.server import free_port
@@ -17,6 +18,14 @@ from shared_clients.errors import Permanent
 from shared_models.services import MOCK_EVENTING
 from shared_models.triggers import dump_triggers, triggers
 
+VARIABLES: Final = frozenset(
+    f"FLOTILLA_{name}"
+    for name in (
+        *("MODE", "HOST", "PORT", "LOG_LEVEL", "LOG_JSON", "OTLP_ENDPOINT", "TRIGGERS", "EVENTS_SECRET"),
+        *("DEAD_LETTERS", "ACCEPT_SECONDS", "BODY_BYTES", "HELD_BYTES", "TRIGGER_EVENTS", "TRIGGER_REQUESTS"),
+    )
+)
+"""The variables that mock-eventing reads; this package does not depend on that one, and a test compares them."""
 OWN_BROKER: Final = "http://"
 """The value of FLOTILLA_BUS_URL which says that the fleet runs a broker itself."""
 
@@ -51,7 +60,8 @@ def broker_command(
     file = state_folder / "triggers.yaml"
     documents = triggers(lambda name: f"http://127.0.0.1:{ports[name][0]}/events")
     file.write_text(dump_triggers(documents))
-    environment = {**shared, "FLOTILLA_PORT": str(urlsplit(url).port), "FLOTILLA_TRIGGERS": str(file)}
+    given = {**shared, "FLOTILLA_PORT": str(urlsplit(url).port), "FLOTILLA_TRIGGERS": str(file)}
+    environment = own_environment(given, VARIABLES)
     return Command(f"{MOCK_EVENTING.name}-1", MOCK_EVENTING.package, environment, url)
 
 

@@ -8,20 +8,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from agent_service.settings import ProviderKeys
+from agent_service.settings import Settings as AgentSettings
+from api_gateway.settings import Settings as GatewaySettings
 from fleet.broker import OWN_BROKER, broker_command, events_secret, own_broker_url
 from fleet.credentials import write_gateway_key
 from fleet.embedding import ReportProgress
 from fleet.migrate import migrate_all
-from fleet.settings import FleetSettings, inherited_environment
+from fleet.settings import FleetSettings, SettingsType, inherited_environment, own_environment, variables_of
 from fleet.supervisor import Command, Supervisor
 from local_backends import find_backend
 from local_backends.server import free_port
+from request_manager.settings import Settings as RequestSettings
+from service_process.settings import EventSettings
 from shared_clients.bus import ensure_topics
 from shared_clients.errors import OutsideError, Permanent
 from shared_clients.outbound import HttpClient
 from shared_models.catalog import TOPICS
-from shared_models.services import API_GATEWAY, SERVICES, audiences
+from shared_models.services import AGENT_SERVICE, API_GATEWAY, REQUEST_MANAGER, SERVICES, audiences
 
+SETTINGS: Final[Mapping[str, tuple[SettingsType, ...]]] = {
+    API_GATEWAY.name: (GatewaySettings,),
+    REQUEST_MANAGER.name: (RequestSettings, EventSettings),
+    AGENT_SERVICE.name: (AgentSettings, ProviderKeys, EventSettings),
+}
+"""The settings that each service reads; a process gets no other variable of a fleet."""
 READY_SECONDS: Final = 60.0
 
 
@@ -147,7 +158,7 @@ def _commands(
         Command(
             f"{name}-{number}",
             SERVICES[name].package,
-            {**shared, "FLOTILLA_PORT": str(port)},
+            own_environment({**shared, "FLOTILLA_PORT": str(port)}, variables_of(*SETTINGS[name])),
             f"http://{'localhost' if name == API_GATEWAY.name else '127.0.0.1'}:{port}",
         )
         for name, chosen in {**ports, API_GATEWAY.name: gateways}.items()

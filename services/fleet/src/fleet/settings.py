@@ -1,14 +1,23 @@
 """The settings of a fleet on a laptop; no other module of this package reads the environment."""
 
 import os
+import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service_process.settings import load_settings
 from shared_clients.secret_files import SECRET_FOLDERS
+
+type SettingsType = type[BaseSettings]
+
+SYSTEM: Final = re.compile(
+    r"PATH|HOME|USER|LOGNAME|LANG|LANGUAGE|LC_\w+|TZ|TMPDIR|VIRTUAL_ENV|SSL_CERT_(FILE|DIR)|PYTHON\w*|LD_LIBRARY_PATH"
+)
+"""Names of variables that every process may have, because none of them holds a secret."""
 
 
 class FleetSettings(BaseSettings):
@@ -26,10 +35,13 @@ class FleetSettings(BaseSettings):
             mock-eventing.
         redis_url: an existing Redis for `up --processes`; without it one is started.
         audit_key: a file with the key that signs the anchors of the audit log (PEM, Ed25519); by default one in `home`.
+        audit_previous_key: a file with the key (PEM) that signed the anchors before `audit_key` replaced it.
         audit_anchors: the folder of the anchor files; by default one in `home`.
     """
 
-    model_config = SettingsConfigDict(env_prefix="FLOTILLA_", secrets_dir=SECRET_FOLDERS, extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="FLOTILLA_", secrets_dir=SECRET_FOLDERS, extra="ignore", frozen=True, hide_input_in_errors=True
+    )
 
     home: Path = Path(".flotilla")
     port: Annotated[int, Field(ge=1, le=65535)] = 8080
@@ -41,6 +53,7 @@ class FleetSettings(BaseSettings):
     bus_url: str | None = None
     redis_url: SecretStr | None = None
     audit_key: Path | None = None
+    audit_previous_key: Path | None = None
     audit_anchors: Path | None = None
 
     @property
@@ -62,6 +75,25 @@ def read_settings() -> FleetSettings:
     return load_settings(FleetSettings)
 
 
+def variables_of(*settings: SettingsType) -> frozenset[str]:
+    """Return the names of the variables that some types of settings read."""
+    return frozenset(
+        f"{type_.model_config.get('env_prefix', '')}{field}".upper()
+        for type_ in settings
+        for field in type_.model_fields
+    )
+
+
+def own_environment(given: Mapping[str, str], variables: Collection[str]) -> dict[str, str]:
+    """Return the variables that a process may have: those of the system, and its own.
+
+    Args:
+        given: the environment of this process, and the values that a fleet adds.
+        variables: the names of the process's own variables.
+    """
+    return {name: value for name, value in given.items() if name in variables or SYSTEM.fullmatch(name)}
+
+
 def inherited_environment() -> dict[str, str]:
-    """Return the environment of this process; the settings of a child override it."""
+    """Return the environment of this process; the settings of a child override it, see `own_environment`."""
     return dict(os.environ)

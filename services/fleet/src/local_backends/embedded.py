@@ -4,10 +4,11 @@
 process and one server; the server dies with its owner (by kill -9 too) without losing a commit.
 
 The server listens on a Unix socket inside the data folder, mode 0700, and on no network. PostgreSQL refuses to run as
-root, so under root the server runs as the user `nobody`. That user may not enter the folders above the data folder,
-such as a home directory or a `.flotilla` with mode 0700, and their modes are not changed. Only the data folder belongs
-to `nobody`, and the server gets it as an open descriptor: `/proc/self/fd/N` leads there without passing through the
-folders above. The binaries need a public path; where the virtual environment is hidden, they are copied to /var/cache.
+root, so under root the server runs as a user of its own (`server_user`). That user may not enter the folders above the
+data folder, such as a home directory or a `.flotilla` with mode 0700, and their modes are not changed. Only the data
+folder belongs to that user, and the server gets it as an open descriptor: `/proc/self/fd/N` leads there without passing
+through the folders above. The binaries need a public path; where the virtual environment is hidden, they are copied to
+/var/cache.
 
 The same descriptor carries a lock (flock) that lives as long as any process of the server. A process that holds the
 lock knows that no server runs here, whatever a pid file says: its pid may be reused, or a zombie's.
@@ -17,7 +18,6 @@ import asyncio
 import contextlib
 import fcntl
 import os
-import pwd
 import shutil
 import signal
 import subprocess
@@ -30,6 +30,7 @@ from urllib.parse import urlencode
 import asyncpg
 import psutil
 
+from local_backends import server_user
 from local_backends.postgres_binaries import MAJOR_VERSION, postgres_binaries
 from shared_clients.errors import Permanent
 
@@ -129,9 +130,7 @@ class EmbeddedPostgres:
         unfinished = self.folder / "data.new"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
-        if os.geteuid() == 0:
-            nobody = pwd.getpwnam("nobody")
-            os.chown(unfinished, nobody.pw_uid, nobody.pw_gid)
+        server_user.lend_to_initdb(unfinished)
         descriptor = self._keep_open(os.open(unfinished, os.O_RDONLY))
         inside = _inside(unfinished, descriptor)
         locale = ("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
@@ -140,6 +139,7 @@ class EmbeddedPostgres:
         )
         if await self.exited():
             raise Permanent(_with_remedy("initdb failed", self.folder, self._log))
+        server_user.take_from_initdb(unfinished)
         unfinished.rename(self._data)
 
     async def _lock_data(self) -> int:
@@ -166,6 +166,7 @@ class EmbeddedPostgres:
             )
         for stale in ("postmaster.pid", ".s.PGSQL.5432.lock"):  # a reused pid in them would prevent the start
             (self._data / stale).unlink(missing_ok=True)
+        server_user.take_from_shared_user(self._data)
         return descriptor
 
     def _launch(self, binaries: Path, descriptor: int) -> None:

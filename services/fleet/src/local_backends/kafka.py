@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import uuid
 from asyncio.subprocess import PIPE, STDOUT
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,20 +20,23 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from local_backends.server import Backend, MissingProgram, Server, free_port, own_folder
+from shared_clients.bus.kafka_cluster import KafkaCluster
 from shared_clients.errors import Permanent
 
 _POM = Path(__file__).with_name("kafka.pom.xml")
 FAST_START = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")  # starts in half the time; throughput is halved as well
 
-_PROPERTIES = """\
-process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller}
+_LISTENERS = """\
 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{more_listeners}
 advertised.listeners=PLAINTEXT://127.0.0.1:{port}{more_advertised}
 controller.listener.names=CONTROLLER
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT
 inter.broker.listener.name=PLAINTEXT
+"""
+_PROPERTIES = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
 log.dirs={data}
 auto.create.topics.enable=false
 offsets.topic.replication.factor=1
@@ -82,25 +85,48 @@ async def running_kafka(
         MissingProgram: there is no Java, or no Maven to fetch the broker with.
         Permanent: it cannot run; the message ends with the end of its log.
     """
+    port, controller = port or free_port(), free_port()
+    ports = (proxied.broker_port, proxied.proxy_port) if proxied else ()
+    more_listeners, more_advertised = [f",PROXIED://127.0.0.1:{number}" for number in ports] or ["", ""]
+    more = {"more_listeners": more_listeners, "more_advertised": more_advertised}
+    listeners = _LISTENERS.format(port=port, controller=controller, **more)
+    async with running_broker(folder, f"kafka://127.0.0.1:{port}", listeners, controller) as server:
+        yield server
+
+
+@asynccontextmanager
+async def running_broker(
+    folder: Path, url: str, listeners: str, controller: int, users: Sequence[str] = ()
+) -> AsyncIterator[Server]:
+    """Run a broker with listeners of the caller's choice.
+
+    Args:
+        folder: the folder for its data and its log.
+        url: its address, as the bus takes it.
+        listeners: the lines of its properties that configure its listeners.
+        controller: the port of its controller.
+        users: SCRAM credentials to make together with the data, as `--add-scram` of Kafka's tool takes them.
+
+    Raises:
+        MissingProgram: there is no Java, or no Maven to fetch the broker with.
+        Permanent: it cannot run; the message ends with the end of its log.
+    """
     java = shutil.which("java")
     if not java:
         raise MissingProgram("Kafka: install Java 17 or newer with `apt-get install default-jdk-headless`")
     libraries = await kafka_libraries()
     folder = own_folder(folder)
     data = own_folder(folder / "data")
-    port = port or free_port()
     properties = folder / "server.properties"
-    ports = (proxied.broker_port, proxied.proxy_port) if proxied else ()
-    more_listeners, more_advertised = [f",PROXIED://127.0.0.1:{number}" for number in ports] or ["", ""]
-    values = {"port": port, "data": data, "more_listeners": more_listeners, "more_advertised": more_advertised}
-    written = _PROPERTIES.format(controller=free_port(), **values)
-    properties.write_text(written)
+    properties.touch(mode=0o600)
+    properties.write_text(listeners + _PROPERTIES.format(controller=controller, data=data))
     classes = ("-cp", f"{libraries}/*")
     if not (data / "meta.properties").exists():
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        format_data = ("kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(properties))
-        await _run_to_end([java, "-Xmx64m", *FAST_START, *classes, *format_data], "Kafka's data folder cannot be made")
-    url = f"kafka://127.0.0.1:{port}"
+        format_data = ["kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(properties)]
+        scram = [argument for user in users for argument in ("--add-scram", user)]
+        command = [java, "-Xmx64m", *FAST_START, *classes, *format_data, *scram]
+        await _run_to_end(command, "Kafka's data folder cannot be made")
     broker = [java, "-Xms256m", "-Xmx256m", *FAST_START, *classes, "kafka.Kafka", str(properties)]
     server = Server(url, broker, folder, is_ready=lambda: is_ready(url), parent_death_signal="KILL")
     try:
@@ -112,12 +138,13 @@ async def running_kafka(
 
 async def is_ready(url: str) -> bool:
     """Tell whether the broker has joined its cluster; its port is open earlier."""
-    address = url.removeprefix("kafka://")
+    cluster = KafkaCluster.parse(url)
     try:
-        _, probe = await asyncio.open_connection(*address.split(":"))  # aiokafka logs each refusal as an error
+        # aiokafka logs each refusal as an error
+        _, probe = await asyncio.open_connection(*cluster.servers[0].split(":"))
         probe.close()
         await probe.wait_closed()
-        client = AIOKafkaAdminClient(bootstrap_servers=address, request_timeout_ms=1000)
+        client = AIOKafkaAdminClient(**cluster.client_arguments(), request_timeout_ms=1000)
         try:
             await client.start()
             return bool((await client.describe_cluster())["brokers"])

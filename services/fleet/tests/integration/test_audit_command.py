@@ -169,6 +169,9 @@ def test_a_job_may_be_the_witness_and_retired_keys_are_named(
             key.write_text(private_pem(generate_key()))
             monkeypatch.setenv("FLOTILLA_AUDIT_KEY", str(key))
             background.run(write())
+            if number > 1:
+                assert "name the old one in FLOTILLA_AUDIT_PREVIOUS_KEY" in flotilla("anchor").err
+                monkeypatch.setenv("FLOTILLA_AUDIT_PREVIOUS_KEY", str(keys[0]))
             assert f"anchored: api_gateway {number}" in flotilla("anchor").out
         assert "nothing new" in flotilla("anchor").out
         background.run(write())

@@ -1,6 +1,8 @@
 """The embedded PostgreSQL through everything that can happen to it and to the process that owns it."""
 
+import asyncio
 import os
+import pwd
 import shutil
 import signal
 import stat
@@ -123,6 +125,58 @@ async def test_nobody_else_gets_in(folder: Path) -> None:
     await server.stop()
     assert row["addresses"] == ""
     assert modes == [0o700, 0o700]
+
+
+STRANGER = """
+import os, socket, sys
+user, *pids = map(int, sys.argv[1:])
+os.setgroups([]), os.setgid(user), os.setuid(user)
+found = []
+for pid in pids:
+    for name in ("environ", "mem", "maps"):
+        try:
+            with open(f"/proc/{pid}/{name}", "rb") as file:
+                found += [name] if file.read(1) else []
+        except OSError:
+            pass
+    for way in ("cwd", *(f"fd/{number}" for number in range(64))):
+        try:
+            found += os.listdir(f"/proc/{pid}/{way}")
+        except OSError:
+            pass
+        try:
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(f"/proc/{pid}/{way}/.s.PGSQL.5432")
+                found += ["connected"]
+        except OSError:
+            pass
+print(*found)
+"""
+"""Looks through the kernel's files of some processes, as another user, for a way into the data or to the socket."""
+
+
+def ways_in(user: int, processes: list[psutil.Process]) -> set[str]:
+    command = [sys.executable, "-c", STRANGER, str(user), *(str(process.pid) for process in processes)]
+    return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start processes of other users")
+@pytest.mark.parametrize("earlier", [False, True], ids=["fresh data", "data of an earlier version"])
+async def test_process_of_another_user_finds_no_way_in_by_proc(folder: Path, earlier: bool) -> None:
+    if earlier:
+        await asyncio.to_thread(subprocess.run, ["chown", "-R", "nobody:", str(folder / "data")], check=True)
+    server = EmbeddedPostgres(folder)
+    await server.start()
+    processes = [psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)]
+    (owner,) = {process.uids().real for process in processes}
+    assert ways_in(owner, processes) >= {"connected", "PG_VERSION", "maps"}, "the stranger would find them"
+    for name in ("nobody", "daemon"):
+        assert ways_in(pwd.getpwnam(name).pw_uid, processes) == set()
+    told = [process.cmdline() for process in processes] + [process.environ() for process in processes]
+    await server.stop()
+    with pytest.raises(KeyError):
+        pwd.getpwuid(owner)
+    assert "password" not in str(told).lower()
 
 
 async def test_folders_are_made_for_us_alone(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from mock_eventing import api
 from mock_eventing.adapters.dead_letter_file import DeadLetterFile
 from mock_eventing.adapters.subscribers import HttpSubscribers
-from mock_eventing.domain.triggers import Triggers, parse_triggers
+from mock_eventing.domain.triggers import Triggers, destinations_of, parse_triggers
 from mock_eventing.settings import Settings
 from mock_eventing.usecases.accept_events import Broker, BrokerLimits
 from mock_eventing.usecases.deliver_event import DeliveryDependencies
@@ -47,7 +47,7 @@ async def open_app(settings: Settings, triggers: Triggers) -> AsyncGenerator[Fas
         )
         path = settings.dead_letters
         dependencies = DeliveryDependencies(
-            await stack.enter_async_context(HttpSubscribers(settings.secret)),
+            await stack.enter_async_context(HttpSubscribers(destinations_of(triggers), settings.secret)),
             stack.enter_context(DeadLetterFile(path)) if path else None,
             draining(app),
         )

@@ -9,6 +9,7 @@ from typing import Annotated, Final
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service_process.production import is_weak
 from service_process.settings import LOOPBACK, Mode
 from shared_clients.errors import Permanent
 from shared_clients.secret_files import SECRET_FOLDERS
@@ -36,7 +37,9 @@ class Settings(BaseSettings):
         trigger_requests: concurrent requests to one subscriber.
     """
 
-    model_config = SettingsConfigDict(env_prefix="FLOTILLA_", secrets_dir=SECRET_FOLDERS, extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="FLOTILLA_", secrets_dir=SECRET_FOLDERS, extra="ignore", frozen=True, hide_input_in_errors=True
+    )
 
     mode: Mode = Mode.PRODUCTION
     host: str = "127.0.0.1"
@@ -67,6 +70,8 @@ class Settings(BaseSettings):
             raise Permanent(f"FLOTILLA_EVENTS_SECRET is too short: expected {SECRET_CHARACTERS} characters or more")
         if self.mode is Mode.PRODUCTION and not self.secret:
             raise Permanent("FLOTILLA_EVENTS_SECRET is not set; it may be left out only with FLOTILLA_MODE=dev")
+        if self.mode is Mode.PRODUCTION and is_weak(self.secret):
+            raise Permanent("FLOTILLA_EVENTS_SECRET repeats a few characters; expected a random secret")
         if not self.secret and self.host not in LOOPBACK:
             expected = f"without FLOTILLA_EVENTS_SECRET it has to be one of {', '.join(sorted(LOOPBACK))}"
-            raise Permanent(f"FLOTILLA_HOST is {self.host}: {expected}, which other machines cannot reach")
+            raise Permanent(f"FLOTILLA_HOST: {expected}, which other machines cannot reach")

@@ -16,13 +16,13 @@ spec: {delivery: {retry: 2, backoffPolicy: linear}}
 
 
 def trigger(spec: str, name: str = "one") -> str:
+    subscriber = "" if spec.startswith("subscriber:") else '\n  subscriber: {uri: "http://runs:8080/events"}'
     return f"""\
 apiVersion: eventing.knative.dev/v1
 kind: Trigger
 metadata:
   name: {name}
-spec:
-  subscriber: {{uri: "http://runs:8080/events"}}
+spec:{subscriber}
   {spec}
 """
 

@@ -15,6 +15,7 @@ from durable_work.outbox import Outbox
 from request_manager import domain
 from request_manager.failpoints import Failpoint
 from request_manager.queries import requests
+from request_manager.usecases import delete_session as deleting
 from request_manager.usecases.accept_request import accept_request
 from request_manager.usecases.await_result import await_result
 from request_manager.usecases.cancel_request import cancel_request
@@ -33,6 +34,8 @@ from shared_models.requests import TERMINAL, Accepted, ClosedModel, NewRequest, 
 
 SCOPE = "requests"
 """The scope that every public route here needs."""
+SESSIONS_SCOPE = "sessions"
+"""The scope of every public route of sessions, most of which are agent-service's."""
 ENDED_SCOPE = "service:ended"
 """The scope with which a service may learn which of a tenant's requests have ended."""
 MAX_WAIT = 60.0
@@ -73,6 +76,7 @@ def caller_with(scope: str) -> Callable[[Request, RouteDependencies], Awaitable[
 
 
 Caller = Annotated[Identity, Depends(caller_with(SCOPE))]
+SessionCaller = Annotated[Identity, Depends(caller_with(SESSIONS_SCOPE))]
 InternalCaller = Annotated[Identity, Depends(caller_with(ENDED_SCOPE))]
 Operator = Annotated[Identity, Depends(caller_with(OPERATE))]
 
@@ -171,6 +175,13 @@ async def delete_request(request_id: UUID, dependencies: Dependencies, caller: C
         await cancel_request(dependencies.database, dependencies.outbox, caller.principal, request_id)
         reached(Failpoint.AFTER_CANCEL_BEFORE_ANSWER)
     return _json(view, 202, {"Location": domain.links_of(request_id).status})
+
+
+@internal.delete("/sessions/{session_id}", status_code=204)
+async def delete_session(session_id: UUID, dependencies: Dependencies, caller: SessionCaller) -> None:
+    """Delete the requests of a caller's session, for a gateway that deletes the session."""
+    if not await deleting.delete_session(dependencies.database, dependencies.outbox, caller.principal, session_id):
+        raise Problem(Problems.UNKNOWN_SESSION, f"There is no session {session_id} that is yours.")
 
 
 class EndedQuery(ClosedModel):

@@ -1,7 +1,8 @@
 """Anchoring: each minute the witness process signs the head of a chain and stores it outside Postgres.
 
-The witness is no part of a service, so no service holds its key. Before it signs, it walks the chain from the last
-anchor to the head, and so never signs a chain that was rewritten in between. Anchors have a limit: with the database,
+The witness is no part of a service, so no service holds its key. Before it signs, it checks the signature of
+the last anchor and walks the chain from there to the head, and so never signs a chain that was rewritten in between. It
+does not begin by itself on a chain that is old and has no anchor. Anchors have a limit: with the database,
 the anchor files and the key, an attacker can make a false log that verifies. Therefore the files belong on append-only
 storage, and only the witness may hold the key.
 """
@@ -9,15 +10,17 @@ storage, and only the witness may hold the key.
 import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from durable_work import metrics
-from durable_work.audit.anchors import append, last_anchor, sign
-from durable_work.audit.verifying import faults_above
+from durable_work.audit.anchors import PublicKeys, append, last_anchor, sign
+from durable_work.audit.verifying import faults_above, is_old
 from shared_clients.errors import Permanent
+from shared_clients.identity.keys import key_id
 from shared_clients.postgres import Database, sql
 from shared_models.audit_chain import Anchor, Checker, moment
 
@@ -32,13 +35,34 @@ SELECT_TIMES = sql("""
 """The time of the anchor, and the time before which every committed entry is sealed."""
 
 
-async def anchor_head(database: Database, folder: Path, key: Ed25519PrivateKey) -> Anchor | None:
+async def anchor_head(
+    database: Database,
+    folder: Path,
+    key: Ed25519PrivateKey,
+    *,
+    previous: PublicKeys = MappingProxyType({}),
+    begin: bool = False,
+) -> Anchor | None:
     """Sign the head of a schema's chain and append it to the chain's file; return None where nothing new is sealed.
 
+    Args:
+        database: the schema.
+        folder: of the anchor files.
+        key: signs.
+        previous: the key that signed before this one, where the key was replaced.
+        begin: sign a chain that is old and has no anchor. A person decides that, because a chain whose anchors were
+            taken away looks the same.
+
     Raises:
-        Permanent: the chain differs from the anchored one, or the file cannot be written.
+        Permanent: the chain differs from the anchored one, the last anchor is not validly signed, the chain is old and
+            has no anchor, or the file cannot be written.
     """
-    last = await asyncio.to_thread(last_anchor, folder, database.schema)
+    public = key.public_key()
+    keys = {**previous, key_id(public): public}
+    last = await asyncio.to_thread(last_anchor, folder, database.schema, keys)
+    if last is None and not begin and await is_old(database):
+        remedy = "restore the file from its copy; where there never was one, run once: flotilla audit anchor --begin"
+        raise Permanent(f"the audit log of {database.schema} is old and has no anchor in {folder}; {remedy}")
     anchors = {last.number: last} if last else {}
     checker = Checker(database.schema, anchors, after=last.number - 1 if last else 0)
     async with database.autocommit() as tx:

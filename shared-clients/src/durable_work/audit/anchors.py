@@ -75,17 +75,30 @@ def append(folder: Path, anchor: Anchor) -> None:
         raise Permanent(f"cannot write the audit anchor {path}: {error.strerror}") from error
 
 
-def last_anchor(folder: Path, chain: str) -> Anchor | None:
-    """Return the last readable anchor, without checking its signature; `read_anchors` checks signatures."""
+def last_anchor(folder: Path, chain: str, keys: PublicKeys) -> Anchor | None:
+    """Return the last readable anchor after a check of its signature; None where there is no anchor file.
+
+    A line that a crash cut is skipped.
+
+    Raises:
+        Permanent: the file has no readable anchor in its last lines, or the last one is not validly signed.
+    """
     path = _file(folder, chain)
     if not path.exists():
         return None
     for line in reversed(_tail(path, 4 * LONGEST_LINE).splitlines()):
         try:
-            return Anchor.model_validate_json(line)
+            Anchor.model_validate_json(line)
         except ValidationError:
             continue
-    return None
+        anchor = _verified_anchor(line, chain, keys)
+        if isinstance(anchor, str):
+            remedy = (
+                "run flotilla audit verify; after a change of keys, name the old one in FLOTILLA_AUDIT_PREVIOUS_KEY"
+            )
+            raise Permanent(f"the last anchor in {path} {anchor}; {remedy}")
+        return anchor
+    raise Permanent(f"{path} has no readable anchor in its last lines; restore the file from its copy")
 
 
 def read_anchors(folder: Path, chain: str, keys: PublicKeys) -> Anchored:

@@ -71,8 +71,7 @@ async def verify(database: Database, anchored: Anchored) -> Report:
             Fault(number=None, what=f"the entry {id_} was inserted without a seal, or its seal was deleted")
             for id_ in unaccounted
         ]
-        old = await tx.row(IS_OLD, age=MAX_UNANCHORED_AGE)
-    if not anchored.anchors and old is not None and old["old"]:
+    if not anchored.anchors and await is_old(database):
         faults.append(Fault(number=None, what="there is no anchor, so a rewritten chain cannot be noticed"))
     return Report(
         chain=database.schema,
@@ -82,6 +81,13 @@ async def verify(database: Database, anchored: Anchored) -> Report:
         waiting=waiting,
         faults=tuple(faults),
     )
+
+
+async def is_old(database: Database) -> bool:
+    """Tell whether a schema's chain is so old that it should have an anchor."""
+    async with database.autocommit() as tx:
+        row = await tx.row(IS_OLD, age=MAX_UNANCHORED_AGE)
+    return row is not None and bool(row["old"])
 
 
 async def faults_above(tx: Tx, checker: Checker) -> list[Fault]:

@@ -1,8 +1,9 @@
 """The app factory: the parts of HTTP that are the same in every service."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from types import MappingProxyType
 from typing import Any, Final
 
 import structlog
@@ -11,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from service_process.web.edge import EdgeApp
 from service_process.web.problems import on_http_exception, on_invalid_parameters, on_problem, on_transient, on_unknown
 from service_process.web.request_guard import BodyLimits, RequestGuard
 from shared_clients import metrics
@@ -19,7 +21,10 @@ from shared_models.problems import Problem, Problems
 
 log = structlog.get_logger()
 
-PROBES: Final = frozenset({"/livez", "/readyz", "/metrics"})
+HEALTH: Final = frozenset({"/livez", "/readyz"})
+METRICS: Final = "/metrics"
+PROBES: Final = HEALTH | {METRICS}
+
 
 type Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -31,8 +36,10 @@ def create_app(
     routers: Sequence[APIRouter],
     ready: Callable[[], Awaitable[None]],
     limits: BodyLimits = BodyLimits(),  # noqa: B008 - frozen
+    limits_at: Mapping[str, BodyLimits] = MappingProxyType({}),
     docs: bool = False,
     draining: asyncio.Event | None = None,
+    public: bool = False,
     lifespan: Lifespan | None = None,
 ) -> FastAPI:
     """Return a service's app.
@@ -43,14 +50,16 @@ def create_app(
         routers: the routes of the service.
         ready: returns while the service can do its work, and otherwise raises one of `shared_clients.errors`.
         limits: of the body of one request.
+        limits_at: other limits for some paths, by path.
         docs: serve `/openapi.json`; never in production. There is no page for it, because FastAPI's documentation page
             loads scripts from a CDN.
         draining: becomes `app.state.draining`; by default a new event.
+        public: strangers reach it, so it continues no trace of theirs, and has `/metrics` only together with `docs`.
         lifespan: opens and closes the resources of the service.
 
     `app.state.draining` is an asyncio.Event: once it is set, the service is not ready, and open streams end.
     """
-    app = FastAPI(
+    app = EdgeApp(
         title=name,
         version=version,
         lifespan=lifespan,
@@ -67,8 +76,9 @@ def create_app(
             "exclude": _probe,
         },
     )
+    app.public = public
     app.state.draining = asyncio.Event() if draining is None else draining
-    app.add_middleware(RequestGuard, limits)
+    app.add_middleware(RequestGuard, limits, limits_at)
     app.add_exception_handler(Problem, on_problem)
     app.add_exception_handler(Transient, on_transient)
     app.add_exception_handler(Unknown, on_unknown)
@@ -76,7 +86,9 @@ def create_app(
     app.add_exception_handler(RequestValidationError, on_invalid_parameters)
     for router in routers:
         app.include_router(router)
-    app.include_router(_probes(app.state.draining, ready, limits.ready_seconds), include_in_schema=False)
+    app.include_router(_health(app.state.draining, ready, limits.ready_seconds), include_in_schema=False)
+    if docs or not public:
+        app.add_api_route(METRICS, _metrics, methods=["GET"], include_in_schema=False)
     return app
 
 
@@ -90,7 +102,11 @@ def _probe(scope: MutableMapping[str, Any]) -> bool:
     return scope["path"] in PROBES
 
 
-def _probes(is_draining: asyncio.Event, ready: Callable[[], Awaitable[None]], seconds: float) -> APIRouter:
+async def _metrics() -> Response:
+    return Response(metrics.scrape(), headers={"Content-Type": metrics.MEDIA_TYPE})
+
+
+def _health(is_draining: asyncio.Event, ready: Callable[[], Awaitable[None]], seconds: float) -> APIRouter:
     router = APIRouter()
 
     async def livez() -> Response:
@@ -107,9 +123,6 @@ def _probes(is_draining: asyncio.Event, ready: Callable[[], Awaitable[None]], se
             raise Problem(Problems.UNAVAILABLE, "something that this service needs does not answer") from error
         return Response("ready\n", media_type="text/plain")
 
-    async def metricz() -> Response:
-        return Response(metrics.scrape(), headers={"Content-Type": metrics.MEDIA_TYPE})
-
-    for path, endpoint in (("/livez", livez), ("/readyz", readyz), ("/metrics", metricz)):
+    for path, endpoint in (("/livez", livez), ("/readyz", readyz)):
         router.add_api_route(path, endpoint, methods=["GET"])
     return router

@@ -1,8 +1,8 @@
 """Request bodies: untrusted bytes become a frozen model, or a problem that names each fault and its place.
 
 A body is JSON by RFC 8259 that Postgres can store: no duplicate members, no NaN, no lone surrogates, no byte order
-mark, no NUL characters, limited depth. A fast parser checks the grammar first; then pydantic reads the bytes straight
-into the model, which costs less than building Python objects in between.
+mark, no NUL characters, limited depth, a limited number of values. A fast parser checks the grammar first; then
+pydantic reads the bytes straight into the model, which costs less than building Python objects in between.
 """
 
 import re
@@ -18,6 +18,9 @@ from shared_models.problems import Problem, Problems
 
 _NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 """The escape of NUL; an escaped backslash before the letters u0000 does not match."""
+
+MAX_VALUES: Final = 4096
+"""Members and elements in one body, at any depth. Each may be a fault, and pydantic describes every fault it finds."""
 
 type Json = dict[str, Json] | list[Json] | str | int | float | bool | None
 
@@ -53,11 +56,26 @@ def json_body(model: type[BaseModel]) -> dict[str, object]:
 
 def _check_grammar(body: bytes) -> None:
     try:
-        jiter.from_json(body, allow_inf_nan=False, catch_duplicate_keys=True)
+        document: Json = jiter.from_json(body, allow_inf_nan=False, catch_duplicate_keys=True)
     except ValueError as error:
         raise Problem(
             Problems.INVALID_JSON, f"the body is not JSON as RFC 8259 defines it: {str(error)[:200]}"
         ) from None
+    if _has_more_values(document, MAX_VALUES):
+        raise _invalid(InputFault("", "too_many", f"has more than {MAX_VALUES} members and elements; send fewer"))
+
+
+def _has_more_values(document: Json, limit: int) -> bool:
+    """Tell whether a document has more values than the limit; count no further than that."""
+    containers, values = [document], 0
+    while containers:
+        here = containers.pop()
+        children = list(here.values()) if isinstance(here, dict) else here if isinstance(here, list) else []
+        values += len(children)
+        if values > limit:
+            return True
+        containers += [child for child in children if isinstance(child, dict | list)]
+    return False
 
 
 def _invalid(*faults: InputFault, more: int = 0) -> Problem:

@@ -7,6 +7,7 @@ and outside of all error handlers, so it is not used.
 """
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -50,16 +51,16 @@ class BodyLimits:
 class RequestGuard:
     """ASGI middleware: media type, size and deadline of bodies, NUL in addresses, and the 500 for a bug."""
 
-    def __init__(self, app: ASGIApp, limits: BodyLimits) -> None:
+    def __init__(self, app: ASGIApp, limits: BodyLimits, limits_at: Mapping[str, BodyLimits]) -> None:
         self._app = app
         self._limits = limits
-        self._event_limits = replace(limits, body_bytes=MAX_BODY)
+        self._limits_at = {limits.events_at: replace(limits, body_bytes=MAX_BODY), **limits_at}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        limits = self._event_limits if scope["path"] == self._limits.events_at else self._limits
+        limits = self._limits_at.get(scope["path"], self._limits)
         try:
             has_body = _check_head(scope, limits)
         except Problem as problem:

@@ -17,8 +17,8 @@ async def open_bus(url: str, broker_authentication: BrokerAuthentication | None 
     """Open a bus, and close it at the end of the context; published messages are safe then.
 
     Args:
-        url: `memory://` for services in one process, `kafka://host:port[,host:port]`, or `http://host:port[/path]` of a
-            Knative broker's ingress.
+        url: `memory://` for services in one process, `kafka://host:port[,host:port]` with the parameters of
+            `kafka_cluster.KafkaSecurity`, or `http://host:port[/path]` of a Knative broker's ingress.
         broker_authentication: how this process and a broker over HTTP authenticate each other.
 
     Raises:

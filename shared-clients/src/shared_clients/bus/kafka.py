@@ -5,8 +5,7 @@ that is not handled yet, and never beyond: a crash repeats records, and loses no
 """
 
 import asyncio
-import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Final
 
@@ -14,18 +13,21 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
     KafkaError,
     MessageSizeTooLargeError,
     ProducerClosed,
     TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
 )
 
 from shared_clients.bus.codec import Record, check_size, encode
 from shared_clients.bus.dispatching import Dispatcher, finish
+from shared_clients.bus.kafka_cluster import KafkaCluster
 from shared_clients.bus.kafka_membership import consume
 from shared_clients.bus.port import Handler, Message
-from shared_clients.errors import Permanent, Transient, WrongAddress
+from shared_clients.errors import Permanent, Transient
 
 log = structlog.get_logger()
 
@@ -34,33 +36,18 @@ STOP_SECONDS: Final = 3.0
 BATCH_BYTES: Final = 16_384
 """The most bytes of the messages in one batch; a larger message has a batch of its own."""
 
-_ADDRESS: Final = re.compile(r"(\[[0-9a-fA-F:]+\]|[^\s:/@\[\]]+):[0-9]{1,5}")
-
-
-def kafka_servers(url: str) -> list[str]:
-    """Return the `host:port` pairs of a `kafka://` URL.
-
-    Raises:
-        WrongAddress: it is of another form; the message does not repeat it, because it may hold a secret.
-    """
-    servers = url.removeprefix("kafka://").removesuffix("/").split(",")
-    if not url.startswith("kafka://") or not all(_ADDRESS.fullmatch(server) for server in servers):
-        msg = "the bus URL is not of the form kafka://host:port[,host:port], without user, path or options"
-        raise WrongAddress(msg)
-    return servers
-
 
 class KafkaBus:
     """A bus on a Kafka cluster; it connects when it is first used, and again when a connection is lost.
 
     Args:
-        url: `kafka://host:port[,host:port]`.
+        url: as `KafkaCluster.parse` reads it.
         session_seconds: after this silence a member counts as dead and its partitions move, so the events of a killed
             process wait that long. A broker that refuses the value gets `kafka_membership.MIN_SESSION_SECONDS`.
     """
 
     def __init__(self, url: str, *, session_seconds: float = 3.0) -> None:
-        self._servers = kafka_servers(url)
+        self._cluster = KafkaCluster.parse(url)
         self._session_seconds = session_seconds
         self._producer: AIOKafkaProducer | None = None
         self._topics_sent_alone = frozenset[str]()  # at most the topics of the catalogue
@@ -77,6 +64,10 @@ class KafkaBus:
                 await self._send_in_batch_or_alone(message.topic, record)
         except UnknownTopicOrPartitionError as error:
             raise Transient(f"a message for {message.topic} is not on Kafka: there is no such topic") from error
+        except (TopicAuthorizationFailedError, ClusterAuthorizationFailedError) as error:
+            raise Transient(
+                f"a message for {message.topic} is not on Kafka: its ACLs do not let this user write"
+            ) from error
         except MessageSizeTooLargeError as error:
             raise Permanent(f"a message for {message.topic} is larger than the topic takes") from error
         except (KafkaError, TimeoutError) as error:
@@ -87,7 +78,7 @@ class KafkaBus:
         dispatcher = Dispatcher()
         member = dispatcher.join(handler)
         consuming = asyncio.create_task(
-            consume(self._servers, group, topics, dispatcher, session_seconds=self._session_seconds),
+            consume(self._cluster, group, topics, dispatcher, session_seconds=self._session_seconds),
             name=f"consume {group}",
         )
         try:
@@ -146,7 +137,7 @@ class KafkaBus:
                 raise Transient("the bus is closed")
             if self._producer is None:
                 async with AsyncExitStack() as failed:
-                    producer = new_producer(self._servers)
+                    producer = new_producer(self._cluster)
                     failed.push_async_callback(_stop, producer)
                     await producer.start()
                     failed.pop_all()
@@ -166,10 +157,10 @@ class KafkaBus:
         stopping.add_done_callback(self._stopping.discard)
 
 
-def new_producer(servers: Sequence[str]) -> AIOKafkaProducer:
+def new_producer(cluster: KafkaCluster) -> AIOKafkaProducer:
     """Return a producer, not started, that sends at once and waits for all in-sync replicas."""
     return AIOKafkaProducer(
-        bootstrap_servers=servers,
+        **cluster.client_arguments(),
         acks="all",
         enable_idempotence=True,
         linger_ms=0,
@@ -185,7 +176,7 @@ async def create_topics(url: str, topics: frozenset[str], *, partitions: int) ->
         Transient: Kafka does not answer now.
         Permanent: Kafka refuses a topic.
     """
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka_servers(url), request_timeout_ms=8_000)
+    admin = AIOKafkaAdminClient(**KafkaCluster.parse(url).client_arguments(), request_timeout_ms=8_000)
     try:
         await admin.start()
         replicas = min(3, len((await admin.describe_cluster())["brokers"]))
@@ -207,7 +198,7 @@ async def list_missing_topics(url: str, topics: frozenset[str]) -> frozenset[str
     Raises:
         Transient: Kafka does not answer now.
     """
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka_servers(url), request_timeout_ms=8_000)
+    admin = AIOKafkaAdminClient(**KafkaCluster.parse(url).client_arguments(), request_timeout_ms=8_000)
     try:
         await admin.start()
         return topics - set(await admin.list_topics())

@@ -7,7 +7,6 @@ membership.
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
 from typing import Final
 
 import structlog
@@ -16,6 +15,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, InvalidSession
 
 from shared_clients.bus.codec import Record, decode
 from shared_clients.bus.dispatching import Dispatcher, pause_after
+from shared_clients.bus.kafka_cluster import KafkaCluster
 from shared_clients.bus.port import Message
 
 log = structlog.get_logger()
@@ -35,12 +35,12 @@ STOP_SECONDS: Final = 4.0
 
 
 async def consume(
-    servers: Sequence[str], group: str, topics: frozenset[str], dispatcher: Dispatcher, *, session_seconds: float
+    cluster: KafkaCluster, group: str, topics: frozenset[str], dispatcher: Dispatcher, *, session_seconds: float
 ) -> None:
     """Be a member of a group until cancelled; join again after each failure."""
     failures, this_task = 0, asyncio.current_task()
     while this_task is not None and not this_task.cancelling():
-        consumer = new_consumer(servers, group, session_seconds)
+        consumer = new_consumer(cluster, group, session_seconds)
         membership = Membership(consumer, dispatcher)
         consumer.subscribe(sorted(topics), listener=membership)
         try:
@@ -54,10 +54,10 @@ async def consume(
         await asyncio.sleep(pause_after(failures))
 
 
-def new_consumer(servers: Sequence[str], group: str, session_seconds: float) -> AIOKafkaConsumer:
+def new_consumer(cluster: KafkaCluster, group: str, session_seconds: float) -> AIOKafkaConsumer:
     """Return a consumer, not started, that commits only on request and begins with the oldest record."""
     return AIOKafkaConsumer(
-        bootstrap_servers=servers,
+        **cluster.client_arguments(),
         group_id=group,
         session_timeout_ms=int(session_seconds * 1000),
         heartbeat_interval_ms=int(session_seconds * 1000 / 6),

@@ -59,7 +59,7 @@ def trust(issuer: str, public: Ed25519PublicKey, audiences: frozenset[str]) -> d
 
 
 class _Jwk(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     kty: Literal["OKP"] = "OKP"
     crv: Literal["Ed25519"] = "Ed25519"
@@ -68,7 +68,7 @@ class _Jwk(BaseModel):
     audiences: frozenset[str]
 
 
-_JWKS: Final = TypeAdapter(tuple[_Jwk, ...])
+_JWKS: Final = TypeAdapter(tuple[_Jwk, ...], config=ConfigDict(hide_input_in_errors=True))
 
 
 def dump_trusted(keys: TrustedKeys) -> str:

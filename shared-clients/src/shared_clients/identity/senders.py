@@ -131,7 +131,7 @@ def token_file_reader(path: Path) -> Callable[[], str]:
     def read() -> str:
         try:
             return path.read_text("ascii").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise Transient(f"the token in {path} cannot be read: {error}") from error
+        except (OSError, ValueError) as error:
+            raise Transient(f"the token file of FLOTILLA_EVENTS_OIDC cannot be read: {type(error).__name__}") from error
 
     return read

@@ -11,7 +11,8 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from shared_clients.bus import ensure_topics
-from shared_clients.bus.kafka import KafkaBus, kafka_servers, new_producer
+from shared_clients.bus.kafka import KafkaBus, new_producer
+from shared_clients.bus.kafka_cluster import KafkaCluster
 from shared_clients.bus.kafka_membership import MAX_UNCOMMITTED, MAX_UNHANDLED, PartitionProgress, new_consumer
 from shared_clients.bus.port import Message
 from shared_clients.errors import Permanent, Transient
@@ -43,7 +44,7 @@ async def receive(seen: asyncio.Queue[Message], count: int) -> list[Message]:
 
 
 async def test_settings_that_would_quietly_break_promises_are_set() -> None:
-    producer, consumer = new_producer(kafka_servers(NOWHERE)), new_consumer(kafka_servers(NOWHERE), "g", 6.0)
+    producer, consumer = new_producer(KafkaCluster.parse(NOWHERE)), new_consumer(KafkaCluster.parse(NOWHERE), "g", 6.0)
     try:
         assert producer._sender._acks == -1
         assert producer._txn_manager is not None, "idempotence"
@@ -110,7 +111,7 @@ async def test_absent_broker_is_transient_and_never_holds_up_leaving() -> None:
 @pytest.mark.kafka
 async def test_topics_are_made_once_and_their_number_of_partitions_stays(kafka_url: str, topic: str) -> None:
     await ensure_topics(kafka_url, frozenset({topic}), partitions=5)
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka_servers(kafka_url))
+    admin = AIOKafkaAdminClient(**KafkaCluster.parse(kafka_url).client_arguments())
     await admin.start()
     try:
         [described] = await admin.describe_topics([topic])
@@ -129,7 +130,7 @@ async def test_topic_with_an_impossible_name_is_refused_for_good(kafka_url: str)
 async def test_strangers_records_arrive_as_they_are_and_hold_nothing_up(
     kafka_url: str, topic: str, bus: KafkaBus
 ) -> None:
-    stranger = new_producer(kafka_servers(kafka_url))
+    stranger = new_producer(KafkaCluster.parse(kafka_url))
     await stranger.start()
     await stranger.send_and_wait(topic, b"\x00\xff", headers=[("ce_id", b"\xff"), ("ce_time", b"yesterday")])
     await stranger.send_and_wait(topic, None, key=b"deleted")
@@ -149,7 +150,7 @@ async def test_strangers_records_arrive_as_they_are_and_hold_nothing_up(
 @pytest.mark.kafka
 async def test_message_that_its_topic_refuses_does_not_spoil_those_after_it(kafka_url: str, bus: KafkaBus) -> None:
     narrow = f"narrow-{uuid4()}"
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka_servers(kafka_url))
+    admin = AIOKafkaAdminClient(**KafkaCluster.parse(kafka_url).client_arguments())
     await admin.start()
     await admin.create_topics([NewTopic(narrow, 1, 1, topic_configs={"max.message.bytes": "2000"})])
     await admin.close()
@@ -207,7 +208,7 @@ async def test_what_was_handled_is_committed_when_a_member_leaves(kafka_url: str
     async with bus.subscribe(group, frozenset({topic}), seen.put):
         await asyncio.gather(*(bus.publish(event(topic, key=f"k{n}")) for n in range(10)))
         await receive(seen, 10)
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka_servers(kafka_url))
+    admin = AIOKafkaAdminClient(**KafkaCluster.parse(kafka_url).client_arguments())
     await admin.start()
     committed = await admin.list_consumer_group_offsets(group)
     await admin.close()
@@ -222,7 +223,7 @@ async def small_topic(kafka_url: str) -> str:
 
 
 async def make_topic(url: str, name: str, configs: dict[str, str]) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka_servers(url))
+    admin = AIOKafkaAdminClient(**KafkaCluster.parse(url).client_arguments())
     await admin.start()
     try:
         await admin.create_topics([NewTopic(name, 1, 1, topic_configs=configs)])

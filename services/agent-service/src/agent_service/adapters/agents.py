@@ -28,21 +28,32 @@ class AgentFolder:
         return AgentRuntime(agent, self._providers.chain(agent), self._toolbox.pick(agent.spec.tools))
 
 
-async def read_agents(folder: Path, default: str, settings: ProviderSettings) -> Configuration:
+async def read_agents(
+    folder: Path, default: str, settings: ProviderSettings, *, scripted: bool = True
+) -> Configuration:
     """Read and check the agents and scripts of a folder, and choose the model that `model: default` stands for.
+
+    Args:
+        folder: of the agents' files.
+        default: the agent for requests that name none.
+        settings: the keys and addresses of the providers.
+        scripted: whether an agent may use a scripted model; production refuses it.
 
     Raises:
         Permanent: a file cannot be used, or one is missing, with a line for each mistake; or the server at
-            OPENAI_BASE_URL names no model for `model: default`.
+            OPENAI_BASE_URL names no model for `model: default`; or an agent uses a scripted model and may not.
     """
     try:
         configuration = load_configuration(
             folder, tools=Toolbox().names, default_agent=default, providers=settings.configured
         )
         uses_default = any(file.uses_default for file in configuration.agents.files)
-        return configuration.with_models(await choose_default_model(settings) if uses_default else None)
+        configuration = configuration.with_models(await choose_default_model(settings) if uses_default else None)
     except ConfigError as error:
         raise Permanent(str(error)) from error
+    if not scripted:
+        _refuse_scripted(configuration.agents)
+    return configuration
 
 
 @asynccontextmanager
@@ -55,3 +66,10 @@ async def open_agents(configuration: Configuration, settings: ProviderSettings) 
         yield AgentFolder(configuration.agents, providers, Toolbox())
     finally:
         await providers.close()
+
+
+def _refuse_scripted(agents: AgentCatalog) -> None:
+    for agent in agents:
+        if any(ref.provider == "scripted" for ref in (agent.spec.model, *agent.spec.fallbacks)):
+            expected = "name a model of another provider, or remove the agent from FLOTILLA_AGENT_CONFIGS"
+            raise Permanent(f"agent {agent.metadata.name} uses a scripted model, which production refuses; {expected}")

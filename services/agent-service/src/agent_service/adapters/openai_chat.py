@@ -33,7 +33,7 @@ class OpenAIChat:
             api_key=api_key.get_secret_value() if api_key else "none",
             base_url=base_url or OPENAI,
             max_retries=0,
-            http_client=ModelClient(ChatChunks, LEARNABLE),
+            http_client=ModelClient(ChatChunks, LEARNABLE, base_url or OPENAI),
         )
 
     def model(self, name: str) -> Model:

@@ -18,13 +18,15 @@ from typing import Any, Final, Protocol
 import httpx2
 
 from agent_service.adapters.dialects import LearnedDialects
+from shared_clients.egress import EgressPolicy
+from shared_clients.egress.sdk_transport import SdkTransport
 from shared_models.agents import Dialect
 
 CONNECT_SECONDS: Final = 10.0
 TAIL_SECONDS: Final = 2.0
 """How long token counts may still come after the finish mark; then the answer is whole without them."""
 MAX_EVENT: Final = 4 << 20
-"""Bytes of one server-sent event."""
+"""Bytes of one server-sent event, and of an answer that comes in one piece."""
 MAX_STREAM: Final = 64 << 20
 """Bytes of one stream."""
 MAX_ERROR: Final = 64 << 10
@@ -101,7 +103,7 @@ class EventDecoder:
         value = value.removeprefix(" ")
         if field == "data":
             self._data.append(value)
-            self._size += len(value)
+            self._size += len(line)
         elif field == "event":
             self._name = value
         return None
@@ -164,14 +166,14 @@ class ModelClient(httpx2.AsyncClient):
     Args:
         chunks: makes the reader of one stream.
         learnable: how a member of the request's body is changed for servers that refuse it by name.
+        base_url: of the provider's API; no other host or port is reached.
     """
 
-    def __init__(self, chunks: Callable[[], Chunks], learnable: Mapping[str, Dialect]) -> None:
+    def __init__(self, chunks: Callable[[], Chunks], learnable: Mapping[str, Dialect], base_url: str) -> None:
         # How long silence may last is decided by `adapters/models`.
         super().__init__(
-            follow_redirects=True,
+            transport=SdkTransport(EgressPolicy.of([base_url])),
             timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS),
-            limits=httpx2.Limits(max_connections=1000, max_keepalive_connections=100),
         )
         self._chunks = chunks
         self._dialects = LearnedDialects(learnable)
@@ -262,6 +264,8 @@ class _ReplyStream(httpx2.AsyncByteStream):
             whole = bytearray()
             while (data := await self._read()) is not None:
                 whole += data
+                if len(whole) > MAX_EVENT:  # a parsed answer takes many times the memory of its bytes
+                    raise StreamBrokenError(f"an answer of more than {MAX_EVENT} bytes came in one piece")
             yield ServerSentEvent("", whole.decode(errors="replace"))
             return
         decoder = EventDecoder()

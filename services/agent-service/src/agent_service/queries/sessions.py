@@ -59,6 +59,10 @@ RENAME_SESSION = sql(f"""
     UPDATE sessions s SET title = :title WHERE {OWNED} AND s.session_id = :session_id RETURNING {COLUMNS}
 """)
 DELETE_SESSION = sql(f"UPDATE sessions s SET deleted_at = now() WHERE {OWNED} AND s.session_id = :session_id")
+INSERT_DELETED = sql("""
+    INSERT INTO sessions (tenant, session_id, owner, deleted_at) VALUES (:tenant, :session_id, :owner, now())
+    ON CONFLICT (tenant, session_id) DO NOTHING
+""")
 CURRENT_BRANCH = BRANCH.format(
     session=":session_id", tip="SELECT max(turn) AS turn FROM runs WHERE tenant = :tenant AND session_id = :session_id"
 )
@@ -133,6 +137,11 @@ async def rename_session(
 async def delete_session(tx: Tx, tenant: str, owner: Person, session_id: UUID) -> bool:
     """Hide a session for good, so that later requests in it are refused; return False if there is none."""
     return await tx.run(DELETE_SESSION, tenant=tenant, owner=owner.key, session_id=session_id) == 1
+
+
+async def insert_deleted(tx: Tx, tenant: str, owner: Person, session_id: UUID) -> None:
+    """Store a session as deleted before its first request arrives; do nothing for one that is known."""
+    await tx.run(INSERT_DELETED, tenant=tenant, owner=owner.key, session_id=session_id)
 
 
 async def list_messages(

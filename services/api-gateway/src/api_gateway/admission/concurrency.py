@@ -3,23 +3,31 @@
 A request whose body is still arriving, a request that is being worked on, and a request that only waits (a stream, or a
 call that waits for a result) cost different resources, so each stage has its own bound. Five hundred slow uploads must
 not keep out a request that has arrived completely, and a thousand open streams must not keep out a new question.
+A request to sign in has a stage of its own from its first to its last byte: strangers send it, and they must not keep
+out a caller who is signed in.
 
 `ConcurrencyMiddleware` goes around the whole app and gives every request a `ConcurrencySlot`.
 """
 
+import asyncio
 from collections import Counter
+from collections.abc import Coroutine
 from enum import StrEnum
 from typing import Final
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api_gateway.admission.limits import AdmissionLimits, jittered_seconds, limit_reached, overloaded
 from service_process.web import PROBES, problem_response
 from shared_clients.headers import content_length, lines_of
+from shared_clients.loops import Tasks
 from shared_models.problems import Problem, Problems
 
 SLOT_KEY: Final = "flotilla.concurrency_slot"
 """The key of a request's slot in its ASGI scope."""
+SIGN_IN_PATH: Final = "/auth/link"
+"""The one route with a body for strangers: the other routes identify the caller before they read a body."""
 RETRY_SECONDS: Final = 1.0
 """The wait before a refused request is worth another try; requests end at unknown times, so this is a guess."""
 
@@ -30,6 +38,7 @@ class Stage(StrEnum):
     RECEIVING = "receiving"
     IN_FLIGHT = "in_flight"
     OPEN = "open"
+    SIGNING_IN = "signing_in"
 
 
 class ConcurrencySlot:
@@ -59,6 +68,7 @@ class ConcurrencyLimiter:
             Stage.RECEIVING: limits.receiving,
             Stage.IN_FLIGHT: limits.in_flight,
             Stage.OPEN: limits.open,
+            Stage.SIGNING_IN: limits.signing_in,
         }
         self._tenant_limit = max(1, limits.tenant_open // limits.replicas)
         self._counts = dict.fromkeys(Stage, 0)
@@ -74,8 +84,9 @@ class ConcurrencyLimiter:
         Raises:
             Problem: OVERLOADED: the process has no capacity to receive the body, or to work on the request.
         """
-        for needed in (stage, Stage.IN_FLIGHT):
-            self._refuse_if_full(needed)
+        self._refuse_if_full(stage)
+        if stage is Stage.RECEIVING:
+            self._refuse_if_full(Stage.IN_FLIGHT)
         slot = ConcurrencySlot()
         self._move(slot, stage)
         return slot
@@ -141,7 +152,7 @@ class ConcurrencyMiddleware:
             await self._app(scope, receive, send)
             return
         try:
-            slot = self._limiter.acquire(Stage.RECEIVING if _has_body(scope) else Stage.IN_FLIGHT)
+            slot = self._limiter.acquire(_first_stage(scope))
         except Problem as problem:
             await problem_response(scope, problem)(scope, receive, send)
             return
@@ -170,6 +181,39 @@ def slot_of(scope: Scope) -> ConcurrencySlot:
     """Return the slot that the middleware gave a request."""
     slot: ConcurrencySlot = scope[SLOT_KEY]
     return slot
+
+
+async def run_while_connected[T](receive: Receive, work: Coroutine[None, None, T]) -> T:
+    """Return the result of the work; when the client leaves first, cancel the work and so free its slot.
+
+    Args:
+        receive: of a request whose body was read to its end.
+        work: an answer that only this client waits for.
+
+    Raises:
+        ClientDisconnect: the client left.
+    """
+    connected = asyncio.timeout(None)
+
+    async def end_with_the_client() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        connected.reschedule(0)
+
+    try:
+        async with connected, Tasks() as tasks:
+            tasks.start("watch a waiting client", end_with_the_client)
+            return await work
+    except TimeoutError:
+        if not connected.expired():
+            raise
+        raise ClientDisconnect from None
+
+
+def _first_stage(scope: Scope) -> Stage:
+    if scope["path"] == SIGN_IN_PATH:
+        return Stage.SIGNING_IN
+    return Stage.RECEIVING if _has_body(scope) else Stage.IN_FLIGHT
 
 
 def _has_body(scope: Scope) -> bool:

@@ -28,6 +28,9 @@ class AdmissionLimits:
         in_flight: requests that this process works on at the same time.
         receiving: requests whose body this process is still receiving.
         open: streams and waiting calls of this process.
+        signing_in: requests to sign in with a link that this process works on at the same time.
+        sign_in: requests to sign in with a link from one address in `WINDOW_SECONDS`, in this process. Behind a proxy
+            that is the proxy's address.
         tenant_open: streams and waiting calls of one tenant, over all gateways; each gateway admits an equal share.
         replicas: the number of gateways. While Redis is away, each gateway admits this fraction of every rate.
     """
@@ -38,6 +41,8 @@ class AdmissionLimits:
     in_flight: int = 512
     receiving: int = 512
     open: int = 4_000
+    signing_in: int = 32
+    sign_in: int = 100
     tenant_open: int = 2_000
     replicas: int = 1
 

@@ -260,13 +260,39 @@ class RateLimiter:
                 bucket.unreported = 0
 
 
+class SignInRate:
+    """Admits requests to sign in that are within the rate of their address, counted in this process alone.
+
+    Args:
+        limits: the numbers.
+        clock: seconds that only go forward.
+    """
+
+    def __init__(self, limits: AdmissionLimits, clock: Callable[[], float] = time.monotonic) -> None:
+        self._buckets = LeakyBuckets(RatePolicy("sign_in", limits.sign_in, WINDOW_SECONDS))
+        self._clock = clock
+
+    def admit(self, address: str) -> None:
+        """Count one request.
+
+        Raises:
+            Problem: RATE_LIMITED: the address has used up its quota.
+        """
+        now = self._clock()
+        rest = self._buckets.remaining(address, now, 1)
+        if rest.requests < 1:
+            raise rate_refusal(Exceeded(self._buckets.policy, [rest], rest.seconds))
+        self._buckets.add_request(address, now, 1)
+
+
 def rate_refusal(exceeded: Exceeded) -> Problem:
-    """Return the refusal: RATE_LIMITED for the caller's or the tenant's rate, OVERLOADED for the platform's."""
+    """Return the refusal: OVERLOADED for the platform's rate, RATE_LIMITED for every other."""
     policy = exceeded.policy
     if policy.name == "platform":
         return overloaded(policy.name, exceeded.seconds)
+    subject = "address" if policy.name == "sign_in" else policy.name
     detail = (
-        f"This {policy.name} has used up its limit of {policy.quota} requests in {policy.window} seconds. "
+        f"This {subject} has used up its limit of {policy.quota} requests in {policy.window} seconds. "
         "Send the same request again after the number of seconds in Retry-After."
     )
     return limit_reached(policy.name, Problems.RATE_LIMITED, detail, whole_seconds(exceeded.seconds))

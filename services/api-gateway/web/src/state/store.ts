@@ -9,6 +9,8 @@ export type Who =
   | { readonly kind: 'checking' }
   | { readonly kind: 'signed-in'; readonly identity: Identity }
   | { readonly kind: 'signed-out'; readonly why: 'no-cookie' | 'bad-link' | 'left' }
+  /** The link in the address is of another person than the one who is signed in. */
+  | { readonly kind: 'other-person'; readonly code: string; readonly problem: Problem }
   | { readonly kind: 'unreachable'; readonly problem: Problem };
 
 export interface Notice {

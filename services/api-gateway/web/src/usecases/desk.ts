@@ -7,6 +7,7 @@ import { type Problem, Refused } from '../wire/http.ts';
 export type News =
   | { readonly kind: 'signed-in' }
   | { readonly kind: 'signed-out' }
+  | { readonly kind: 'changed-person' }
   | { readonly kind: 'changed'; readonly sessionId: string }
   | { readonly kind: 'deleted'; readonly sessionId: string }
   | {

@@ -16,6 +16,7 @@ function withAsked(thread: Thread, news: News & { kind: 'asked' }): Thread {
 }
 
 async function hear(desk: Desk, news: News): Promise<void> {
+  if (news.kind === 'changed-person') return location.assign('/');
   if (news.kind === 'signed-in') {
     if (desk.store.get().who.kind !== 'signed-in') await enter(desk);
     return;

@@ -7,7 +7,7 @@ import { forgetTexts } from '../state/keeping.ts';
 import { routeOf } from '../state/route.ts';
 import { currentThread, START } from '../state/store.ts';
 import * as api from '../wire/api.ts';
-import { Refused } from '../wire/http.ts';
+import { type Problem, Refused } from '../wire/http.ts';
 import { type Desk, notify, tell } from './desk.ts';
 import { stopFollowing } from './follow_runs.ts';
 import { refreshSessions } from './list_sessions.ts';
@@ -38,13 +38,14 @@ async function recognise(desk: Desk, linkFailed: boolean): Promise<void> {
   }
 }
 
-async function useCode(code: string): Promise<boolean> {
+/** The problem of a link that did not work, or null. */
+async function useCode(code: string, replace: boolean): Promise<Problem | null> {
   try {
-    await api.signIn(code);
-    return true;
+    await api.signIn(code, replace);
+    return null;
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
-    return false; // a used link does no harm to somebody who is signed in already
+    return error.problem; // a used link does no harm to somebody who is signed in already
   }
 }
 
@@ -70,9 +71,26 @@ export async function signOut(desk: Desk): Promise<void> {
 export async function enter(desk: Desk): Promise<void> {
   const shown = currentThread(desk.store.get()).sessionId;
   const code = takeCode(shown);
-  const worked = code === null || (await useCode(code));
-  if (code !== null && worked) tell(desk, { kind: 'signed-in' });
-  await recognise(desk, !worked);
+  const problem = code === null ? null : await useCode(code, false);
+  if (code !== null && problem?.status === 409) {
+    desk.store.change(state => ({ ...state, who: { kind: 'other-person', code, problem } }));
+    return;
+  }
+  if (code !== null && problem === null) tell(desk, { kind: 'signed-in' });
+  await stay(desk, problem !== null);
+}
+
+/** Sign in as the person of the link, and start the page and the other tabs again: they show another person's data. */
+export async function changePerson(desk: Desk, code: string): Promise<void> {
+  if ((await useCode(code, true)) !== null) return stay(desk, true);
+  tell(desk, { kind: 'changed-person' });
+  location.assign('/');
+}
+
+/** Find out who we are, and show what the address names. */
+export async function stay(desk: Desk, linkFailed = false): Promise<void> {
+  const shown = currentThread(desk.store.get()).sessionId;
+  await recognise(desk, linkFailed);
   if (desk.store.get().who.kind !== 'signed-in') return;
   const route = routeOf(location.hash);
   desk.store.change(state => ({ ...state, route }));

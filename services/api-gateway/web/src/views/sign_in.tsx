@@ -45,8 +45,31 @@ function HowToSignIn({ why }: { why: keyof typeof TITLES }): JSX.Element {
   );
 }
 
-export function SignIn({ who, retry }: { who: Who; retry: () => void }): JSX.Element {
+interface Actions {
+  readonly retry: () => void;
+  readonly changePerson: (code: string) => void;
+  readonly stay: () => void;
+}
+
+export function SignIn({ who, retry, changePerson, stay }: Actions & { who: Who }): JSX.Element {
   if (who.kind === 'signed-out') return <HowToSignIn why={who.why} />;
+  if (who.kind === 'other-person') {
+    return (
+      <Card>
+        <h1>Sign in as somebody else?</h1>
+        <p>{who.problem.detail}</p>
+        <button type="button" class="button" onClick={stay}>
+          Stay signed in
+        </button>
+        <button type="button" class="button" onClick={() => changePerson(who.code)}>
+          Change
+        </button>
+        <p class="fine">
+          If somebody sent you this link, stay: what you write after a change is theirs to read.
+        </p>
+      </Card>
+    );
+  }
   if (who.kind === 'unreachable') {
     return (
       <Card>

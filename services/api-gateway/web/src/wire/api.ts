@@ -106,8 +106,9 @@ export async function me(): Promise<Identity> {
   return (await (await request('/auth/me', briefly())).json()) as Identity;
 }
 
-export async function signIn(code: string): Promise<void> {
-  await request('/auth/link', { ...json('POST', { code }), ...briefly() });
+/** `replace` confirms that another person than before is signed in. */
+export async function signIn(code: string, replace = false): Promise<void> {
+  await request('/auth/link', { ...json('POST', { code, replace }), ...briefly() });
 }
 
 export async function signOut(): Promise<void> {

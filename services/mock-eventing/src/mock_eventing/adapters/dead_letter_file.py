@@ -31,7 +31,7 @@ class DeadLetterFile:
             self._file = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
             folder = os.open(self._path.parent, os.O_RDONLY)
         except OSError as error:
-            raise Permanent(f"FLOTILLA_DEAD_LETTERS ({self._path}) cannot be written: {error.strerror}") from error
+            raise Permanent(f"the file that FLOTILLA_DEAD_LETTERS names cannot be written: {error.strerror}") from error
         os.fsync(folder)
         os.close(folder)
         size = os.fstat(self._file).st_size

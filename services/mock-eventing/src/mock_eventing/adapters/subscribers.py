@@ -1,5 +1,6 @@
 """Subscribers over HTTP: one attempt to deliver an event; a failed connection becomes a response too."""
 
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final, Self
 
@@ -10,6 +11,7 @@ from mock_eventing.domain.events import Event
 from mock_eventing.domain.retrying import MAX_ERROR_BYTES, SubscriberResponse
 from mock_eventing.domain.structured import STRUCTURED, write_structured
 from mock_eventing.domain.triggers import DeliverySpec
+from shared_clients.egress import CheckedConnector, EgressPolicy, open_session
 from shared_clients.outbound import retry_after
 from shared_clients.tracing import inject
 
@@ -22,19 +24,17 @@ class HttpSubscribers:
     """An HTTP client for subscribers, as an async context manager; `TriggerDeliveries` bounds its connections.
 
     Args:
+        uris: of the subscribers and dead-letter sinks; nothing else is reached.
         secret: the bearer token of each request; an empty text means that requests carry none.
     """
 
-    def __init__(self, secret: str) -> None:
+    def __init__(self, uris: Iterable[str], secret: str) -> None:
+        self._policy = EgressPolicy.of(uris)
         self._headers = {**_PLAIN, **({"Authorization": f"Bearer {secret}"} if secret else {})}
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_SECONDS),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=("Content-Type",),
-            auto_decompress=False,
-        )
+        connector = CheckedConnector(self._policy, limit=0, keepalive_seconds=_IDLE_SECONDS)
+        self._session = open_session(connector, timeout=aiohttp.ClientTimeout(), skip_auto_headers=("Content-Type",))
         return self
 
     async def __aexit__(self, *_exit: object) -> None:

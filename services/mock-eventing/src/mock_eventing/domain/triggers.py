@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.alias_generators import to_camel
 
 from mock_eventing.domain.filters import Attributes, Filter, matches_all, matches_exactly
-from shared_models.agents import ConfigError, Mistake, config_error, parse_document
+from shared_models.agents import ConfigError, Mistake, check_yaml, config_error, parse_document
 
 API_VERSION: Final = "eventing.knative.dev/v1"
 
@@ -181,6 +181,13 @@ type Triggers = Mapping[Address, tuple[Trigger, ...]]
 """The triggers of each broker."""
 
 
+def destinations_of(triggers: Triggers) -> frozenset[str]:
+    """Return the addresses to which events may be sent: of subscribers, and of dead-letter sinks."""
+    all_triggers = [trigger for group in triggers.values() for trigger in group]
+    sinks = [trigger.delivery.dead_letter_sink for trigger in all_triggers]
+    return frozenset({*(trigger.uri for trigger in all_triggers), *(sink.uri for sink in sinks if sink)})
+
+
 def parse_triggers(file: str, text: str) -> Triggers:
     """Read a file of Trigger and Broker documents; a broker exists where a document of either kind names it.
 
@@ -227,6 +234,7 @@ def _parse(file: str, part: str) -> TriggerDocument | BrokerDocument:
 
 def _documents(file: str, text: str) -> Iterator[str]:
     """Yield the documents of a file, each after empty lines that keep the line numbers of the file."""
+    check_yaml(file, text)
     try:
         parsed = yaml.parse(text, Loader=yaml.SafeLoader)
         starts = [one.start_mark for one in parsed if isinstance(one, yaml.DocumentStartEvent) and one.start_mark]

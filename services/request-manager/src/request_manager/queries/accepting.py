@@ -15,14 +15,14 @@ ACCEPT: Final = """
         WHERE tenant = $1 AND caller = $2 AND key = $3
     ), known_session AS (
         UPDATE session_turns SET turn = turn + 1
-        WHERE tenant = $1 AND session_id = $6 AND owner = $7 AND NOT $8::boolean
+        WHERE tenant = $1 AND session_id = $6 AND owner = $7 AND NOT $8::boolean AND deleted_at IS NULL
           AND NOT EXISTS (SELECT FROM earlier_key)
         RETURNING turn
     ), opened_session AS (
         INSERT INTO session_turns (tenant, session_id, owner, turn)
         SELECT $1, $6, $7, 1 WHERE $8::boolean AND NOT EXISTS (SELECT FROM earlier_key)
         ON CONFLICT (tenant, session_id) DO UPDATE SET turn = session_turns.turn + 1
-        WHERE session_turns.owner = excluded.owner
+        WHERE session_turns.owner = excluded.owner AND session_turns.deleted_at IS NULL
         RETURNING turn
     ), next_turn AS (
         SELECT turn FROM known_session UNION ALL SELECT turn FROM opened_session

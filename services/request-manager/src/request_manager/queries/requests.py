@@ -25,28 +25,41 @@ from shared_models.requests import (
 VIEW: Final = """
     SELECT request_id, session_id, turn, status, response, error, agent, revision, usage, created_at, completed_at,
            retry_of
-    FROM requests
+    FROM requests q
 """
-LOAD_VIEW = sql(f"{VIEW} WHERE tenant = :tenant AND owner = :owner AND request_id = :request_id")
+SESSION_LIVES: Final = """NOT EXISTS (
+    SELECT FROM session_turns s
+    WHERE s.tenant = q.tenant AND s.session_id = q.session_id AND s.deleted_at IS NOT NULL
+)"""
+"""A condition of every statement that reads a request `q`: its session was not deleted."""
+LOAD_VIEW = sql(f"{VIEW} WHERE tenant = :tenant AND owner = :owner AND request_id = :request_id AND {SESSION_LIVES}")
 LIST_ENDED_VIEWS = sql(f"""
-    {VIEW} WHERE tenant = :tenant AND request_id = ANY(:request_ids) AND completed_at IS NOT NULL
+    {VIEW} WHERE tenant = :tenant AND request_id = ANY(:request_ids) AND completed_at IS NOT NULL AND {SESSION_LIVES}
 """)
 LIST_VIEWS = sql(f"""
     {VIEW}
     WHERE tenant = :tenant AND owner = :owner
       AND request_id < coalesce(CAST(:before AS uuid), 'ffffffff-ffff-ffff-ffff-ffffffffffff')
-      AND session_id = coalesce(CAST(:session_id AS uuid), session_id)
+      AND session_id = coalesce(CAST(:session_id AS uuid), session_id) AND {SESSION_LIVES}
     ORDER BY request_id DESC LIMIT :limit
 """)
-LOAD_PLACE = sql("""
-    SELECT session_id, turn, after_turn FROM requests
-    WHERE tenant = :tenant AND owner = :owner AND request_id = :request_id
+LOAD_PLACE = sql(f"""
+    SELECT session_id, turn, after_turn FROM requests q
+    WHERE tenant = :tenant AND owner = :owner AND request_id = :request_id AND {SESSION_LIVES}
 """)
-LOAD_REQUEST = sql("""
+LOAD_REQUEST = sql(f"""
     SELECT session_id, turn, after_turn, status, principal, content, agent, metadata, (
         SELECT n.request_id FROM requests n WHERE n.tenant = q.tenant AND n.retry_of = q.request_id
     ) AS retried_as
-    FROM requests q WHERE tenant = :tenant AND request_id = :request_id
+    FROM requests q WHERE tenant = :tenant AND request_id = :request_id AND {SESSION_LIVES}
+""")
+DELETE_SESSION = sql("""
+    UPDATE session_turns SET deleted_at = coalesce(deleted_at, now())
+    WHERE tenant = :tenant AND owner = :owner AND session_id = :session_id
+""")
+LIST_PENDING = sql("""
+    SELECT request_id FROM requests
+    WHERE tenant = :tenant AND owner = :owner AND session_id = :session_id AND completed_at IS NULL
 """)
 STORE_CANCELLATION = sql("""
     UPDATE requests SET cancel_asked_at = now()
@@ -119,6 +132,19 @@ async def load_request(database: Database, tenant: str, request_id: UUID) -> Sto
         metadata=row["metadata"],
         retried_as=row["retried_as"],
     )
+
+
+async def delete_session(database: Database, caller: Principal, session_id: UUID) -> bool:
+    """Hide a session's requests for good; return False where the caller has no such session."""
+    async with database.autocommit() as tx:
+        return await tx.run(DELETE_SESSION, tenant=caller.tenant, owner=caller.person.key, session_id=session_id) == 1
+
+
+async def list_pending(database: Database, caller: Principal, session_id: UUID) -> Sequence[UUID]:
+    """Return the requests of a session that have not ended."""
+    async with database.autocommit() as tx:
+        rows = await tx.rows(LIST_PENDING, tenant=caller.tenant, owner=caller.person.key, session_id=session_id)
+    return [row["request_id"] for row in rows]
 
 
 async def store_cancellation(tx: Tx, caller: Principal, request_id: UUID) -> EventContext | None:

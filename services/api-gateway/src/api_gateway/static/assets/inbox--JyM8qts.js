@@ -1,1 +1,0 @@
-import{n as e}from"./operations-BDsqt78-.js";import{r as t}from"./index-BvgmbjMA.js";function n(){return t(`section`,{class:`page`,children:t(e,{title:`Nothing waits for you`,children:`Approvals, tasks for people and conversations that are handed over to you will be listed here.`})})}export{n as default};

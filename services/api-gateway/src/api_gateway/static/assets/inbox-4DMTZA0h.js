@@ -1,0 +1,1 @@
+import{n as e}from"./operations-koy1PZ8a.js";import{r as t}from"./index-BUG0N36H.js";function n(){return t(`section`,{class:`page`,children:t(e,{title:`Nothing waits for you`,children:`Approvals, tasks for people and conversations that are handed over to you will be listed here.`})})}export{n as default};
