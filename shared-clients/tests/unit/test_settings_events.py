@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from service_process.settings import Mode, ProcessSettings
-from shared_clients.errors import Permanent
+from service_process.settings import EventSettings, Mode, ProcessSettings, load_settings
+from shared_clients.errors import Permanent, WrongSettings
 
 OIDC = {
     "issuer": "https://kubernetes.default.svc",
@@ -55,3 +55,11 @@ def test_production_shows_the_token_of_its_service_account(tmp_path: Path, monke
     broker_authentication = settings(Mode.PRODUCTION).broker_authentication("agent-service")
     assert broker_authentication is not None
     assert broker_authentication.token() == "a.b.c"
+
+
+def test_an_error_names_a_known_member_and_no_unknown_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLOTILLA_EVENTS_OIDC", json.dumps({**OIDC, "issuer": "http://x", "sk-9vQ2xT7m": "y"}))
+    with pytest.raises(WrongSettings, match=r"FLOTILLA_EVENTS_OIDC \(issuer\): ") as wrong:
+        load_settings(EventSettings)
+    assert "sk-9vQ2xT7m" not in str(wrong.value)
+    assert "FLOTILLA_EVENTS_OIDC: Extra inputs" in str(wrong.value)
