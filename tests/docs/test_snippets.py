@@ -38,6 +38,7 @@ READERS = {
 PAGES = sorted(["README.md", *(f"docs/howto/{path.name}" for path in (ROOT / "docs" / "howto").glob("*.md"))])
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("pages", READERS.values(), ids=READERS)
 def test_pages_keep_their_promises(pages: list[str], tmp_path: Path, simulator_url: str) -> None:
     reader = Reader(tmp_path, simulator_url)

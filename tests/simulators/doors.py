@@ -64,7 +64,7 @@ def door_of(bus: HttpBus) -> FastAPI:
     async def ready() -> None:
         pass
 
-    return create_app("door", version="1", routers=event_routes(bus), ready=ready)
+    return create_app("door", routers=event_routes(bus), ready=ready)
 
 
 @asynccontextmanager

@@ -22,7 +22,7 @@ from durable_work.outbox import Outbox
 from service_process.dead_letters import dead_letter_routes
 from service_process.settings import Mode, ProcessSettings
 from service_process.standard_loops import database_loops, event_loops, lease_loops, slots_loops
-from service_process.web import BodyLimits, create_app, event_routes
+from service_process.web import BodyLimits, add_metrics, create_app, event_routes
 from shared_clients.bus.port import Bus
 from shared_clients.identity import TrustedKeys, Verifier
 from shared_clients.loops import Loop, Tasks, every
@@ -30,8 +30,6 @@ from shared_clients.postgres import Database, Tx, open_database
 from shared_models.catalog import topics_of
 from shared_models.envelope import Envelope
 from shared_models.services import CatalogueEntry
-
-VERSION = "0.1.0"
 
 type OnUnpublishable = Callable[[Tx, Outbox, Envelope, str], Awaitable[None]]
 """Called in the transaction that marks an event of the outbox dead, because no transport can publish it."""
@@ -149,7 +147,7 @@ class Opening:
             loops: the service's own loops, by name.
             dependencies: the routes find it as `app.state.dependencies`.
             docs: serve the OpenAPI document of this service in dev; False for a service that serves another one.
-            public: strangers reach this service; see `create_app`.
+            public: strangers reach this service, so it has `/metrics` only in dev; see `create_app`.
             limits_at: other limits of bodies than the default ones, by path.
 
         Raises:
@@ -157,16 +155,18 @@ class Opening:
         """
         connection = self._connection
         shared = [] if connection is None else [*self._shared_routes(connection)]
+        dev = self._settings.mode is Mode.DEV
         app = create_app(
             self._entry.name,
-            version=VERSION,
             routers=[*routers, *shared],
             ready=self.database.ping,
-            docs=docs and self._settings.mode is Mode.DEV,
+            docs=docs and dev,
             draining=self.draining,
             limits_at=limits_at,
             public=public,
         )
+        if dev and public and not docs:
+            add_metrics(app)
         app.state.dependencies = dependencies
         standard = {**database_loops(self.database), **self._loops}
         if connection is None:

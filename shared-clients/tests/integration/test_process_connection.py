@@ -46,7 +46,7 @@ def app() -> FastAPI:
         return
 
     limits = BodyLimits(body_bytes=10_000, receive_seconds=WAIT)
-    return create_app("test", version="1", routers=[router], ready=ready, limits=limits)
+    return create_app("test", routers=[router], ready=ready, limits=limits)
 
 
 @pytest.fixture

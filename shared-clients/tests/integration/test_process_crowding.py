@@ -73,7 +73,7 @@ def app(flood: Flood) -> FastAPI:
     async def ready() -> None:
         return
 
-    return create_app("test", version="1", routers=[router], ready=ready)
+    return create_app("test", routers=[router], ready=ready)
 
 
 @pytest.fixture

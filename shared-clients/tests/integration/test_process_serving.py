@@ -38,7 +38,7 @@ class Served:
         self.began = asyncio.Event()
         self.may_answer = asyncio.Event()
         self.startup_error: Exception | None = None
-        self.app: FastAPI = create_app("test", version="1", routers=[self._routes()], ready=ready, lifespan=self._open)
+        self.app: FastAPI = create_app("test", routers=[self._routes()], ready=ready, lifespan=self._open)
         self.socket = bind("127.0.0.1", 0)
         self.port: int = self.socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
@@ -233,7 +233,7 @@ async def test_a_stop_during_the_start_gives_it_up() -> None:
         await asyncio.Event().wait()
         yield
 
-    app = create_app("test", version="1", routers=[], ready=ready, lifespan=hanging)
+    app = create_app("test", routers=[], ready=ready, lifespan=hanging)
     async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
         group.create_task(serve(app, host="", port=0, draining=draining(app).set, sockets=[service.socket], stop=stop))
         await starting.wait()
@@ -260,7 +260,7 @@ SCRIPT: Final = dedent("""
 
     async def main() -> None:
         telemetry.configure("script", json=True)
-        app = create_app("script", version="1", routers=[router], ready=ready)
+        app = create_app("script", routers=[router], ready=ready)
         await serve(app, host="127.0.0.1", port=int(sys.argv[1]), draining=draining(app).set)
         print(type(asyncio.get_running_loop()).__module__, flush=True)
 

@@ -260,7 +260,7 @@ async def test_a_route_that_requires_identity_gets_it_or_answers_401() -> None:
     async def ready() -> None:
         return
 
-    app = create_app("test", version="1", routers=[router], ready=ready)
+    app = create_app("test", routers=[router], ready=ready)
     token = issuer.issue(PRINCIPAL, audience="request-manager", method="GET", path="/me")
     async with AsyncClient(transport=ASGITransport(app), base_url="http://test") as client:
         assert (await client.get("/me", headers={IDENTITY_HEADER: token})).json() == "ada"

@@ -62,7 +62,7 @@ async def follow(traceparent: str, *, public: bool = False) -> list[str]:
         seen.append(tracing.trace_id())
         return tracing.inject()
 
-    app = create_app("test", version="1", routers=[router], ready=ready, public=public)
+    app = create_app("test", routers=[router], ready=ready, public=public)
     async with AsyncClient(transport=ASGITransport(app), base_url="http://test") as client:
         event = (await client.get("/accept", headers={"traceparent": traceparent} if traceparent else {})).json()
     with tracing.consumer_span(event, "process request.created", turn=1):
@@ -122,7 +122,7 @@ async def test_a_failure_is_recorded_by_its_type_and_not_its_text(spans: InMemor
 
 
 async def test_probes_are_not_traced(spans: InMemorySpanExporter) -> None:
-    app = create_app("test", version="1", routers=[], ready=ready)
+    app = create_app("test", routers=[], ready=ready)
     async with AsyncClient(transport=ASGITransport(app), base_url="http://test") as client:
         for address in ("/livez", "/readyz", "/metrics"):
             await client.get(address, headers={"traceparent": SAMPLED})

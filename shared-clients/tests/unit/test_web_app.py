@@ -86,7 +86,7 @@ def dependency() -> Dependency:
 
 @pytest.fixture
 def app(dependency: Dependency) -> FastAPI:
-    return create_app("test", version="1", routers=[routes()], ready=dependency.ready, limits=SMALL)
+    return create_app("test", routers=[routes()], ready=dependency.ready, limits=SMALL)
 
 
 @pytest.fixture
@@ -322,7 +322,7 @@ async def test_metrics_are_in_the_format_of_prometheus(client: AsyncClient) -> N
 
 
 async def test_public_app_has_no_metrics(dependency: Dependency) -> None:
-    app = create_app("test", version="1", routers=[], ready=dependency.ready, public=True)
+    app = create_app("test", routers=[], ready=dependency.ready, public=True)
     async with AsyncClient(transport=ASGITransport(app), base_url="http://test") as client:
         assert_problem(await client.get("/metrics"), "not-found", 404)
         assert (await client.get("/livez")).status_code == 200
@@ -341,7 +341,7 @@ async def test_description_is_served_only_where_asked_for_and_no_page_of_somebod
 ) -> None:
     for address in ("/docs", "/redoc", "/openapi.json"):
         assert_problem(await client.get(address), "not-found", 404)
-    open_app = create_app("test", version="1", routers=[], ready=dependency.ready, docs=True)
+    open_app = create_app("test", routers=[], ready=dependency.ready, docs=True)
     async with AsyncClient(transport=ASGITransport(open_app), base_url="http://test") as opened:
         assert (await opened.get("/openapi.json")).json()["openapi"] == "3.1.0"
         for page in ("/docs", "/redoc"):

@@ -37,7 +37,7 @@ SESSIONS = "/api/v1/sessions"
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def app(opened: Database) -> FastAPI:
     """The routes alone: no loop of the service changes the rows of the tests."""
-    app = create_app(NAME, version="0", routers=[api.router, api.operations], ready=opened.ping)
+    app = create_app(NAME, routers=[api.router, api.operations], ready=opened.ping)
     app.state.verifier = Verifier(NAME, trusted(NAME))
     app.state.database = opened
     file = AgentFile("agents/assistant-v1.yaml", 1, "", parse_agent("assistant-v1.yaml", AGENT))

@@ -49,7 +49,7 @@ async def main() -> None:
 
 async def serve_metrics(gateway: Gateway, listener: Listener, stop: Stop) -> None:
     """Serve `/metrics` at a port of its own, because strangers reach the other one."""
-    app = create_app("metrics", version="0.1.0", routers=[], ready=gateway.database.ping)
+    app = create_app("metrics", routers=[], ready=gateway.database.ping)
     await _serve(app, listener, stop)
 
 

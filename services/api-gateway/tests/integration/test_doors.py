@@ -85,7 +85,7 @@ async def test_page_loads_nothing_from_other_origins(house: House) -> None:
         assert page.status_code == 200
         assert page.headers["content-type"].startswith("text/html")
         assets = sorted(path.name for path in (STATIC / "assets").iterdir())
-        script = next(name for name in assets if name.endswith(".js"))
+        script = next(name for name in assets if name.endswith(".js") and name in page.text)
         asset = await browser.get(f"/assets/{script}")
         assert asset.status_code == 200
         again = await browser.get(f"/assets/{script}", headers={"If-None-Match": asset.headers["etag"]})
@@ -98,7 +98,6 @@ async def test_page_loads_nothing_from_other_origins(house: House) -> None:
     for directive in ("default-src 'none'", "script-src 'self'", "frame-ancestors 'none'", "base-uri 'none'"):
         assert directive in POLICY
     assert "unsafe" not in POLICY
-    assert script in page.text
 
 
 @pytest.mark.parametrize("host", ["evil.example", "localhost", "localhost:1", ""])

@@ -95,7 +95,7 @@ async def call(
     forwarder: Forwarder, method: str = "POST", path: str = "/api/v1/requests", body: bytes = b"{}"
 ) -> Response:
     """Call through a gateway that has only this one service."""
-    app: Starlette = create_app("gateway", version="0", routers=[], ready=lambda: asyncio.sleep(0))
+    app: Starlette = create_app("gateway", routers=[], ready=lambda: asyncio.sleep(0))
     hop = Hop({NAME: forwarder}, Issuer("api-gateway", KEY))
 
     async def forward(scope: Scope, receive: Receive, send: Send) -> None:

@@ -251,7 +251,7 @@ async def test_answer_that_breaks_off_after_its_beginning_breaks_the_connection_
             request = Request({**scope, "path": "/cut"}, receive)
             await hop.forward(NAME, somebody(), request)(scope, receive, send)
 
-        gateway = create_app("gateway", version="0", routers=[], ready=lambda: asyncio.sleep(0))
+        gateway = create_app("gateway", routers=[], ready=lambda: asyncio.sleep(0))
         gateway.mount("/", forward)
         received: list[bytes] = []
 

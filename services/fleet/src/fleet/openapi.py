@@ -28,7 +28,8 @@ def openapi() -> Mapping[str, object]:
     app = FastAPI(title="Flotilla", version="0.1.0", summary="Run AI agents as a fleet of services.")
     for module in (api_gateway.api, api_gateway.dead_letters, request_manager.api, agent_service.api):
         app.include_router(module.router)
-    app.include_router(agent_service.api.agents)
+    for router in (agent_service.api.agents, agent_service.api.operations):
+        app.include_router(router)
     document: dict[str, Any] = app.openapi()
     components = document.setdefault("components", {})
     _, definitions = models_json_schema([(model, "validation") for model in BODIES], ref_template=REF)

@@ -40,7 +40,6 @@ async def open_app(settings: Settings, triggers: Triggers) -> AsyncGenerator[Fas
     async with AsyncExitStack() as stack:
         app = create_app(
             NAME,
-            version="0.1.0",
             routers=[api.router],
             ready=_ready,
             limits=BodyLimits(body_bytes=settings.body_bytes, json_only=False),

@@ -4,7 +4,7 @@ The `app.py` of a service calls `create_app`, and its `api.py` reads bodies with
 errors, before a route or in it, become problem+json responses here.
 """
 
-from service_process.web.app import HEALTH, PROBES, create_app, draining
+from service_process.web.app import HEALTH, PROBES, add_metrics, create_app, draining
 from service_process.web.bodies import json_body, parse_body
 from service_process.web.events import event_routes
 from service_process.web.problems import problem_response, repeat_advice
@@ -14,6 +14,7 @@ __all__ = [
     "HEALTH",
     "PROBES",
     "BodyLimits",
+    "add_metrics",
     "create_app",
     "draining",
     "event_routes",

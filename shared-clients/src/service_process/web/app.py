@@ -24,6 +24,8 @@ log = structlog.get_logger()
 HEALTH: Final = frozenset({"/livez", "/readyz"})
 METRICS: Final = "/metrics"
 PROBES: Final = HEALTH | {METRICS}
+VERSION: Final = "0.1.0"
+"""The version of all services, which are released together."""
 
 
 type Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -32,7 +34,6 @@ type Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 def create_app(
     name: str,
     *,
-    version: str,
     routers: Sequence[APIRouter],
     ready: Callable[[], Awaitable[None]],
     limits: BodyLimits = BodyLimits(),  # noqa: B008 - frozen
@@ -46,7 +47,6 @@ def create_app(
 
     Args:
         name: of the service, for people.
-        version: of the service.
         routers: the routes of the service.
         ready: returns while the service can do its work, and otherwise raises one of `shared_clients.errors`.
         limits: of the body of one request.
@@ -61,7 +61,7 @@ def create_app(
     """
     app = EdgeApp(
         title=name,
-        version=version,
+        version=VERSION,
         lifespan=lifespan,
         openapi_url="/openapi.json" if docs else None,
         docs_url=None,
@@ -88,8 +88,13 @@ def create_app(
         app.include_router(router)
     app.include_router(_health(app.state.draining, ready, limits.ready_seconds), include_in_schema=False)
     if docs or not public:
-        app.add_api_route(METRICS, _metrics, methods=["GET"], include_in_schema=False)
+        add_metrics(app)
     return app
+
+
+def add_metrics(app: FastAPI) -> None:
+    """Serve the metrics of this process at `/metrics`."""
+    app.add_api_route(METRICS, _metrics, methods=["GET"], include_in_schema=False)
 
 
 def draining(app: FastAPI) -> asyncio.Event:
