@@ -18,7 +18,8 @@ from tests.browser.steps import (
     words,
 )
 
-pytestmark = pytest.mark.browser
+# A sample plays each journey either before a gateway of the test or in the whole fleet.
+pytestmark = [pytest.mark.browser, pytest.mark.sampled(1)]
 
 MARKDOWN = "Show me some Markdown"
 STORY = "Tell me a long story"
