@@ -54,6 +54,7 @@ class EmbeddedPostgres:
         self._data = self.folder / "data"
         self._log = self.folder / "server.log"
         self._address = self._data
+        self._address_file = self.folder / "address"
         self._server: subprocess.Popen[bytes] | None = None
         self._open_descriptors: list[int] = []
 
@@ -63,7 +64,8 @@ class EmbeddedPostgres:
 
     def url(self, *, database: str = "flotilla", user: str = SUPERUSER) -> str:
         """Return SQLAlchemy's address of a database; every process of this user may use it while the server runs."""
-        return f"postgresql+asyncpg://{user}@/{database}?{urlencode({'host': str(self._address), 'port': 5432})}"
+        address = str(self._address) if self._server else self._published_address()
+        return f"postgresql+asyncpg://{user}@/{database}?{urlencode({'host': address, 'port': 5432})}"
 
     async def start(self) -> str:
         """Start the server, and return the address of the database `flotilla`.
@@ -103,8 +105,16 @@ class EmbeddedPostgres:
         while self._open_descriptors:
             os.close(self._open_descriptors.pop())
         if self._address != self._data and not keep_address:
+            self._address_file.unlink(missing_ok=True)
             shutil.rmtree(self._address.parent, ignore_errors=True)
             self._address = self._data
+
+    def _published_address(self) -> str:
+        """Return the address of the server that another process runs here; a long path has a shorter one."""
+        try:
+            return self._address_file.read_text()
+        except FileNotFoundError:
+            return str(self._address)
 
     async def exited(self) -> int:
         """Wait until the server has ended, and return its exit status."""
@@ -173,6 +183,7 @@ class EmbeddedPostgres:
         if self._address == self._data and len(os.fsencode(self._data)) > _MAX_FOLDER_BYTES:
             self._address = Path(tempfile.mkdtemp(prefix="flotilla-")) / "postgres"
             self._address.symlink_to(self._data)
+            self._address_file.write_text(str(self._address))
         inside = _inside(self._data, descriptor)
         settings = {
             "listen_addresses": "",

@@ -271,6 +271,7 @@ async def test_half_made_data_are_made_again(tmp_path: Path) -> None:
 async def test_path_longer_than_a_socket_address_works(made: Path, tmp_path: Path) -> None:
     server = EmbeddedPostgres(copied(made, tmp_path / ("deep" * 20) / ("deeper" * 10)))
     assert await ask(await server.start(), "SELECT 1")
+    assert await ask(EmbeddedPostgres(server.folder).url(), "SELECT 1"), "as another process would"
     link = Path(server.url().partition("host=")[2].partition("&")[0].replace("%2F", "/"))
     await server.stop()
     assert not link.parent.exists()
