@@ -29,7 +29,7 @@ def test_what_is_safe_starts(given: dict[str, str]) -> None:
         ({"events_secret": ""}, "FLOTILLA_EVENTS_SECRET is not set"),
         ({"events_secret": "short"}, "FLOTILLA_EVENTS_SECRET is too short"),
         ({"mode": "dev", "events_secret": "short"}, "FLOTILLA_EVENTS_SECRET is too short"),
-        ({"mode": "dev", "host": "0.0.0.0"}, "FLOTILLA_HOST is 0.0.0.0"),
+        ({"mode": "dev", "host": "0.0.0.0"}, "FLOTILLA_HOST: without FLOTILLA_EVENTS_SECRET"),
     ],
 )
 def test_what_is_not_is_refused_by_name(given: dict[str, str], named: str) -> None:

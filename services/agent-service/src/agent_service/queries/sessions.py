@@ -139,9 +139,9 @@ async def delete_session(tx: Tx, tenant: str, owner: Person, session_id: UUID) -
     return await tx.run(DELETE_SESSION, tenant=tenant, owner=owner.key, session_id=session_id) == 1
 
 
-async def insert_deleted(tx: Tx, tenant: str, owner: Person, session_id: UUID) -> None:
-    """Store a session as deleted before its first request arrives; do nothing for one that is known."""
-    await tx.run(INSERT_DELETED, tenant=tenant, owner=owner.key, session_id=session_id)
+async def insert_deleted(tx: Tx, tenant: str, owner: Person, session_id: UUID) -> bool:
+    """Store a session as deleted before its first request arrives; return False for one that is stored already."""
+    return await tx.run(INSERT_DELETED, tenant=tenant, owner=owner.key, session_id=session_id) == 1
 
 
 async def list_messages(

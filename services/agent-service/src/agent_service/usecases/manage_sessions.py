@@ -32,9 +32,9 @@ async def delete_session(database: Database, principal: Principal, session_id: U
         vouched: the gateway knows that the session is the principal's, although its first request may not have arrived.
     """
     async with database.transaction() as tx:
-        if not await queries.delete_session(tx, principal.tenant, principal.person, session_id):
-            if not vouched:
-                return False
-            await queries.insert_deleted(tx, principal.tenant, principal.person, session_id)
+        owned = (tx, principal.tenant, principal.person, session_id)
+        deleted = await queries.delete_session(*owned) or (vouched and await queries.insert_deleted(*owned))
+        if not deleted:
+            return False
         await record(tx, Entry(principal.tenant, Actor.of(principal), Action.SESSION_DELETED, str(session_id)))
     return True
