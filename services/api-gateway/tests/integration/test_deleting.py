@@ -51,9 +51,9 @@ async def test_everything_of_a_deleted_session_is_unreadable_everywhere(
         assert names["session"] not in listed
 
 
-async def test_repeated_deletion_is_the_same_answer(client: httpx.AsyncClient) -> None:
+async def test_deleted_session_is_unknown_to_a_second_deletion(client: httpx.AsyncClient) -> None:
     names = await delete_after(client, "once")
-    assert (await client.delete(f"/api/v1/sessions/{names['session']}")).status_code == 204
+    problem(await client.delete(f"/api/v1/sessions/{names['session']}"), 404, "unknown-session")
 
 
 async def test_request_to_a_deleted_session_is_refused_and_a_replayed_one_shows_no_result(
