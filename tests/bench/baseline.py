@@ -42,7 +42,7 @@ class Accept:
         await self._pool.fetchrow(
             ACCEPT, "default", "caller", None, hashlib.sha256(b"").digest(), request_id, session_id, "owner", True,
             '{"subject": "somebody"}', content, None, "{}", datetime.now(UTC) + timedelta(minutes=15),
-            event_id, "nowhere", key, '{"id": "x", "type": "y"}', to_json({"content": content}), None,
+            event_id, "nowhere", key, '{"id": "x", "type": "y"}', to_json({"content": content}), None, None,
         )  # fmt: skip
         await _answer(send, 202, to_json({"request_id": request_id, "session_id": session_id}))
 

@@ -27,6 +27,8 @@ ELSEWHERE: Final = {
     "<letter>": "needs a dead letter; test_dead_letters_command.py runs them",
     "FLOTILLA_TEST_URL": "needs a deployed fleet",
     "mock-eventing": "needs Docker; tools/compose-test.sh runs them",
+    "kafka-acls.sh": "needs Kafka's own tools; test_kafka_acls.py holds the rules",
+    "acl --allow-principal": "likewise",
 }
 """Parts of lines that are not run here, and the reason."""
 
