@@ -110,6 +110,10 @@ class BoundedConnection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._cancel_request_timer()
         self._unfinished_bytes = 0
+        if self.parser.should_upgrade() and self._has_body():
+            # The parser reads no body after such a head, and a request without its body would wait until it is cut.
+            self.send_400_response("A request with a body cannot change the protocol: leave out Upgrade.")
+            return
         if self._surplus and self.url.partition(b"?")[0] not in _PROBE_PATHS:
             self._refuse(Problems.OVERLOADED.value, "This process has as many connections as it can serve.")
             return
@@ -134,6 +138,12 @@ class BoundedConnection(HttpToolsProtocol):
             msg = _HEAD_TOO_LARGE
         log.info("request_unreadable", detail=msg, trace_id=tracing.trace_id())
         self._refuse(Problems.BAD_REQUEST.value, f"{msg} Expected HTTP/1.1 with at most {MAX_HEADERS} headers.")
+
+    def _has_body(self) -> bool:
+        return any(
+            name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
+            for name, value in self.headers
+        )
 
     def _refuse(self, kind: ProblemKind, detail: str) -> None:
         """Answer and close without the app, because there is no request that the app could handle."""

@@ -113,6 +113,18 @@ async def dial(port: int) -> AsyncGenerator[Dial]:
             await talk.writer.wait_closed()
 
 
+@pytest.mark.parametrize("protocol", ["h2c", "websocket", "TLS/1.0"])
+@pytest.mark.parametrize("length", [b"Content-Length: 4", b"Transfer-Encoding: chunked"])
+async def test_upgrade_with_a_body_is_refused_at_once(dial: Dial, protocol: str, length: bytes) -> None:
+    talk = await dial()
+    upgrade = f"Connection: Upgrade\r\nUpgrade: {protocol}\r\n".encode()
+    talk.say(b"POST /read HTTP/1.1\r\nHost: x\r\n" + upgrade + length + b"\r\n\r\n4\r\nbody\r\n0\r\n\r\n")
+    status, headers, body = await talk.hear()
+    assert (status, headers["connection"]) == (400, "close")
+    assert b"leave out Upgrade" in body
+    await talk.cut()
+
+
 async def test_a_connection_that_says_nothing_is_cut(dial: Dial) -> None:
     await (await dial()).cut()
 

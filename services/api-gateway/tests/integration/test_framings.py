@@ -126,6 +126,10 @@ FRAMINGS: Final = {
     **{f"line {line!r}": f"{line}\r\nHost: {{host}}\r\nContent-Length: {SIZE}\r\n\r\n{HIDDEN}" for line in LINES},
     "body of a GET": f"GET /livez HTTP/1.1\r\nHost: {{host}}\r\nContent-Length: {SIZE}\r\n\r\n{HIDDEN}",
     "body after Expect": WITH % "Expect: 100-continue",
+    **{
+        f"body after an upgrade to {protocol}": WITH % f"Connection: Upgrade\r\nUpgrade: {protocol}"
+        for protocol in ("h2c", "websocket")
+    },
     "chunks in HTTP/1.0": (TO_BOTH % "Transfer-Encoding: chunked").replace("HTTP/1.1", "HTTP/1.0", 1),
     "connection names the length": WITH % "Connection: Content-Length",
     "trailer with a length": IN_CHUNKS % ("{hex}", "Content-Length: 9\r\n"),
