@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr, ValidationError
 from pydantic_ai.messages import ModelMessage
+from structlog.testing import capture_logs
 
 from agent_service.adapters.agent_files import Configuration, load_configuration
 from agent_service.adapters.agents import read_agents
@@ -180,10 +181,17 @@ async def test_local_server_without_a_model_says_what_to_do(tmp_path: Path, list
             await read_agents(folder, "assistant", ProviderSettings(None, server.url))
 
 
-async def test_local_server_that_is_away_or_refuses_the_key_is_named(tmp_path: Path) -> None:
+async def test_local_server_that_is_away_at_the_start_is_asked_for_a_model_by_name(tmp_path: Path) -> None:
     folder = written(tmp_path, {"agents/assistant-v1.yaml": DEFAULT_AGENT})
-    with pytest.raises(Permanent, match=r"OPENAI_BASE_URL: GET http://127.0.0.1:9/v1/models: cannot connect"):
-        await read_agents(folder, "assistant", ProviderSettings(None, "http://127.0.0.1:9/v1"))
+    with capture_logs() as logs:
+        loaded = await read_agents(folder, "assistant", ProviderSettings(None, "http://127.0.0.1:9/v1"))
+    assert loaded.agents.find(None).spec.model == ModelRef(provider="openai", name="gpt-5-mini")
+    [warning] = [entry for entry in logs if entry["event"] == "model_server_away"]
+    assert "http://127.0.0.1:9/v1/models: cannot connect" in warning["error"]
+
+
+async def test_local_server_that_refuses_the_key_is_named(tmp_path: Path) -> None:
+    folder = written(tmp_path, {"agents/assistant-v1.yaml": DEFAULT_AGENT})
     async with Simulator() as server:
         with pytest.raises(Permanent, match=r"/v1/models: 401 .*correct the address or the key") as refused:
             await read_agents(folder, "assistant", ProviderSettings(SecretStr(BAD_KEY), server.url))

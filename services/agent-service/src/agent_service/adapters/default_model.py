@@ -1,17 +1,20 @@
 """The model that `model: default` stands for: that of the provider whose key is there, chosen once at the start.
 
 With a key alone it is a model of OpenAI's by its name. A server at OPENAI_BASE_URL has models of its own, so it is
-asked for their names.
+asked for their names; while it does not answer, the name is OpenAI's, and a warning says so.
 """
 
 from typing import Annotated, Final
 
+import structlog
 from pydantic import BaseModel, Field, ValidationError
 
 from agent_service.adapters.providers import ProviderSettings
-from shared_clients.errors import OutsideError, Permanent
+from shared_clients.errors import OutsideError, Permanent, Transient
 from shared_clients.outbound import HttpClient
 from shared_models.agents import ModelRef
+
+log = structlog.get_logger()
 
 OPENAI_MODEL: Final = "gpt-5-mini"
 ASK_SECONDS: Final = 10.0
@@ -33,7 +36,7 @@ async def choose_default_model(settings: ProviderSettings) -> ModelRef | None:
     """Return the model of the provider whose key is there; None where there is none.
 
     Raises:
-        Permanent: the server at OPENAI_BASE_URL cannot be reached, or names no model that answers.
+        Permanent: the server at OPENAI_BASE_URL refuses the question, or names no model that answers.
     """
     if settings.openai_base_url is not None:
         return ModelRef(provider="openai", name=await _first_model(settings.openai_base_url, settings))
@@ -63,6 +66,9 @@ async def _first_model(url: str, settings: ProviderSettings) -> str:
     remedy = "or name a model in place of `model: default` in the agent's file"
     try:
         names = await list_models(url, settings)
+    except Transient as error:  # it may start after us, and its model may well be named so
+        log.warning("model_server_away", error=str(error), model=OPENAI_MODEL, remedy=f"start it, {remedy}")
+        return OPENAI_MODEL
     except OutsideError as error:
         raise Permanent(
             f"OPENAI_BASE_URL: {error}; start that server, correct the address or the key, {remedy}"
