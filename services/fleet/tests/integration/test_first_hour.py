@@ -110,7 +110,10 @@ def test_doctor_finds_a_healthy_fleet(laptop: Laptop, doctor: Doctor) -> None:
     [
         ({"FLOTILLA_PORT": "x"}, r"BAD  settings   FLOTILLA_PORT: .*\n +→ correct or unset"),
         ({"FLOTILLA_AGENT_CONFIGS": "nowhere"}, r"BAD  agents     nowhere: expected a folder with agents"),
-        ({"OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}, r"BAD  agents     OPENAI_BASE_URL: .*cannot connect"),
+        (
+            {"OPENAI_BASE_URL": "http://127.0.0.1:9/v1"},
+            r"BAD  models     GET http://127.0.0.1:9/v1/models: cannot connect",
+        ),
         ({"FLOTILLA_DATABASE_URL": "postgresql://x@127.0.0.1:9/x"}, r"BAD  postgres   .*\n +→ see whether it runs"),
         ({"FLOTILLA_REDIS_URL": "redis://127.0.0.1:9"}, r"BAD  redis      Redis does not answer"),
         ({"FLOTILLA_REDIS_URL": "http://x"}, r"BAD  redis      expected a Redis address"),
