@@ -11,6 +11,7 @@ resumes after its last frame. When there are too many connections, only probes a
 
 import asyncio
 import socket
+from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Final
 
@@ -110,7 +111,7 @@ class BoundedConnection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._cancel_request_timer()
         self._unfinished_bytes = 0
-        if self.parser.should_upgrade() and self._has_body():
+        if self.parser.should_upgrade() and _has_body(self.headers):
             # The parser reads no body after such a head, and a request without its body would wait until it is cut.
             self.send_400_response("A request with a body cannot change the protocol: leave out Upgrade.")
             return
@@ -138,12 +139,6 @@ class BoundedConnection(HttpToolsProtocol):
             msg = _HEAD_TOO_LARGE
         log.info("request_unreadable", detail=msg, trace_id=tracing.trace_id())
         self._refuse(Problems.BAD_REQUEST.value, f"{msg} Expected HTTP/1.1 with at most {MAX_HEADERS} headers.")
-
-    def _has_body(self) -> bool:
-        return any(
-            name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
-            for name, value in self.headers
-        )
 
     def _refuse(self, kind: ProblemKind, detail: str) -> None:
         """Answer and close without the app, because there is no request that the app could handle."""
@@ -181,6 +176,10 @@ def _limit_unsent_bytes(transport: asyncio.Transport) -> None:
     connection = transport.get_extra_info("socket")
     if connection is not None and connection.family != socket.AF_UNIX and hasattr(socket, "TCP_NOTSENT_LOWAT"):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+
+
+def _has_body(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    return any(name == b"transfer-encoding" or (name == b"content-length" and value != b"0") for name, value in headers)
 
 
 def _check_head(size: int) -> None:
